@@ -1,0 +1,1 @@
+//! The control socket: shows and asks, decides nothing.

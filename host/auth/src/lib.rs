@@ -1,0 +1,1 @@
+//! Who is it, and may it? Deny by default.

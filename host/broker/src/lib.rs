@@ -1,0 +1,1 @@
+//! Where a message enters, is decided, recorded and handed on.

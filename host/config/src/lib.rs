@@ -1,0 +1,1 @@
+//! Text to raw to every fault at once to a checked configuration.

@@ -1,0 +1,1 @@
+//! Load, link, limit, run, swap and supervise modules.

@@ -1,0 +1,1 @@
+//! One task for each device connection: a session in, messages out.

@@ -1,0 +1,1 @@
+//! MQTT packets and session rules, without I/O and without a clock.

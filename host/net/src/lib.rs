@@ -1,0 +1,1 @@
+//! Listen and dial: TCP and TLS byte streams.

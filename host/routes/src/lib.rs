@@ -1,0 +1,1 @@
+//! The route language: parse, compile, match, explain.

@@ -1,0 +1,1 @@
+//! Read by cursor, send, wait for the acknowledgement, move the cursor.
