@@ -5,12 +5,14 @@
 //! manifests belong to `store`, `mqtt` and `config`, each with a version of its own.
 
 mod endpoint;
+mod filter;
 mod limits;
 mod message;
 mod name;
 mod queue;
 
 pub use endpoint::{Sink, Source};
+pub use filter::{InvalidFilter, TopicFilter};
 pub use limits::{
     BODY_BYTES_MAX, HOPS_MAX, MESSAGE_BYTES_MAX_UPSTREAM, NAME_BYTES_MAX, PROPERTIES_MAX, TOPIC_BYTES_MAX,
 };
