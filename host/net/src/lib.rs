@@ -1,1 +1,55 @@
-//! Listen and dial: TCP and TLS byte streams.
+//! Listen and dial: TCP and TLS byte streams. The only room that opens a socket.
+//!
+//! What this room does: it checks host names, resolves them, connects within a time limit, proves the peer's
+//! certificate, accepts connections, and turns each failure into a situation with its fix. It keeps the rule that only
+//! TLS leaves or enters the machine unless the configuration says otherwise. What it does not do: it knows no
+//! protocol above the bytes, retries nothing, and spawns nothing.
+
+mod cause;
+mod dial;
+mod host;
+mod listen;
+mod stream;
+mod tls;
+
+pub use cause::{HandshakeFault, io_cause};
+pub use dial::{DialError, Target, Timeouts, dial};
+pub use host::{HOST_CHARACTERS_MAX, HostName, InvalidHost};
+pub use listen::{Incoming, ListenConfig, ListenError, Listener, port_holder_command};
+pub use stream::Stream;
+pub use tls::{
+    ClientAuth, ClientTls, ClientTlsConfig, Identity, Roots, ServerTls, ServerTlsConfig, TlsFault,
+};
+
+/// Whether bytes may pass without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlainTcp {
+    /// Only on the loopback interface.
+    #[default]
+    LoopbackOnly,
+    /// Anywhere: the configuration says so.
+    Allowed,
+}
+
+/// The names of the settings that an address came from, so that an error can name the one to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The setting that holds the address.
+    pub address: holdfast_types::Text,
+    /// The setting that turns TLS on.
+    pub tls: holdfast_types::Text,
+    /// The setting that allows plain TCP beyond the loopback interface.
+    pub allow_plain: holdfast_types::Text,
+}
+
+impl Settings {
+    /// The usual names within a section of the configuration: `{section}.address`, `{section}.tls`,
+    /// `{section}.allow-plain`.
+    pub fn of_section(section: &str) -> Self {
+        Self {
+            address: format!("{section}.address").into(),
+            tls: format!("{section}.tls").into(),
+            allow_plain: format!("{section}.allow-plain").into(),
+        }
+    }
+}

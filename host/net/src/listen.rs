@@ -1,0 +1,233 @@
+//! Listen on an address and take connections in.
+
+use crate::{HandshakeFault, PlainTcp, ServerTls, Settings, Stream};
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+
+/// How long to wait before the next attempt when the system has no more descriptors or memory for a connection: long
+/// enough not to spin, short enough that nobody notices.
+const STARVED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where to listen, and how.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Encrypt; `None` is plain TCP.
+    pub tls: Option<ServerTls>,
+    /// How far plain TCP may be offered.
+    pub plain: PlainTcp,
+    /// The names of the settings that the above came from.
+    pub settings: Settings,
+}
+
+/// Why nothing listens. The message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process has the port.
+    #[error(
+        "port {port} of {address} is taken by another process; find it with `{finder}` and end it, or choose another \
+         port in {setting}",
+        port = address.port(), finder = port_holder_command(address.port())
+    )]
+    PortTaken {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that holds it.
+        setting: holdfast_types::Text,
+    },
+    /// The system does not let this user have the port.
+    #[error("this user may not listen on {address}; {fix}, or choose a port above 1023 in {setting}", fix = permission_fix(address.port()))]
+    Permission {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that holds it.
+        setting: holdfast_types::Text,
+    },
+    /// The machine does not have the address.
+    #[error(
+        "this machine does not have the address {ip}; list its addresses with `{lister}`, or write 127.0.0.1 (this \
+         machine only) or 0.0.0.0 (every interface) in {setting}",
+        ip = address.ip(), lister = address_list_command()
+    )]
+    AddressNotAvailable {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that holds it.
+        setting: holdfast_types::Text,
+    },
+    /// Plain TCP on an interface that others reach.
+    #[error(
+        "plain TCP on {address} is refused, since anyone on the network could read and change the messages; turn on \
+         TLS ({tls}), listen on 127.0.0.1, or set {allow_plain} = true if the network is trusted",
+        tls = settings.tls, allow_plain = settings.allow_plain
+    )]
+    PlainRefused {
+        /// The address.
+        address: SocketAddr,
+        /// The settings to change.
+        settings: Settings,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address} ({setting}): {why}")]
+    Other {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that holds it.
+        setting: holdfast_types::Text,
+        /// What the system said.
+        why: String,
+    },
+}
+
+/// A bound port.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    local: SocketAddr,
+    tls: Option<ServerTls>,
+}
+
+/// A connection that was taken in, before its handshake. Run [`Incoming::handshake`] in the task of the connection, so
+/// that a slow peer delays no other.
+#[derive(Debug)]
+pub struct Incoming {
+    socket: TcpStream,
+    peer: SocketAddr,
+    tls: Option<ServerTls>,
+}
+
+impl Listener {
+    /// Binds the address. Needs the context of a runtime, but takes nothing in yet.
+    ///
+    /// # Errors
+    /// The situation and its fix.
+    pub async fn bind(config: ListenConfig) -> Result<Self, ListenError> {
+        let ListenConfig { address, tls, plain, settings } = config;
+        if tls.is_none() && plain == PlainTcp::LoopbackOnly && !address.ip().to_canonical().is_loopback() {
+            return Err(ListenError::PlainRefused { address, settings });
+        }
+        let setting = settings.address;
+        let bound = TcpListener::bind(address).await.and_then(|socket| Ok((socket.local_addr()?, socket)));
+        match bound {
+            Ok((local, socket)) => Ok(Self { socket, local, tls }),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::AddrInUse => ListenError::PortTaken { address, setting },
+                io::ErrorKind::PermissionDenied => ListenError::Permission { address, setting },
+                io::ErrorKind::AddrNotAvailable => ListenError::AddressNotAvailable { address, setting },
+                _ => ListenError::Other { address, setting, why: error.to_string() },
+            }),
+        }
+    }
+
+    /// The address, with the port that the system chose.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Waits for the next connection. Cancel safe. A peer that goes away at once is passed over; when the system is out
+    /// of descriptors or memory, this says so once and tries again until there are some.
+    ///
+    /// # Errors
+    /// The socket itself is broken; nothing more will come.
+    pub async fn accept(&self) -> io::Result<Incoming> {
+        let mut starved = false;
+        loop {
+            match self.socket.accept().await {
+                Ok((socket, peer)) => {
+                    if let Err(error) = socket.set_nodelay(true) {
+                        tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
+                    }
+                    return Ok(Incoming { socket, peer, tls: self.tls.clone() });
+                }
+                Err(error) if concerns_one_peer(&error) => {}
+                Err(error) if is_starvation(&error) => {
+                    if !std::mem::replace(&mut starved, true) {
+                        tracing::warn!(
+                            address = %self.local, %error,
+                            "no connection can be taken in until others end; raise the limit on open files"
+                        );
+                    }
+                    sleep(STARVED_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Incoming {
+    /// The address of the other side.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Does the TLS handshake, where the listener has TLS; else the stream is ready at once.
+    ///
+    /// # Errors
+    /// Why the handshake failed, or that it did not end within `within`.
+    pub async fn handshake(self, within: Duration) -> Result<Stream, HandshakeFault> {
+        let Some(tls) = self.tls else { return Ok(Stream::plain(self.socket, self.peer)) };
+        match timeout(within, tls.accept(self.socket)).await {
+            Err(_) => Err(HandshakeFault::TimedOut(within)),
+            Ok(Err(fault)) => Err(fault),
+            Ok(Ok(stream)) => Ok(Stream::tls(stream.into(), self.peer)),
+        }
+    }
+}
+
+fn concerns_one_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// EMFILE 24, ENFILE 23, ENOMEM 12, ENOBUFS 105 (Linux) or 55 (BSD, macOS); WSAEMFILE 10024, WSAENOBUFS 10055.
+fn is_starvation(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+        || matches!(error.raw_os_error(), Some(12 | 23 | 24 | 55 | 105 | 10_024 | 10_055))
+}
+
+/// The command that shows who listens on `port` on this system.
+pub fn port_holder_command(port: u16) -> String {
+    if cfg!(windows) {
+        format!("netstat -ano | findstr :{port}")
+    } else if cfg!(target_os = "linux") {
+        format!("ss -ltnp 'sport = :{port}'")
+    } else {
+        format!("lsof -nP -iTCP:{port} -sTCP:LISTEN")
+    }
+}
+
+fn permission_fix(port: u16) -> &'static str {
+    if cfg!(windows) {
+        "see whether the port is reserved with `netsh interface ipv4 show excludedportrange protocol=tcp`"
+    } else if cfg!(target_os = "linux") && port < 1024 {
+        "ports below 1024 need `setcap cap_net_bind_service=+ep` on the program or AmbientCapabilities in its unit"
+    } else {
+        "a security policy forbids it"
+    }
+}
+
+const fn address_list_command() -> &'static str {
+    if cfg!(windows) {
+        "ipconfig"
+    } else if cfg!(target_os = "linux") {
+        "ip address"
+    } else {
+        "ifconfig"
+    }
+}

@@ -1,0 +1,113 @@
+//! One stream type, whatever carries the bytes.
+
+use rustls_pki_types::CertificateDer;
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsStream;
+
+/// A connected stream of bytes.
+#[derive(Debug)]
+pub struct Stream {
+    carrier: Carrier,
+    peer: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Carrier {
+    Plain(TcpStream),
+    // A TLS connection holds its buffers inline; boxed, a `Stream` stays small to move.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(crate) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
+        Self { carrier: Carrier::Plain(stream), peer }
+    }
+
+    pub(crate) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
+        Self { carrier: Carrier::Tls(Box::new(stream)), peer }
+    }
+
+    /// The address of the other side.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the bytes are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.carrier, Carrier::Tls(_))
+    }
+
+    /// The certificate that the other side proved to hold, if it showed one.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        match &self.carrier {
+            Carrier::Plain(_) => None,
+            Carrier::Tls(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
+        }
+    }
+
+    /// The negotiated version and cipher suite, for people, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
+    pub fn describe_encryption(&self) -> Option<String> {
+        let Carrier::Tls(stream) = &self.carrier else { return None };
+        let session = stream.get_ref().1;
+        Some(format!("{:?} {:?}", session.protocol_version()?, session.negotiated_cipher_suite()?.suite()))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().carrier {
+            Carrier::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Carrier::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().carrier {
+            Carrier::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Carrier::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().carrier {
+            Carrier::Plain(s) => Pin::new(s).poll_flush(cx),
+            Carrier::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().carrier {
+            Carrier::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Carrier::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().carrier {
+            Carrier::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Carrier::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.carrier {
+            Carrier::Plain(s) => s.is_write_vectored(),
+            Carrier::Tls(s) => s.is_write_vectored(),
+        }
+    }
+}
