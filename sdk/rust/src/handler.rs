@@ -1,0 +1,227 @@
+//! What a module exports: the [`Module`] trait, why a call may fail, and the macro that makes a component of it.
+
+use crate::types::Message;
+use std::fmt;
+
+/// A module. The host calls one function at a time and never two at once.
+pub trait Module: Sized + 'static {
+    /// Called once, before the first message: read the configuration, set timers. An error is a failed start; the
+    /// restart policy applies.
+    fn start() -> Result<Self, Error>;
+
+    /// Called for each message, in order. Everything sent and stored in this call takes effect when it returns `Ok`.
+    fn handle(&mut self, input: &str, message: Message) -> Result<(), Failure>;
+
+    /// Called when a timer of this module has run out (see [`crate::timers`]). Everything sent and stored in this call
+    /// takes effect when it returns `Ok`.
+    fn fire(&mut self, timer: &str) -> Result<(), Failure> {
+        crate::log::warn!("timer {timer:?} has run out, but the module does not implement `Module::fire`");
+        Ok(())
+    }
+
+    /// Called before the module is stopped or replaced.
+    fn stop(&mut self) {}
+}
+
+/// Why a module did not start: a text for the one who reads the log.
+///
+/// Every error converts into it, so `?` works on anything in [`Module::start`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl Error {
+    /// An error with this text. Say what failed on what, and the fix.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// `Error` itself is no `std::error::Error`; that is what lets everything convert into it.
+impl<E: std::error::Error> From<E> for Error {
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Self(text)
+    }
+}
+
+/// Why a message was not handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Try again later, with back-off; after the attempts that the host allows the message becomes a dead letter.
+    Retry(String),
+    /// This message will never be handled: it becomes a dead letter at once.
+    Reject(String),
+}
+
+impl Failure {
+    /// Try again later.
+    pub fn retry(reason: impl fmt::Display) -> Self {
+        Self::Retry(reason.to_string())
+    }
+
+    /// Give the message up.
+    pub fn reject(reason: impl fmt::Display) -> Self {
+        Self::Reject(reason.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(reason) => write!(f, "retry: {reason}"),
+            Self::Reject(reason) => write!(f, "reject: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Turns an error, or a missing value, into a [`Failure`] and thereby says whether trying again can help.
+///
+/// ```
+/// use holdfast_sdk::{Failure, OrFail};
+/// assert_eq!("x".parse::<u8>().or_reject().unwrap_err(), Failure::reject("invalid digit found in string"));
+/// assert_eq!(None::<u8>.or_retry().unwrap_err(), Failure::retry("nothing there"));
+/// ```
+pub trait OrFail<T> {
+    /// Trying again may help.
+    fn or_retry(self) -> Result<T, Failure>;
+    /// Trying again will not help.
+    fn or_reject(self) -> Result<T, Failure>;
+}
+
+impl<T, E: fmt::Display> OrFail<T> for Result<T, E> {
+    fn or_retry(self) -> Result<T, Failure> {
+        self.map_err(Failure::retry)
+    }
+
+    fn or_reject(self) -> Result<T, Failure> {
+        self.map_err(Failure::reject)
+    }
+}
+
+impl<T> OrFail<T> for Option<T> {
+    fn or_retry(self) -> Result<T, Failure> {
+        self.ok_or_else(|| Failure::retry("nothing there"))
+    }
+
+    fn or_reject(self) -> Result<T, Failure> {
+        self.ok_or_else(|| Failure::reject("nothing there"))
+    }
+}
+
+/// Makes a component of a [`Module`]: exports the world `timed-module` of the contract.
+///
+/// Call it once, in the root of a crate of type `cdylib`. On targets other than WebAssembly it exports nothing, so the
+/// same crate runs its unit tests on the machine at hand.
+#[macro_export]
+macro_rules! module {
+    ($module:ty) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            ::std::thread_local! {
+                static MODULE: $crate::handler::Slot<$module> = const { $crate::handler::Slot::empty() };
+            }
+
+            struct Exports;
+
+            impl $crate::bindings::exports::holdfast::module::handler::Guest for Exports {
+                fn start() -> ::core::result::Result<(), ::std::string::String> {
+                    MODULE.with($crate::handler::Slot::start)
+                }
+
+                fn handle(
+                    input: ::std::string::String,
+                    message: $crate::bindings::holdfast::module::types::Message,
+                ) -> ::core::result::Result<(), $crate::bindings::exports::holdfast::module::handler::Failure>
+                {
+                    MODULE.with(|slot| slot.handle(&input, message.into()))
+                }
+
+                fn stop() {
+                    MODULE.with($crate::handler::Slot::stop)
+                }
+            }
+
+            impl $crate::bindings::exports::holdfast::module::timer_handler::Guest for Exports {
+                fn fire(
+                    name: ::std::string::String,
+                ) -> ::core::result::Result<(), $crate::bindings::exports::holdfast::module::handler::Failure>
+                {
+                    MODULE.with(|slot| slot.fire(&name))
+                }
+            }
+
+    $crate::bindings::export!(Exports with_types_in $crate::bindings);
+        };
+
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn() = || {
+            fn is_module<M: $crate::Module>() {}
+            is_module::<$module>();
+        };
+    };
+}
+
+/// Holds the one instance of a module inside its component.
+#[doc(hidden)]
+#[cfg(target_family = "wasm")]
+pub struct Slot<M>(std::cell::RefCell<Option<M>>);
+
+#[cfg(target_family = "wasm")]
+impl<M: Module> Slot<M> {
+    pub const fn empty() -> Self {
+        Self(std::cell::RefCell::new(None))
+    }
+
+    pub fn start(&self) -> Result<(), String> {
+        *self.0.borrow_mut() = Some(M::start().map_err(|error| error.0)?);
+        Ok(())
+    }
+
+    pub fn handle(&self, input: &str, message: Message) -> Result<(), crate::imports::WireFailure> {
+        self.with(|module| module.handle(input, message))
+    }
+
+    pub fn fire(&self, timer: &str) -> Result<(), crate::imports::WireFailure> {
+        self.with(|module| module.fire(timer))
+    }
+
+    pub fn stop(&self) {
+        if let Some(mut module) = self.0.borrow_mut().take() {
+            module.stop();
+        }
+    }
+
+    fn with(
+        &self,
+        call: impl FnOnce(&mut M) -> Result<(), Failure>,
+    ) -> Result<(), crate::imports::WireFailure> {
+        match self.0.borrow_mut().as_mut() {
+            Some(module) => call(module).map_err(Into::into),
+            None => Err(Failure::retry("the module was called before it was started").into()),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The imports of the component, and the types of the wire turned into those of this crate.
+
+use crate::{
+    Failure, Message, Outgoing, Source, SystemProperties, UnixMillis, log::Level, outbox::SendError,
+    state::StateError, timers::TimerError,
+};
+
+/// Generated from `wit/`.
+#[allow(missing_docs, clippy::all)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "timed-module",
+        generate_all,
+        pub_export_macro: true,
+    });
+}
+
+use bindings::{
+    exports::holdfast::module::handler,
+    holdfast::module::{outbox, timers, types},
+    wasi::{config::store as config, keyvalue::store as keyvalue, logging::logging},
+};
+
+pub use handler::Failure as WireFailure;
+
+pub fn send(output: &str, message: Outgoing) -> Result<(), SendError> {
+    let message =
+        types::Outgoing { body: message.body, properties: message.properties, system: message.system.into() };
+    outbox::send(output, &message).map_err(|error| match error {
+        outbox::SendError::InvalidOutput(why) => SendError::InvalidOutput(why),
+        outbox::SendError::BodyTooLarge(max) => SendError::BodyTooLarge(max),
+        outbox::SendError::TooManyProperties(max) => SendError::TooManyProperties(max),
+        outbox::SendError::QuotaExceeded(what) => SendError::QuotaExceeded(what),
+    })
+}
+
+pub fn set_once(name: &str, delay_ms: u32) -> Result<(), TimerError> {
+    timers::set_once(name, delay_ms).map_err(Into::into)
+}
+
+pub fn set_repeating(name: &str, period_ms: u32) -> Result<(), TimerError> {
+    timers::set_repeating(name, period_ms).map_err(Into::into)
+}
+
+pub fn cancel(name: &str) {
+    timers::cancel(name);
+}
+
+pub fn config_get(key: &str) -> Result<Option<String>, String> {
+    config::get(key).map_err(config_error)
+}
+
+pub fn config_all() -> Result<Vec<(String, String)>, String> {
+    config::get_all().map_err(config_error)
+}
+
+pub fn state_get(key: &str) -> Result<Option<Vec<u8>>, StateError> {
+    with_bucket(|bucket| bucket.get(key))
+}
+
+pub fn state_set(key: &str, value: &[u8]) -> Result<(), StateError> {
+    with_bucket(|bucket| bucket.set(key, value))
+}
+
+pub fn state_delete(key: &str) -> Result<(), StateError> {
+    with_bucket(|bucket| bucket.delete(key))
+}
+
+pub fn state_exists(key: &str) -> Result<bool, StateError> {
+    with_bucket(|bucket| bucket.exists(key))
+}
+
+pub fn state_keys(cursor: Option<u64>) -> Result<(Vec<String>, Option<u64>), StateError> {
+    with_bucket(|bucket| bucket.list_keys(cursor)).map(|page| (page.keys, page.cursor))
+}
+
+pub fn log(level: Level, context: &str, line: &str) {
+    let level = match level {
+        Level::Trace => logging::Level::Trace,
+        Level::Debug => logging::Level::Debug,
+        Level::Info => logging::Level::Info,
+        Level::Warn => logging::Level::Warn,
+        Level::Error => logging::Level::Error,
+        Level::Critical => logging::Level::Critical,
+    };
+    logging::log(level, context, line);
+}
+
+pub fn now() -> UnixMillis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    UnixMillis::try_from(since.as_millis()).unwrap_or(UnixMillis::MAX)
+}
+
+/// The one bucket is opened once and kept.
+fn with_bucket<T>(
+    act: impl FnOnce(&keyvalue::Bucket) -> Result<T, keyvalue::Error>,
+) -> Result<T, StateError> {
+    thread_local! {
+        static BUCKET: std::cell::RefCell<Option<keyvalue::Bucket>> = const { std::cell::RefCell::new(None) };
+    }
+    BUCKET.with_borrow_mut(|kept| {
+        let bucket = match kept {
+            Some(bucket) => bucket,
+            None => kept.insert(keyvalue::open("")?),
+        };
+        Ok(act(bucket)?)
+    })
+}
+
+fn config_error(error: config::Error) -> String {
+    match error {
+        config::Error::Upstream(why) | config::Error::Io(why) => why,
+    }
+}
+
+impl From<keyvalue::Error> for StateError {
+    fn from(error: keyvalue::Error) -> Self {
+        match error {
+            keyvalue::Error::NoSuchStore => Self::NoStore,
+            keyvalue::Error::AccessDenied => Self::AccessDenied,
+            keyvalue::Error::Other(why) => Self::Other(why),
+        }
+    }
+}
+
+impl From<timers::TimerError> for TimerError {
+    fn from(error: timers::TimerError) -> Self {
+        match error {
+            timers::TimerError::TooMany(max) => Self::TooMany(max),
+            timers::TimerError::TooShort(min) => Self::TooShort(min),
+        }
+    }
+}
+
+impl From<Failure> for WireFailure {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Retry(reason) => Self::Retry(reason),
+            Failure::Reject(reason) => Self::Reject(reason),
+        }
+    }
+}
+
+impl From<types::Message> for Message {
+    fn from(message: types::Message) -> Self {
+        Self {
+            body: message.body,
+            properties: message.properties,
+            system: message.system.into(),
+            source: message.source.into(),
+        }
+    }
+}
+
+impl From<types::SystemProperties> for SystemProperties {
+    fn from(system: types::SystemProperties) -> Self {
+        Self {
+            message_id: system.message_id,
+            correlation_id: system.correlation_id,
+            content_type: system.content_type,
+            content_encoding: system.content_encoding,
+            creation_time: system.creation_time,
+        }
+    }
+}
+
+impl From<SystemProperties> for types::SystemProperties {
+    fn from(system: SystemProperties) -> Self {
+        Self {
+            message_id: system.message_id,
+            correlation_id: system.correlation_id,
+            content_type: system.content_type,
+            content_encoding: system.content_encoding,
+            creation_time: system.creation_time,
+        }
+    }
+}
+
+impl From<types::Source> for Source {
+    fn from(source: types::Source) -> Self {
+        match source {
+            types::Source::Module(source) => Self::Module { module: source.module, output: source.output },
+            types::Source::Child(source) => Self::Child { child: source.child, topic: source.topic },
+            types::Source::TwinChange((device, module)) => Self::TwinChange { device, module },
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the doubles hold: the world as one module sees it.
+
+use super::{Harness, Line, Sent};
+use crate::{
+    Outgoing, Source, UnixMillis, log::Level, outbox::SendError, state::StateError, timers::TimerError,
+};
+use std::collections::BTreeMap;
+
+// The limits of a host with its default settings, so that a test meets them first.
+/// Shortest time of a timer, in milliseconds.
+pub const TIMER_MS_MIN: u32 = 10;
+/// Most timers of one module.
+const TIMERS_MAX: usize = 64;
+/// Most bytes in a body.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most application properties of a message.
+const PROPERTIES_MAX: usize = 256;
+/// Most bytes in a name.
+const NAME_BYTES_MAX: usize = 128;
+
+#[derive(Debug)]
+pub struct World {
+    pub now: UnixMillis,
+    pub config: BTreeMap<String, String>,
+    pub state: BTreeMap<String, Vec<u8>>,
+    pub state_broken: bool,
+    pub sent: Vec<Sent>,
+    pub logs: Vec<Line>,
+    timers: Vec<Timer>,
+}
+
+#[derive(Debug)]
+struct Timer {
+    name: String,
+    due: UnixMillis,
+    period_ms: Option<u32>,
+}
+
+/// What a failed call is rolled back to.
+pub struct Savepoint {
+    sent: usize,
+    state: BTreeMap<String, Vec<u8>>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            now: Harness::START,
+            config: BTreeMap::new(),
+            state: BTreeMap::new(),
+            state_broken: false,
+            sent: Vec::new(),
+            logs: Vec::new(),
+            timers: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint { sent: self.sent.len(), state: self.state.clone() }
+    }
+
+    pub fn roll_back(&mut self, to: Savepoint) {
+        self.sent.truncate(to.sent);
+        self.state = to.state;
+    }
+
+    pub fn send(&mut self, output: &str, message: Outgoing) -> Result<(), SendError> {
+        check_name(output).map_err(SendError::InvalidOutput)?;
+        if message.body.len() > BODY_BYTES_MAX {
+            return Err(SendError::BodyTooLarge(BODY_BYTES_MAX as u64));
+        }
+        if message.properties.len() > PROPERTIES_MAX {
+            return Err(SendError::TooManyProperties(PROPERTIES_MAX as u32));
+        }
+        let source = Source::Module { module: "under-test".to_owned(), output: Some(output.to_owned()) };
+        self.sent.push(Sent { output: output.to_owned(), message: message.received_from(source) });
+        Ok(())
+    }
+
+    pub fn state(&mut self) -> Result<&mut BTreeMap<String, Vec<u8>>, StateError> {
+        match self.state_broken {
+            true => Err(StateError::Other("the test broke it".to_owned())),
+            false => Ok(&mut self.state),
+        }
+    }
+
+    pub fn log(&mut self, level: Level, line: &str) {
+        self.logs.push(Line { level, text: line.to_owned() });
+    }
+
+    pub fn set_timer(&mut self, name: &str, time_ms: u32, repeating: bool) -> Result<(), TimerError> {
+        if time_ms < TIMER_MS_MIN {
+            return Err(TimerError::TooShort(TIMER_MS_MIN));
+        }
+        let others = self.timers.iter().filter(|timer| timer.name != name).count();
+        if others >= TIMERS_MAX {
+            return Err(TimerError::TooMany(TIMERS_MAX as u32));
+        }
+        self.cancel_timer(name);
+        let due = self.now.saturating_add(u64::from(time_ms));
+        self.timers.push(Timer { name: name.to_owned(), due, period_ms: repeating.then_some(time_ms) });
+        Ok(())
+    }
+
+    pub fn cancel_timer(&mut self, name: &str) {
+        self.timers.retain(|timer| timer.name != name);
+    }
+
+    pub fn clear_timers(&mut self) {
+        self.timers.clear();
+    }
+
+    pub fn timer_names(&self) -> Vec<&str> {
+        self.timers.iter().map(|timer| timer.name.as_str()).collect()
+    }
+
+    /// The next timer that runs out no later than `until`. The clock moves to that moment.
+    pub fn next_timer(&mut self, until: UnixMillis) -> Option<String> {
+        let (at, _) = self.timers.iter().enumerate().min_by_key(|(_, timer)| timer.due)?;
+        let timer = self.timers.get_mut(at).filter(|timer| timer.due <= until)?;
+        self.now = self.now.max(timer.due);
+        let name = timer.name.clone();
+        match timer.period_ms {
+            Some(period) => timer.due = timer.due.saturating_add(u64::from(period)),
+            None => drop(self.timers.remove(at)),
+        }
+        Some(name)
+    }
+}
+
+/// The names that the host takes: those of IoT Hub, less the characters that MQTT filters give a meaning.
+fn check_name(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-:._%*?!(),=@$'".contains(c);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(format!("it has {} bytes; 1 to {NAME_BYTES_MAX} are allowed", name.len()));
+    }
+    match name.char_indices().find(|&(_, c)| !allowed(c)) {
+        Some((at, c)) => Err(format!("{c:?} at byte {at} is not allowed")),
+        None => Ok(()),
+    }
+}
