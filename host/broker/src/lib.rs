@@ -1,1 +1,22 @@
-//! Where a message enters, is decided, recorded and handed on.
+//! The heart: the one place where a message enters, is decided, recorded and handed on.
+//!
+//! `core` is pure: it decides which sinks take a message and who has subscribed to what, with no task, clock or file.
+//! `task` carries a decision out: it asks the store for a record, hands volatile messages over in memory, calls back
+//! when all of it is durable, and lets each sink read its log by cursor. What this room does not do: it opens no
+//! socket, runs no module, and knows no protocol.
+//!
+//! The order that matters: decide, record, fsync, acknowledge (ARCHITECTURE.md, invariant 1).
+
+mod core;
+mod task;
+
+pub use core::decide::{Decision, Taken};
+pub use task::{
+    admission::{Receipt, Refused},
+    broker::{Broker, BrokerConfig, Counters, CountersSnapshot},
+    documents::Documents,
+    publish::Done,
+    reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
+    subscriber::{Published, Subscriber},
+    tap::{Passing, Tap, TapLagged},
+};

@@ -1,0 +1,81 @@
+//! Which sinks take a message.
+
+use holdfast_routes::{Origin, RouteTable};
+use holdfast_types::{Durability, Envelope, Name, Priority, Sink, Source, Text, UnixMillis, WhenFull};
+use std::collections::HashSet;
+
+/// The name that the route of a module has which no configured route mentions.
+const DEFAULT_ROUTE: &str = "default";
+
+/// One sink that takes a message, and by which route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The route's name; `default` for the route of a module that no configured route mentions.
+    pub route: Text,
+    /// Where the message goes.
+    pub sink: Sink,
+    /// With which priority.
+    pub priority: Priority,
+    /// When it is too old to be of use; none means never.
+    pub expires: Option<UnixMillis>,
+    /// Whether it is recorded before it is acknowledged.
+    pub durability: Durability,
+    /// What happens when the sink's log is full.
+    pub when_full: WhenFull,
+}
+
+/// Every sink that takes a message. Empty is an answer too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// At most one for each sink (IoT Edge: one copy for an endpoint, the lowest priority number wins).
+    pub taken: Vec<Taken>,
+}
+
+/// Decides. `default_ttl_ms` is the time to live of routes that have none of their own; none means for ever.
+pub(crate) fn decide(
+    table: &RouteTable,
+    present: &HashSet<Name>,
+    edge: &Name,
+    default_ttl_ms: Option<u64>,
+    envelope: &Envelope,
+) -> Decision {
+    let expires = |ttl_ms: Option<u64>| ttl_ms.map(|ms| UnixMillis(envelope.received.0.saturating_add(ms)));
+    let origin = match envelope.source {
+        Source::Child { .. } => Origin::Downstream,
+        Source::Module { .. } | Source::TwinChange { .. } => Origin::Internal,
+    };
+    let mut taken: Vec<Taken> = table
+        .evaluate(envelope, edge, origin)
+        .into_iter()
+        .map(|matched| Taken {
+            route: matched.route.name.clone(),
+            sink: matched.route.sink.clone(),
+            priority: matched.route.priority,
+            expires: expires(
+                matched.route.time_to_live_secs.map(|s| u64::from(s) * 1000).or(default_ttl_ms),
+            ),
+            durability: matched.route.durability,
+            when_full: matched.route.when_full,
+        })
+        .collect();
+    if taken.is_empty() && goes_upstream_by_default(table, present, &envelope.source) {
+        taken.push(Taken {
+            route: DEFAULT_ROUTE.into(),
+            sink: Sink::Upstream,
+            priority: Priority::DEFAULT,
+            expires: expires(default_ttl_ms),
+            durability: Durability::Durable,
+            when_full: WhenFull::default(),
+        });
+    }
+    Decision { taken }
+}
+
+/// A module from the plugins folder that no configured route mentions sends upstream, so that a dropped file works
+/// without a line of configuration.
+fn goes_upstream_by_default(table: &RouteTable, present: &HashSet<Name>, source: &Source) -> bool {
+    match source {
+        Source::Module { module, .. } => present.contains(module) && !table.could_take_module(module),
+        Source::Child { .. } | Source::TwinChange { .. } => false,
+    }
+}

@@ -1,0 +1,5 @@
+//! Decisions, without tasks, clock or files.
+
+pub(crate) mod decide;
+pub(crate) mod outstanding;
+pub(crate) mod subscriptions;

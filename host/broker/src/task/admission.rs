@@ -1,0 +1,63 @@
+//! What is let in, and what the sender is told.
+
+use holdfast_types::{BODY_BYTES_MAX, HOPS_MAX, Message, PROPERTIES_MAX};
+
+/// What became of a message that was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Sinks that have it on disk.
+    pub durable: u16,
+    /// Sinks that have it in memory.
+    pub volatile: u16,
+    /// Subscribers of local topics that it was handed to.
+    pub subscribers: u32,
+    /// Sinks whose log was full and whose route says to drop the new message.
+    pub dropped: u16,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The body is over the limit. Trying again does not help.
+    #[error("the body has {bytes} bytes; at most {max} are taken: split it or send a reference")]
+    BodyTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Too many application properties. Trying again does not help.
+    #[error("the message has {count} application properties; at most {max} are taken")]
+    TooManyProperties {
+        /// How many.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The message has passed too many modules: the routes form a loop.
+    #[error("the message has passed {max} modules and was given up: the routes form a loop, see `holdfast routes list`")]
+    TooManyHops {
+        /// The limit.
+        max: u8,
+    },
+    /// The store could not record it. Nothing was acknowledged; trying again may help.
+    #[error("the message was not recorded: {0}")]
+    NotRecorded(String),
+    /// The host is stopping.
+    #[error("the host is stopping; send again when it is back")]
+    Stopping,
+}
+
+/// The checks that every message passes before it is decided.
+pub(crate) fn check(message: &Message, hops: u8) -> Result<(), Refused> {
+    if message.body.len() > BODY_BYTES_MAX {
+        return Err(Refused::BodyTooLarge { bytes: message.body.len(), max: BODY_BYTES_MAX });
+    }
+    if message.properties.len() > PROPERTIES_MAX {
+        return Err(Refused::TooManyProperties { count: message.properties.len(), max: PROPERTIES_MAX });
+    }
+    if hops > HOPS_MAX {
+        return Err(Refused::TooManyHops { max: HOPS_MAX });
+    }
+    Ok(())
+}

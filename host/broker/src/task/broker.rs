@@ -1,0 +1,238 @@
+//! The broker itself: what it holds, and how it is made.
+
+use super::{
+    documents::Documents,
+    lane::Lane,
+    reader::Reader,
+    subscriber::{Mailbox, Subscriber},
+    tap::{Passing, Tap},
+};
+use crate::core::{
+    decide::{Decision, decide},
+    subscriptions::{SubscriberId, Subscriptions},
+};
+use holdfast_routes::RouteTable;
+use holdfast_store::{Clock, Store};
+use holdfast_types::{Envelope, LogId, Name};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{broadcast, mpsc};
+
+/// How many passing messages a watcher may be behind before it misses some. A watcher is a person or a screen.
+const TAP_MESSAGES_MAX: usize = 1024;
+
+/// What a broker is made of.
+pub struct BrokerConfig {
+    /// The name of this edge; part of every stable id.
+    pub edge: Name,
+    /// The compiled routes.
+    pub routes: RouteTable,
+    /// Time to live of routes that name none; none means for ever. IoT Edge's default is 7200 s.
+    pub time_to_live: Option<Duration>,
+}
+
+/// The one place where a message enters. Cloning gives another handle to the same broker.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) edge: Name,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    routing: RwLock<Routing>,
+    time_to_live_ms: Option<u64>,
+    lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
+    subscriptions: RwLock<Subscriptions>,
+    mailboxes: RwLock<HashMap<SubscriberId, Mailbox>>,
+    next_subscriber: AtomicU64,
+    pub(crate) tap: broadcast::Sender<Passing>,
+    pub(crate) counters: Counters,
+}
+
+struct Routing {
+    table: Arc<RouteTable>,
+    present: Arc<HashSet<Name>>,
+}
+
+/// What the broker has counted since it was started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) no_route: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) not_recorded: AtomicU64,
+    pub(crate) dropped_volatile: AtomicU64,
+    pub(crate) lost_by_subscribers: AtomicU64,
+}
+
+/// [`Counters`] at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountersSnapshot {
+    /// Messages that entered.
+    pub accepted: u64,
+    /// Of those, messages that no route took.
+    pub no_route: u64,
+    /// Messages that were refused for their size, their properties or their hops.
+    pub refused: u64,
+    /// Messages that the store could not record; they were not acknowledged.
+    pub not_recorded: u64,
+    /// Messages that volatile routes dropped because a lane was full.
+    pub dropped_volatile: u64,
+    /// Messages that subscribers lost because they read too slowly.
+    pub lost_by_subscribers: u64,
+}
+
+macro_rules! guard {
+    ($self:ident . $field:ident . $kind:ident) => {
+        $self.$field.$kind().unwrap_or_else(PoisonError::into_inner)
+    };
+}
+
+impl Broker {
+    /// Makes a broker over an open store. It spawns nothing: it works in its callers' tasks and on the store's thread.
+    pub fn new(config: BrokerConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
+        let routing = Routing { table: Arc::new(config.routes), present: Arc::default() };
+        let inner = Inner {
+            edge: config.edge,
+            store,
+            clock,
+            routing: RwLock::new(routing),
+            time_to_live_ms: config.time_to_live.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+            lanes: RwLock::default(),
+            subscriptions: RwLock::default(),
+            mailboxes: RwLock::default(),
+            next_subscriber: AtomicU64::new(0),
+            tap: broadcast::channel(TAP_MESSAGES_MAX).0,
+            counters: Counters::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The name of this edge.
+    pub fn edge(&self) -> &Name {
+        &self.inner.edge
+    }
+
+    /// The reader of a log. One log has one reader at a time: a second one would hand the same messages out again.
+    pub fn reader(&self, log: LogId) -> Reader {
+        Reader::new(self.inner.clone(), log)
+    }
+
+    /// A subscriber that may be `capacity` messages behind before it loses some.
+    pub fn subscribe(&self, client: Name, capacity: usize) -> Subscriber {
+        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        let id = self.inner.next_subscriber.fetch_add(1, Ordering::Relaxed);
+        let lost = Arc::new(AtomicU64::new(0));
+        guard!(self.inner.mailboxes.write()).insert(id, Mailbox { sender, lost: lost.clone() });
+        Subscriber { inner: self.inner.clone(), id, client, receiver, lost }
+    }
+
+    /// Small keyed values that modules keep.
+    pub fn documents(&self) -> Documents {
+        Documents(self.inner.store.clone())
+    }
+
+    /// Takes new routes. Messages that are in a log already keep the route that took them.
+    pub fn replace_routes(&self, table: RouteTable) {
+        guard!(self.inner.routing.write()).table = Arc::new(table);
+    }
+
+    /// The routes in force.
+    pub fn routes(&self) -> Arc<RouteTable> {
+        guard!(self.inner.routing.read()).table.clone()
+    }
+
+    /// Says whether the host runs a module. Outputs of a present module that no route's `FROM` could match go upstream.
+    pub fn module_present(&self, module: &Name, present: bool) {
+        {
+            let mut routing = guard!(self.inner.routing.write());
+            let mut names = (*routing.present).clone();
+            if present {
+                names.insert(module.clone());
+            } else {
+                names.remove(module);
+            }
+            routing.present = Arc::new(names);
+        }
+        if !present {
+            let dropped = self.inner.lane(&LogId::module(module)).clear();
+            self.inner.counters.dropped_volatile.fetch_add(dropped as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// What would be decided of a message now, without letting it in.
+    pub fn decide(&self, envelope: &Envelope) -> Decision {
+        self.inner.decide(envelope)
+    }
+
+    /// Watches messages pass.
+    pub fn tap(&self) -> Tap {
+        Tap(self.inner.tap.subscribe())
+    }
+
+    /// How many volatile messages wait for a log's reader, and how many senders wait for room.
+    pub fn lane_lengths(&self, log: &LogId) -> (usize, usize) {
+        guard!(self.inner.lanes.read()).get(log).map_or((0, 0), |lane| lane.lengths())
+    }
+
+    /// The store under this broker.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> CountersSnapshot {
+        let c = &self.inner.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CountersSnapshot {
+            accepted: read(&c.accepted),
+            no_route: read(&c.no_route),
+            refused: read(&c.refused),
+            not_recorded: read(&c.not_recorded),
+            dropped_volatile: read(&c.dropped_volatile),
+            lost_by_subscribers: read(&c.lost_by_subscribers),
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
+        let (table, present) = {
+            let routing = guard!(self.routing.read());
+            (routing.table.clone(), routing.present.clone())
+        };
+        decide(&table, &present, &self.edge, self.time_to_live_ms, envelope)
+    }
+
+    pub(crate) fn lane(&self, log: &LogId) -> Arc<Lane> {
+        if let Some(lane) = guard!(self.lanes.read()).get(log) {
+            return lane.clone();
+        }
+        guard!(self.lanes.write()).entry(log.clone()).or_default().clone()
+    }
+
+    pub(crate) fn subscriptions(&self) -> RwLockReadGuard<'_, Subscriptions> {
+        guard!(self.subscriptions.read())
+    }
+
+    pub(crate) fn subscriptions_mut(&self) -> RwLockWriteGuard<'_, Subscriptions> {
+        guard!(self.subscriptions.write())
+    }
+
+    pub(crate) fn mailboxes(&self) -> RwLockReadGuard<'_, HashMap<SubscriberId, Mailbox>> {
+        guard!(self.mailboxes.read())
+    }
+
+    pub(crate) fn forget_subscriber(&self, id: SubscriberId) {
+        self.subscriptions_mut().forget(id);
+        guard!(self.mailboxes.write()).remove(&id);
+    }
+}

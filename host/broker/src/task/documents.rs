@@ -1,0 +1,26 @@
+//! Small keyed values that modules keep.
+
+use bytes::Bytes;
+use holdfast_store::{Store, StoreError};
+use holdfast_types::{Name, Text};
+
+/// Reads what was committed. Writes go in with the turn that made them ([`crate::Turn`]).
+#[derive(Clone)]
+pub struct Documents(pub(crate) Store);
+
+impl Documents {
+    /// The space that holds a module's state.
+    pub fn state_space(module: &Name) -> Text {
+        format!("state/{module}").into()
+    }
+
+    /// The value of a key.
+    pub fn value(&self, space: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.0.document(space, key)
+    }
+
+    /// Up to `limit` keys with their values that start with `prefix`, in the order of their bytes.
+    pub fn scan(&self, space: &str, prefix: &str, limit: usize) -> Result<Vec<(Text, Bytes)>, StoreError> {
+        self.0.documents(space, prefix, limit)
+    }
+}

@@ -1,0 +1,108 @@
+//! The lane of a log: messages of volatile routes, in memory, with a bound.
+
+use super::pending::Pending;
+use crate::task::reader::Delivery;
+use holdfast_types::WhenFull;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// Most volatile messages that wait for one module. At 256 bytes this is about 1 MiB; a module that is further behind
+/// than this makes senders wait, or loses messages, as its routes say.
+pub(crate) const LANE_MESSAGES_MAX: usize = 4096;
+
+/// What wakes a reader, and the volatile messages it has not read.
+#[derive(Default)]
+pub(crate) struct Lane {
+    waiting: Mutex<Waiting>,
+    /// Rung for volatile messages and, by the store, for durable ones.
+    pub(crate) bell: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    ready: VecDeque<Delivery>,
+    /// Messages whose senders wait for room. Bounded by what senders may have in flight.
+    parked: VecDeque<(Delivery, Arc<Pending>)>,
+}
+
+/// What became of a volatile message.
+pub(crate) enum Pushed {
+    /// It waits to be read; this many older ones were dropped for it.
+    Taken { dropped: u32 },
+    /// It was dropped.
+    Dropped,
+    /// Its sender waits.
+    Parked,
+}
+
+impl Lane {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message in.
+    pub(crate) fn push(&self, delivery: Delivery, when_full: WhenFull, pending: &Arc<Pending>) -> Pushed {
+        let mut waiting = self.waiting();
+        let full = waiting.ready.len() >= LANE_MESSAGES_MAX || !waiting.parked.is_empty();
+        let pushed = match (full, when_full) {
+            (false, _) => {
+                waiting.ready.push_back(delivery);
+                Pushed::Taken { dropped: 0 }
+            }
+            (true, WhenFull::DropNewest) => return Pushed::Dropped,
+            (true, WhenFull::Block) => {
+                waiting.parked.push_back((delivery, pending.open_part()));
+                return Pushed::Parked;
+            }
+            (true, WhenFull::DropOldest) => {
+                let dropped = u32::from(waiting.ready.pop_front().is_some());
+                waiting.ready.push_back(delivery);
+                Pushed::Taken { dropped }
+            }
+        };
+        drop(waiting);
+        self.bell.notify_one();
+        pushed
+    }
+
+    /// Takes up to `max` messages out and lets as many parked ones in.
+    pub(crate) fn take(&self, max: usize, out: &mut Vec<Delivery>) {
+        let mut admitted = Vec::new();
+        {
+            let mut waiting = self.waiting();
+            let n = waiting.ready.len().min(max);
+            out.extend(waiting.ready.drain(..n));
+            while waiting.ready.len() < LANE_MESSAGES_MAX {
+                let Some((delivery, pending)) = waiting.parked.pop_front() else { break };
+                waiting.ready.push_back(delivery);
+                admitted.push(pending);
+            }
+        }
+        for pending in admitted {
+            pending.part_done(Ok(()), |_| {});
+        }
+    }
+
+    /// How many wait to be read, and how many senders wait for room.
+    pub(crate) fn lengths(&self) -> (usize, usize) {
+        let waiting = self.waiting();
+        (waiting.ready.len(), waiting.parked.len())
+    }
+
+    /// Forgets all of it: the module is gone. Senders that waited are let go.
+    pub(crate) fn clear(&self) -> usize {
+        let (dropped, parked) = {
+            let mut waiting = self.waiting();
+            let dropped = waiting.ready.len() + waiting.parked.len();
+            waiting.ready.clear();
+            (dropped, std::mem::take(&mut waiting.parked))
+        };
+        for (_, pending) in parked {
+            pending.part_done(Ok(()), |receipt| receipt.dropped += 1);
+        }
+        dropped
+    }
+}

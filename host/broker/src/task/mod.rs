@@ -1,0 +1,12 @@
+//! What carries decisions out.
+
+pub(crate) mod admission;
+pub(crate) mod broker;
+pub(crate) mod documents;
+pub(crate) mod lane;
+pub(crate) mod pending;
+pub(crate) mod publish;
+pub(crate) mod reader;
+pub(crate) mod settle;
+pub(crate) mod subscriber;
+pub(crate) mod tap;

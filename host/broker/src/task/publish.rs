@@ -1,0 +1,219 @@
+//! A message enters: check, decide, hand on, ask for a record.
+
+use super::{
+    admission::{Receipt, Refused, check},
+    broker::{Broker, Inner},
+    lane::Pushed,
+    pending::Pending,
+    reader::{Delivery, Ticket},
+    tap::Passing,
+};
+use crate::core::decide::{Decision, Taken};
+use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
+use holdfast_types::{Durability, Envelope, LogId, Message, QueueId, Sink, Source, Topic};
+use std::sync::{Arc, atomic::Ordering};
+use tokio::sync::oneshot;
+
+/// What is called when everything that the answer promises is true. It may run on the thread that commits: it must be
+/// quick, must not block, and must not publish.
+pub type Done = Box<dyn FnOnce(Result<Receipt, Refused>) + Send + 'static>;
+
+impl Broker {
+    /// Takes a message from `source` and answers when all durable routes have it on disk. Waits while a log is full
+    /// whose route says to block. Errors are [`Refused`]; after one, nothing was acknowledged to anybody.
+    pub async fn publish(&self, source: Source, message: Message) -> Result<Receipt, Refused> {
+        let (answer, wait) = oneshot::channel();
+        self.publish_then(source, message, move |result| {
+            // A sender that no longer waits is no fault: the record stands.
+            let _ = answer.send(result);
+        });
+        wait.await.unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// The same with a call back, for senders that have many messages under way. Messages of one caller are recorded
+    /// in the order of the calls, and their answers come in that order.
+    pub fn publish_then(
+        &self,
+        source: Source,
+        message: Message,
+        done: impl FnOnce(Result<Receipt, Refused>) + Send + 'static,
+    ) {
+        if let Err(refused) = check(&message, 0) {
+            self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
+            done(Err(refused));
+            return;
+        }
+        let entered = self.inner.enter(source, message, 0);
+        let receipt = self.inner.fan_out(&entered);
+        if !entered.goes_to_a_log() {
+            done(Ok(receipt));
+            return;
+        }
+        let pending = Pending::new(receipt, Box::new(done));
+        self.inner.push_volatile(&entered, &pending);
+        let appends = entered.appends();
+        if !appends.is_empty() {
+            let part = pending.open_part();
+            let inner = self.inner.clone();
+            let commit = Commit { appends, ..Commit::default() };
+            self.inner.store.commit_or_wait(commit, move |result| {
+                let (answer, durable, dropped) = inner.recorded(result);
+                part.part_done(answer, |receipt| {
+                    receipt.durable += durable;
+                    receipt.dropped += dropped;
+                });
+            });
+        }
+        pending.part_done(Ok(()), |_| {});
+    }
+}
+
+/// A message that has been decided.
+pub(crate) struct Entered {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) decision: Arc<Decision>,
+}
+
+impl Entered {
+    fn goes_to_a_log(&self) -> bool {
+        self.decision.taken.iter().any(|taken| !matches!(taken.sink, Sink::Topic(_)))
+    }
+
+    /// The records that durable routes need.
+    pub(crate) fn appends(&self) -> Vec<Append> {
+        let durable = self.decision.taken.iter().filter(|taken| taken.durability == Durability::Durable);
+        durable
+            .filter_map(|taken| {
+                Some(Append {
+                    queue: QueueId { log: taken.sink.log()?, priority: taken.priority },
+                    entry: Entry {
+                        envelope: self.envelope.clone(),
+                        input: input_of(taken),
+                        route: taken.route.clone(),
+                        expires: taken.expires,
+                    },
+                    when_full: taken.when_full,
+                })
+            })
+            .collect()
+    }
+}
+
+fn input_of(taken: &Taken) -> Option<holdfast_types::Name> {
+    match &taken.sink {
+        Sink::Input { input, .. } => Some(input.clone()),
+        Sink::Upstream | Sink::Topic(_) => None,
+    }
+}
+
+impl Inner {
+    /// Stamps and decides a message that has passed the checks.
+    pub(crate) fn enter(&self, source: Source, mut message: Message, hops: u8) -> Entered {
+        let received = self.clock.now();
+        message.system.creation_time.get_or_insert(received);
+        let envelope = Arc::new(Envelope { message, source, received, hops });
+        let decision = Arc::new(self.decide(&envelope));
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        if decision.taken.is_empty() {
+            self.counters.no_route.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.tap.receiver_count() > 0 {
+            // No watcher is an answer too.
+            let _ = self.tap.send(Passing { envelope: envelope.clone(), decision: decision.clone() });
+        }
+        Entered { envelope, decision }
+    }
+
+    /// Hands a message to subscribers: of the topic it was published to, and of the topics that routes name.
+    pub(crate) fn fan_out(&self, entered: &Entered) -> Receipt {
+        let mut subscribers = 0;
+        let mut lost = 0;
+        let own = match &entered.envelope.source {
+            Source::Child { topic, .. } => topic.as_ref(),
+            Source::Module { .. } | Source::TwinChange { .. } => None,
+        };
+        let routed = entered.decision.taken.iter().filter_map(|taken| match &taken.sink {
+            Sink::Topic(topic) => Some(topic),
+            Sink::Upstream | Sink::Input { .. } => None,
+        });
+        for topic in own.into_iter().chain(routed) {
+            let (reached, missed) = self.offer_to_subscribers(topic, &entered.envelope);
+            subscribers += reached;
+            lost += missed;
+        }
+        self.counters.lost_by_subscribers.fetch_add(lost, Ordering::Relaxed);
+        Receipt { subscribers, ..Receipt::default() }
+    }
+
+    fn offer_to_subscribers(&self, topic: &Topic, envelope: &Arc<Envelope>) -> (u32, u64) {
+        let reached = self.subscriptions().reached(topic);
+        if reached.is_empty() {
+            return (0, 0);
+        }
+        let mailboxes = self.mailboxes();
+        let (mut taken, mut lost) = (0, 0);
+        for one in reached {
+            match mailboxes.get(&one.subscriber).map(|mailbox| mailbox.offer(topic, envelope, one.filters)) {
+                Some(true) => taken += 1,
+                Some(false) => lost += 1,
+                None => {}
+            }
+        }
+        (taken, lost)
+    }
+
+    /// Hands a message to the lanes of volatile routes.
+    pub(crate) fn push_volatile(&self, entered: &Entered, pending: &Arc<Pending>) {
+        for taken in entered.decision.taken.iter().filter(|taken| taken.durability == Durability::Volatile) {
+            let Some(log) = taken.sink.log() else { continue };
+            let delivery = Delivery {
+                ticket: Ticket::VOLATILE,
+                id: None,
+                input: input_of(taken),
+                route: taken.route.clone(),
+                expires: taken.expires,
+                envelope: entered.envelope.clone(),
+            };
+            match self.lane(&log).push(delivery, taken.when_full, pending) {
+                Pushed::Taken { dropped } => {
+                    self.count_volatile_drops(&log, u64::from(dropped));
+                    pending.note(|receipt| receipt.volatile += 1);
+                }
+                Pushed::Parked => pending.note(|receipt| receipt.volatile += 1),
+                Pushed::Dropped => {
+                    self.count_volatile_drops(&log, 1);
+                    pending.note(|receipt| receipt.dropped += 1);
+                }
+            }
+        }
+    }
+
+    fn count_volatile_drops(&self, log: &LogId, dropped: u64) {
+        if dropped > 0 {
+            let before = self.counters.dropped_volatile.fetch_add(dropped, Ordering::Relaxed);
+            if before == 0 {
+                tracing::warn!(%log, "the lane of a volatile route is full and messages are dropped; see `holdfast list`");
+            }
+        }
+    }
+
+    /// What a commit's result means for the sender: the answer, and how many sinks have or have dropped the message.
+    pub(crate) fn recorded(
+        &self,
+        result: Result<holdfast_store::Committed, CommitError>,
+    ) -> (Result<(), Refused>, u16, u16) {
+        match result {
+            Ok(committed) => {
+                let durable = committed.appends.iter().filter(|a| matches!(a, Appended::At(_))).count();
+                let dropped = committed.appends.len() - durable;
+                let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+                (Ok(()), count(durable), count(dropped))
+            }
+            Err(CommitError::Closed) => (Err(Refused::Stopping), 0, 0),
+            Err(error) => {
+                self.counters.not_recorded.fetch_add(1, Ordering::Relaxed);
+                (Err(Refused::NotRecorded(error.to_string())), 0, 0)
+            }
+        }
+    }
+}

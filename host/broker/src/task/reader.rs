@@ -1,0 +1,280 @@
+//! How a sink reads its log: by cursor, highest priority first, first in first out within one.
+
+use super::{broker::Inner, lane::Lane};
+use crate::core::outstanding::Outstanding;
+use bytes::Bytes;
+use holdfast_store::{Ack, Commit, ReadLimit, StoreError};
+use holdfast_types::{Envelope, LogId, Message, Name, Offset, Priority, QueueId, StableId, Text, UnixMillis};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Most bytes that one call of [`Reader::next`] brings into memory, unless a single message is larger.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// A message handed to a sink.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What the sink gives back when it is done.
+    pub ticket: Ticket,
+    /// The identity of the record; none for a volatile message.
+    pub id: Option<StableId>,
+    /// The input of the module it is for; none upstream.
+    pub input: Option<Name>,
+    /// The route that took it.
+    pub route: Text,
+    /// When it is too old to be of use.
+    pub expires: Option<UnixMillis>,
+    /// The message and who sent it.
+    pub envelope: Arc<Envelope>,
+}
+
+/// Which message a sink is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(pub(crate) Place);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Volatile,
+    Durable {
+        priority: Priority,
+        offset: Offset,
+        /// Tickets from before a rewind are void: their messages are handed out again.
+        generation: u32,
+    },
+}
+
+impl Ticket {
+    pub(crate) const VOLATILE: Self = Self(Place::Volatile);
+
+    /// Whether the message is recorded and would be handed out again after a crash.
+    pub fn is_durable(&self) -> bool {
+        self.0 != Place::Volatile
+    }
+}
+
+/// What a module did with the messages of one turn. All of it becomes durable together, or none.
+#[derive(Default)]
+pub struct Turn {
+    /// Messages that are done.
+    pub done: Vec<Ticket>,
+    /// Messages that were given up: reason and attempts.
+    pub dead: Vec<(Ticket, Text, u32)>,
+    /// What the module sent, in order.
+    pub sends: Vec<Send>,
+    /// What the module wrote to its state, in order.
+    pub state: Vec<StateWrite>,
+}
+
+/// A message that a module sends.
+pub struct Send {
+    /// The output.
+    pub output: Option<Name>,
+    /// The message.
+    pub message: Message,
+    /// The hops of the message that was being handled, or 0 from a timer.
+    pub hops: u8,
+}
+
+/// A value that a module writes to its state.
+pub struct StateWrite {
+    /// The key.
+    pub key: Text,
+    /// The value; none deletes the key.
+    pub value: Option<Bytes>,
+}
+
+/// The log could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the log {log} could not be read: {source}")]
+pub struct ReadError {
+    /// The log.
+    pub log: LogId,
+    /// Why.
+    pub source: StoreError,
+}
+
+/// Reads one log for one sink.
+pub struct Reader {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) log: LogId,
+    lane: Arc<Lane>,
+    progress: Arc<Mutex<Progress>>,
+    /// Whose turn it is, so that neither volatile nor durable messages starve the other.
+    volatile_first: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Progress {
+    queues: BTreeMap<Priority, Outstanding>,
+    generation: u32,
+    /// A turn of this generation was not recorded: nothing more of it counts.
+    pub(crate) failed: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(inner: Arc<Inner>, log: LogId) -> Self {
+        let lane = inner.lane(&log);
+        let bell = lane.clone();
+        inner.store.on_append(&log, Arc::new(move || bell.bell.notify_one()));
+        Self { inner, log, lane, progress: Arc::default(), volatile_first: true }
+    }
+
+    /// The log.
+    pub fn log(&self) -> &LogId {
+        &self.log
+    }
+
+    /// Waits for the next messages, at most `max`. Highest priority first, never two priorities of the log at once;
+    /// volatile messages take turns with recorded ones. Cancel safe: what was not returned is read again.
+    pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
+        loop {
+            let found = self.take(max)?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            self.lane.bell.notified().await;
+        }
+    }
+
+    /// What can be had now without waiting; empty if there is nothing.
+    pub fn take(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
+        let mut found = Vec::new();
+        for volatile in [self.volatile_first, !self.volatile_first] {
+            if volatile {
+                self.lane.take(max, &mut found);
+            } else {
+                self.take_recorded(max, &mut found).map_err(|source| ReadError { log: self.log.clone(), source })?;
+            }
+            if !found.is_empty() {
+                self.volatile_first = !volatile;
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn take_recorded(&mut self, max: usize, found: &mut Vec<Delivery>) -> Result<(), StoreError> {
+        for (queue, cursor, tail) in self.inner.store.extents(&self.log) {
+            while found.is_empty() {
+                let (position, generation) = {
+                    let mut progress = self.progress();
+                    let generation = progress.generation;
+                    let outstanding = progress.outstanding(queue.priority, cursor);
+                    // An operator's purge or an expiry may have moved the cursor past us.
+                    outstanding.advance(cursor);
+                    (outstanding.position(), generation)
+                };
+                if position >= tail {
+                    break;
+                }
+                let limit = ReadLimit { messages: max, bytes: READ_BYTES_MAX };
+                let batch = self.inner.store.read(&queue, position, limit)?;
+                let mut progress = self.progress();
+                if progress.generation != generation {
+                    continue;
+                }
+                let outstanding = progress.outstanding(queue.priority, cursor);
+                for stored in batch.entries {
+                    outstanding.hand_out(stored.offset);
+                    found.push(self.delivery(&queue, generation, stored));
+                }
+                outstanding.advance(batch.next);
+                if found.is_empty() {
+                    // All of it had expired: the cursor passes it, unless something before it is still out.
+                    let passed = (outstanding.len() == 0).then(|| outstanding.cursor());
+                    drop(progress);
+                    self.pass_expired(&queue, passed);
+                    if batch.next <= position {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delivery(&self, queue: &QueueId, generation: u32, stored: holdfast_store::Stored) -> Delivery {
+        let entry = stored.entry;
+        Delivery {
+            ticket: Ticket(Place::Durable { priority: queue.priority, offset: stored.offset, generation }),
+            id: Some(StableId {
+                edge: self.inner.edge.clone(),
+                epoch: self.inner.store.epoch(),
+                priority: queue.priority,
+                sequence: stored.offset,
+            }),
+            input: entry.input,
+            route: entry.route,
+            expires: entry.expires,
+            envelope: entry.envelope,
+        }
+    }
+
+    fn pass_expired(&self, queue: &QueueId, cursor: Option<Offset>) {
+        let Some(cursor) = cursor else { return };
+        let acks = vec![Ack { queue: queue.clone(), cursor }];
+        // Losing this is harmless: expired messages are passed again after a restart.
+        self.inner.store.commit_or_wait(Commit { acks, ..Commit::default() }, |_| {});
+    }
+
+    /// Tells that messages are done, with nothing else to record. Does not wait: after a crash, messages that were
+    /// told of in the last moments may be handed out again.
+    pub fn ack(&self, tickets: impl IntoIterator<Item = Ticket>) {
+        self.settle(Turn { done: tickets.into_iter().collect(), ..Turn::default() }, |_| {});
+    }
+
+    /// Forgets what was handed out and not told of as done; it will be handed out again, in order. Tickets from before
+    /// are void.
+    pub fn rewind(&mut self) {
+        let store = self.inner.store.clone();
+        let mut progress = self.progress();
+        let durable = progress.failed;
+        progress.failed = false;
+        progress.generation = progress.generation.wrapping_add(1);
+        for (priority, outstanding) in &mut progress.queues {
+            let queue = QueueId { log: self.log.clone(), priority: *priority };
+            let cursor = if durable { store.cursor(&queue) } else { outstanding.cursor() };
+            *outstanding = Outstanding::at(cursor);
+        }
+    }
+
+    /// How many recorded messages are handed out and not passed by the cursor.
+    pub fn outstanding(&self) -> usize {
+        self.progress().queues.values().map(Outstanding::len).sum()
+    }
+
+    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shared_progress(&self) -> Arc<Mutex<Progress>> {
+        self.progress.clone()
+    }
+}
+
+impl Progress {
+    fn outstanding(&mut self, priority: Priority, cursor: Offset) -> &mut Outstanding {
+        self.queues.entry(priority).or_insert_with(|| Outstanding::at(cursor))
+    }
+
+    /// Notes that a message is done. Gives the queue's new cursor if it moves.
+    pub(crate) fn done(&mut self, ticket: Ticket) -> Option<(Priority, Offset)> {
+        match ticket.0 {
+            Place::Durable { priority, offset, generation } if generation == self.generation => {
+                let cursor = self.queues.get_mut(&priority)?.done(offset)?;
+                Some((priority, cursor))
+            }
+            Place::Durable { .. } | Place::Volatile => None,
+        }
+    }
+
+    /// Whether a ticket is of the generation that counts.
+    pub(crate) fn is_current(&self, ticket: Ticket) -> bool {
+        match ticket.0 {
+            Place::Volatile => true,
+            Place::Durable { generation, .. } => generation == self.generation,
+        }
+    }
+}

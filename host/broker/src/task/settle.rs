@@ -1,0 +1,97 @@
+//! The end of a turn: acknowledgements, sends, state and dead letters, recorded together or not at all.
+
+use super::{
+    admission::{Receipt, Refused, check},
+    broker::Inner,
+    documents::Documents,
+    pending::Pending,
+    publish::Entered,
+    reader::{Place, Progress, Reader, Turn},
+};
+use holdfast_store::{Ack, Commit, DeadLetter, DocumentWrite};
+use holdfast_types::{LogId, Name, QueueId, Source};
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, atomic::Ordering},
+};
+
+impl Reader {
+    /// Records a turn and calls back when it is durable. Turns are recorded in the order of the calls. What goes to
+    /// volatile routes and topics is handed over at once.
+    ///
+    /// After an error nothing of the turn was recorded, nor will any later turn be until [`Reader::rewind`].
+    pub fn settle(&self, turn: Turn, done: impl FnOnce(Result<(), Refused>) + std::marker::Send + 'static) {
+        // The lock is held until the store has the commit, so that commits arrive in the order of their cursors.
+        let mut progress = self.progress();
+        if progress.failed {
+            drop(progress);
+            done(Err(Refused::NotRecorded("an earlier turn was not recorded".to_owned())));
+            return;
+        }
+        let pending = Pending::new(Receipt::default(), Box::new(move |answer| done(answer.map(|_| ()))));
+        let commit = self.commit_of(&mut progress, turn, &pending);
+        if !commit.is_empty() {
+            let part = pending.open_part();
+            let inner = self.inner.clone();
+            let shared = self.shared_progress();
+            self.inner.store.commit_or_wait(commit, move |result| {
+                let (answer, _, _) = inner.recorded(result);
+                if answer.is_err() {
+                    shared.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
+                }
+                part.part_done(answer, |_| {});
+            });
+        }
+        drop(progress);
+        pending.part_done(Ok(()), |_| {});
+    }
+
+    fn commit_of(&self, progress: &mut Progress, turn: Turn, pending: &std::sync::Arc<Pending>) -> Commit {
+        let mut commit = Commit::default();
+        for (ticket, reason, attempts) in &turn.dead {
+            if let (Place::Durable { priority, offset, .. }, true) = (ticket.0, progress.is_current(*ticket)) {
+                let queue = QueueId { log: self.log.clone(), priority };
+                commit.dead.push(DeadLetter { queue, offset, reason: reason.clone(), attempts: *attempts });
+            }
+        }
+        let mut cursors = BTreeMap::new();
+        for ticket in turn.done.iter().chain(turn.dead.iter().map(|(ticket, _, _)| ticket)) {
+            cursors.extend(progress.done(*ticket));
+        }
+        commit.acks = cursors
+            .into_iter()
+            .map(|(priority, cursor)| Ack { queue: QueueId { log: self.log.clone(), priority }, cursor })
+            .collect();
+        if let Some(module) = module_of(&self.log) {
+            let space = Documents::state_space(&module);
+            commit.documents = turn
+                .state
+                .into_iter()
+                .map(|write| DocumentWrite { space: space.clone(), key: write.key, value: write.value })
+                .collect();
+            for send in turn.sends {
+                if let Err(refused) = check(&send.message, send.hops) {
+                    self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%module, %refused, "a message that the module sent was refused");
+                    continue;
+                }
+                let source = Source::Module { module: module.clone(), output: send.output };
+                let entered = self.inner.enter(source, send.message, send.hops);
+                self.hand_on(&entered, pending);
+                commit.appends.extend(entered.appends());
+            }
+        }
+        commit
+    }
+
+    fn hand_on(&self, entered: &Entered, pending: &std::sync::Arc<Pending>) {
+        let inner: &Inner = &self.inner;
+        inner.fan_out(entered);
+        inner.push_volatile(entered, pending);
+    }
+}
+
+/// The module whose log this is. Only modules have outputs and state.
+fn module_of(log: &LogId) -> Option<Name> {
+    log.as_str().strip_prefix("module/").and_then(|name| Name::new(name).ok())
+}
