@@ -1,1 +1,138 @@
 //! Text to raw to every fault at once to a checked configuration.
+//!
+//! What this room does: it reads `holdfast.toml`, reports every fault of it in one run, each with line, reason and fix,
+//! and gives back a [`Config`] of plain values. What it does not do: it reads no environment, resolves no names, opens
+//! no sockets, and makes no folders. [`Config::load`] looks whether the files that the configuration names are there;
+//! [`Config::parse`] touches nothing.
+//!
+//! # Every key
+//!
+//! Times have a unit (`us`, `ms`, `s`, `min`, `h`, `d`), sizes too (`B`, `KiB`, `MiB`, `GiB`, `TiB`; `KB`, `MB`, `GB`,
+//! `TB` for powers of 1000). Paths that are not absolute begin at the folder of the file. A file that is not there means
+//! the defaults: [`Config::default_for`].
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `edge` | the machine's host name | name of this edge: 1 to 64 letters, digits, hyphens, dots |
+//! | `paths.data` | `"data"` | folder of the store |
+//! | `paths.plugins` | `"plugins"` | drop-in folder for modules |
+//! | `paths.cache` | `"cache"` in `paths.data` | compiled modules |
+//! | `paths.control` | `"control.sock"` in `paths.data` | the control socket |
+//! | `store.quota` | `"2 GiB"` | most bytes on disk, at least 64 MiB |
+//! | `store.age_max` | none | longest time that any message is kept |
+//! | `store.time_to_live` | `"2 h"` | time a message is kept whose route names none; a number is seconds; `"forever"` or -1 |
+//! | `store.linger` | `"auto"` | wait before an fsync for more messages to share it, at most 1 s |
+//! | `store.profile` | `"standard"` | `"small"` for devices with little memory |
+//! | `store.quotas.LOG` | none | most bytes of one log: `upstream`, `"module/NAME"` |
+//! | `routes.NAME` | none | a route as text, or a section with the keys below |
+//! | `routes.NAME.route` | needed | the text: `FROM … WHERE … INTO …` |
+//! | `routes.NAME.priority` | lowest | 0 (highest) to 9 |
+//! | `routes.NAME.time_to_live` | `store.time_to_live` | time to live of its messages; `timeToLiveSecs` is understood too |
+//! | `routes.NAME.durability` | `"durable"` | `"volatile"`: in memory only |
+//! | `routes.NAME.when_full` | `"drop-oldest"` | `"block"`, `"drop-newest"` |
+//! | `routes.NAME.topic` | `upstream.topic` | topic template of its messages upstream |
+//! | `upstream.url` | needed | `mqtts://host:8883` or `mqtt://host:1883` |
+//! | `upstream.client_id` | `edge` | MQTT client id |
+//! | `upstream.user` | none | MQTT user name |
+//! | `upstream.password` | none | MQTT password |
+//! | `upstream.password_file` | none | file that holds the password |
+//! | `upstream.version` | `"3.1.1"` | or `"5"` |
+//! | `upstream.topic` | `"holdfast/{edge}/{source}"` | topic template: see [`TOPIC_PLACES`] |
+//! | `upstream.payload` | `"raw"` | `"envelope"`: JSON with body, properties and stable id |
+//! | `upstream.window` | 256 | most messages sent and not acknowledged, 1 to 65535 |
+//! | `upstream.keep_alive` | `"60 s"` | longest silence before a ping, 5 s to 18 h |
+//! | `upstream.backoff_min` | `"1 s"` | first wait before a new connection |
+//! | `upstream.backoff_max` | `"60 s"` | longest wait before a new connection |
+//! | `upstream.ca_file` | system's | certificates to trust (PEM) |
+//! | `upstream.cert_file` | none | certificate of this edge (PEM), with `key_file` |
+//! | `upstream.key_file` | none | its private key (PEM) |
+//! | `upstream.allow_plain` | false | whether `mqtt://` may leave the machine |
+//! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on |
+//! | `gateway.allow_remote_plain` | false | whether other machines may connect without TLS |
+//! | `gateway.connections_max` | 100 | most connections at once |
+//! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
+//! | `gateway.unacked_max` | 64 | most messages of a client that wait for an acknowledgement, each way |
+//! | `users.name` | needed | user name (in a `[[users]]` section) |
+//! | `users.password` | one of two | the password, for development on loopback |
+//! | `users.password_hash` | one of two | Argon2 hash of it, `$argon2id$…` |
+//! | `users.publish` | `[]` | topic filters that it may publish to |
+//! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
+//! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
+//! | `modules.call_time` | `"10 s"` | longest call of a handler |
+//! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
+//! | `modules.compile_cache` | true | whether compiled code is kept in `paths.cache` |
+//! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
+
+mod default_text;
+mod fault;
+mod load;
+mod nearest;
+mod reader;
+mod secret;
+mod sections;
+mod settings;
+mod template;
+mod units;
+mod values;
+
+pub use fault::{ConfigError, Fault, Faults};
+pub use load::{FILE_BYTES_MAX, edge_name};
+pub use secret::Secret;
+pub use settings::{
+    ClientIdentity, Config, Gateway, Level, Linger, Log, Modules, MqttVersion, Password, Paths, Payload,
+    Profile, Proof, Store, Upstream, UpstreamAddress, User,
+};
+pub use template::TOPIC_PLACES;
+
+/// Every key of the file with its section; `NAME` and `LOG` stand for names that the writer chooses.
+pub const KEYS: &[&str] = &[
+    "edge",
+    "paths.data",
+    "paths.plugins",
+    "paths.cache",
+    "paths.control",
+    "store.quota",
+    "store.age_max",
+    "store.time_to_live",
+    "store.linger",
+    "store.profile",
+    "store.quotas.LOG",
+    "routes.NAME",
+    "routes.NAME.route",
+    "routes.NAME.priority",
+    "routes.NAME.time_to_live",
+    "routes.NAME.durability",
+    "routes.NAME.when_full",
+    "routes.NAME.topic",
+    "upstream.url",
+    "upstream.client_id",
+    "upstream.user",
+    "upstream.password",
+    "upstream.password_file",
+    "upstream.version",
+    "upstream.topic",
+    "upstream.payload",
+    "upstream.window",
+    "upstream.keep_alive",
+    "upstream.backoff_min",
+    "upstream.backoff_max",
+    "upstream.ca_file",
+    "upstream.cert_file",
+    "upstream.key_file",
+    "upstream.allow_plain",
+    "gateway.listen",
+    "gateway.allow_remote_plain",
+    "gateway.connections_max",
+    "gateway.packet_max",
+    "gateway.unacked_max",
+    "users.name",
+    "users.password",
+    "users.password_hash",
+    "users.publish",
+    "users.subscribe",
+    "modules.memory",
+    "modules.call_time",
+    "modules.retries",
+    "modules.compile_cache",
+    "log.level",
+];

@@ -1,0 +1,41 @@
+//! What `holdfast init` writes.
+
+use crate::Config;
+
+impl Config {
+    /// A small valid file for an edge of this name, with a comment for each thing that is likely to be changed.
+    pub fn default_text(edge: &str) -> String {
+        let edge = crate::edge_name(edge);
+        format!(
+            r#"# Configuration of this edge. Every line is optional; `holdfast check` says what is wrong with it.
+
+edge = "{edge}"
+
+[paths]
+data = "data"          # the store; must survive a restart
+plugins = "plugins"    # drop a .wasm component here and it runs
+
+[store]
+quota = "2 GiB"        # the most that the store takes on disk
+time_to_live = "2 h"   # how long a message waits for a link; "forever" keeps it until it is delivered
+
+# Without routes, what a module sends goes upstream.
+[routes]
+# alarms = {{ route = "FROM /messages/* WHERE level = 'alarm' INTO $upstream", priority = 0 }}
+
+# The broker above this edge. Without it, messages wait in the store.
+# [upstream]
+# url = "mqtts://broker.example.com:8883"
+# user = "{edge}"
+# password_file = "upstream.password"
+
+# One who may connect over MQTT to 127.0.0.1:1883.
+# [[users]]
+# name = "sensor-1"
+# password = "for development on this machine only"
+# publish = ["sensors/sensor-1/#"]
+# subscribe = ["commands/sensor-1"]
+"#
+        )
+    }
+}

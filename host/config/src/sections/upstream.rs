@@ -1,0 +1,246 @@
+//! `[upstream]`.
+
+use super::Context;
+use crate::{
+    ClientIdentity, MqttVersion, Password, Payload, Upstream, UpstreamAddress,
+    reader::{Problem, Section, Value},
+    template, values,
+};
+use holdfast_types::Name;
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+/// Most characters in a host name (requirement of IoT Edge; the limit of the common name in a certificate).
+const HOST_CHARACTERS_MAX: usize = 64;
+/// Most bytes in client id and user name: what IoT Hub's user names need, with room.
+const CREDENTIAL_BYTES_MAX: usize = 1024;
+/// MQTT carries the keep alive in 16 bits of seconds.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
+const BACKOFF_MAX: Duration = Duration::from_secs(3600);
+
+pub(crate) fn upstream(
+    mut section: Section<'_, '_, '_>,
+    edge: &Name,
+    context: &Context<'_>,
+) -> Option<Upstream> {
+    let address = address(&mut section);
+    let allow_plain = section.take("allow_plain", values::flag).unwrap_or(false);
+    let client_id = section.take("client_id", |value| credential(value, "\"edge-1\""));
+    let user = section.take("user", |value| credential(value, "\"edge-1\""));
+    let password = password(&mut section, context);
+    let versions = [("3.1.1", MqttVersion::V311), ("5", MqttVersion::V5), ("5.0", MqttVersion::V5)];
+    let version = section.take("version", |value| values::choice(value, &versions)).unwrap_or_default();
+    let topic = section.take("topic", |value| {
+        let text = values::text(value, "\"holdfast/{edge}/{source}\"")?;
+        template::check(text).map(|()| text.to_owned())
+    });
+    let payloads = [("raw", Payload::Raw), ("envelope", Payload::Envelope)];
+    let payload = section.take("payload", |value| values::choice(value, &payloads)).unwrap_or_default();
+    let window = section.take("window", |value| values::whole(value, 1, 65_535));
+    let keep_alive =
+        section.take("keep_alive", |value| values::time(value, Duration::from_secs(5), KEEP_ALIVE_MAX));
+    let (backoff_min, backoff_max) = backoff(&mut section);
+    let (ca_file, identity) = certificates(&mut section, context);
+    if let Some(address) = &address {
+        check_encryption(&section, address, allow_plain);
+    }
+    if password.is_some() && !section.holds("user") && version == MqttVersion::V311 {
+        let reason = "there is a password and no user, which MQTT 3.1.1 forbids";
+        section.missing("user", Problem::new(reason, "add user = \"…\", or write version = \"5\""));
+    }
+    section.finish();
+    Some(Upstream {
+        address: address?,
+        allow_plain,
+        client_id: client_id.unwrap_or_else(|| edge.to_string()),
+        user,
+        password,
+        version,
+        topic: topic.unwrap_or_else(|| "holdfast/{edge}/{source}".to_owned()),
+        payload,
+        window: window.and_then(|count| u16::try_from(count).ok()).unwrap_or(256),
+        keep_alive: keep_alive.unwrap_or(Duration::from_secs(60)),
+        backoff_min,
+        backoff_max,
+        ca_file,
+        identity,
+    })
+}
+
+fn address(section: &mut Section<'_, '_, '_>) -> Option<UpstreamAddress> {
+    let address =
+        section.take("url", |value| url(values::text(value, "\"mqtts://broker.example.com:8883\"")?));
+    if !section.holds("url") {
+        let problem = Problem::new(
+            "there is no address of the broker",
+            "add url = \"mqtts://broker.example.com:8883\"",
+        );
+        section.missing("url", problem);
+    }
+    address
+}
+
+/// `mqtt[s]://host[:port]`. What is refused is not repeated whole, since it may hold a password.
+fn url(text: &str) -> Result<UpstreamAddress, Problem> {
+    let form = "write mqtts://host:8883 or mqtt://host:1883";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(Problem::new("the address does not begin with mqtt:// or mqtts://", form));
+    };
+    let tls = match scheme {
+        "mqtts" => true,
+        "mqtt" => false,
+        _ => {
+            let fix = match scheme.to_ascii_lowercase().as_str() {
+                "ssl" | "tls" | "mqtts" | "mqtt+ssl" => "write mqtts:// in its place",
+                "tcp" | "mqtt" | "mqtt+tcp" => "write mqtt:// in its place",
+                _ => form,
+            };
+            return Err(Problem::new(format!("{scheme}:// is not spoken here"), fix));
+        }
+    };
+    if rest.contains('@') {
+        let fix = "remove it from the address; write user = \"…\" and password_file = \"…\"";
+        return Err(Problem::new("the address holds a user or password", fix));
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if let Some(at) = rest.find(['/', '?', '#']) {
+        let problem = Problem::new("the address goes on after the port", "end it after the port");
+        return Err(problem.at(scheme.len() + 3 + at));
+    }
+    let (host, port) = split_port(rest);
+    let host = check_host(host).map_err(|problem| problem.at(scheme.len() + 3))?;
+    let port = match port {
+        None => Ok(if tls { 8883 } else { 1883 }),
+        Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| {
+            Problem::new(format!("{port:?} is not a port"), "write a number from 1 to 65535")
+                .at(text.len() - port.len())
+        }),
+    };
+    Ok(UpstreamAddress { tls, host, port: port? })
+}
+
+fn split_port(rest: &str) -> (&str, Option<&str>) {
+    if let Some((host, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, after.strip_prefix(':').or(if after.is_empty() { None } else { Some(after) }));
+    }
+    match rest.rsplit_once(':') {
+        // An IPv6 address without brackets has no port that could be told apart.
+        Some((host, _)) if host.contains(':') => (rest, None),
+        Some((host, port)) => (host, Some(port)),
+        None => (rest, None),
+    }
+}
+
+fn check_host(host: &str) -> Result<String, Problem> {
+    if host.parse::<IpAddr>().is_ok() {
+        return Ok(host.to_owned());
+    }
+    let fix = "write a DNS name or an IP address (IPv6 in brackets), such as broker.example.com";
+    let count = host.chars().count();
+    let reason = if count == 0 {
+        "the host name is empty".to_owned()
+    } else if count > HOST_CHARACTERS_MAX {
+        format!("the host name has {count} characters; at most {HOST_CHARACTERS_MAX} are allowed")
+    } else if let Some(odd) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !"-._".contains(*c)) {
+        format!("character {odd:?} is not allowed in a host name")
+    } else if host.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        format!("{host:?} looks like an IPv4 address but is none")
+    } else if host
+        .strip_suffix('.')
+        .unwrap_or(host)
+        .split('.')
+        .any(|part| part.is_empty() || part.len() > 63 || part.starts_with('-') || part.ends_with('-'))
+    {
+        "each part of the host name between dots has 1 to 63 characters and no hyphen at its ends".to_owned()
+    } else {
+        return Ok(host.to_owned());
+    };
+    Err(Problem::new(reason, fix))
+}
+
+fn credential(value: Value<'_, '_>, example: &str) -> Result<String, Problem> {
+    let text = values::text(value, example)?;
+    if text.len() > CREDENTIAL_BYTES_MAX {
+        let reason = format!("the text has {} bytes; at most {CREDENTIAL_BYTES_MAX} are allowed", text.len());
+        return Err(Problem::new(reason, "make it shorter"));
+    }
+    if text.contains('\0') {
+        return Err(Problem::new("the text holds the character U+0000, which MQTT forbids", "remove it"));
+    }
+    Ok(text.to_owned())
+}
+
+fn password(section: &mut Section<'_, '_, '_>, context: &Context<'_>) -> Option<Password> {
+    let inline = section.take("password", values::secret);
+    let file = file(section, "password_file", context);
+    if let (true, Some(value)) = (section.holds("password_file"), section.value_of("password")) {
+        let problem = Problem::new("there are both password and password_file", "remove password");
+        section.fault(value, "password", problem);
+    }
+    file.map(Password::File).or(inline.map(Password::Inline))
+}
+
+fn file(section: &mut Section<'_, '_, '_>, key: &'static str, context: &Context<'_>) -> Option<PathBuf> {
+    section.take(key, |value| {
+        let path = values::path(value, context.folder)?;
+        context.readable(&path).map(|()| path)
+    })
+}
+
+fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {
+    let least = Duration::from_millis(100);
+    let min = section.take("backoff_min", |value| values::time(value, least, BACKOFF_MAX));
+    let max = section.take("backoff_max", |value| values::time(value, least, BACKOFF_MAX));
+    let (first, last) = (min.unwrap_or(Duration::from_secs(1)), max.unwrap_or(Duration::from_secs(60)));
+    let key = if max.is_some() { "backoff_max" } else { "backoff_min" };
+    if let (true, Some(value)) = (first > last, section.value_of(key)) {
+        let reason = format!("backoff_min ({first:?}) is longer than backoff_max ({last:?})");
+        section.fault(value, key, Problem::new(reason, "make backoff_max the longer one"));
+    }
+    (first, last)
+}
+
+fn certificates(
+    section: &mut Section<'_, '_, '_>,
+    context: &Context<'_>,
+) -> (Option<PathBuf>, Option<ClientIdentity>) {
+    let ca_file = file(section, "ca_file", context);
+    let cert_file = file(section, "cert_file", context);
+    let key_file = file(section, "key_file", context);
+    for (there, absent) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+        if section.holds(there) && !section.holds(absent) {
+            let reason = format!("there is {there} and no {absent}; a certificate needs both");
+            section.missing(absent, Problem::new(reason, format!("add {absent} = \"…\", or remove {there}")));
+        }
+    }
+    let identity =
+        cert_file.zip(key_file).map(|(cert_file, key_file)| ClientIdentity { cert_file, key_file });
+    (ca_file, identity)
+}
+
+/// Only TLS leaves the machine unless the file says otherwise, and settings of TLS mean that TLS is wanted.
+fn check_encryption(section: &Section<'_, '_, '_>, address: &UpstreamAddress, allow_plain: bool) {
+    if address.tls {
+        return;
+    }
+    let loopback =
+        address.host == "localhost" || address.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let unreadable = section.value_of("allow_plain").is_some_and(|value| values::flag(value).is_err());
+    if let (false, Some(value)) = (loopback || allow_plain || unreadable, section.value_of("url")) {
+        let reason = format!("{} would carry messages and passwords unencrypted", value_text(address));
+        let fix = format!(
+            "write mqtts://{}:8883, or add allow_plain = true to [upstream] if the network is trusted",
+            address.host
+        );
+        section.fault(value, "url", Problem::new(reason, fix));
+    }
+    for key in ["ca_file", "cert_file", "key_file"] {
+        if let Some(value) = section.value_of(key) {
+            let reason = format!("{key} has no effect with mqtt://");
+            section.fault(value, key, Problem::new(reason, "write mqtts:// in url, or remove this line"));
+        }
+    }
+}
+
+fn value_text(address: &UpstreamAddress) -> String {
+    format!("mqtt to {}", address.host)
+}

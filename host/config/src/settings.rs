@@ -1,0 +1,259 @@
+//! The checked configuration: plain values that need no further questions.
+
+use crate::Secret;
+use holdfast_types::{LogId, Name, TopicFilter};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// Everything that `holdfast.toml` says, checked; what it leaves out has its default.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name of this edge: 1 to 64 characters of a host name. It is part of every stable id.
+    pub edge: Name,
+    /// Folders and the control socket.
+    pub paths: Paths,
+    /// The durable log.
+    pub store: Store,
+    /// The routes, in the order of the file. They have been compiled together once without a fault.
+    pub routes: Vec<holdfast_routes::RouteDefinition>,
+    /// The broker above this edge; without one, messages bound upstream wait in the log.
+    pub upstream: Option<Upstream>,
+    /// The MQTT gateway for devices and programs of this machine.
+    pub gateway: Gateway,
+    /// Who may connect to the gateway.
+    pub users: Vec<User>,
+    /// What holds for a module unless the file beside it says otherwise.
+    pub modules: Modules,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[paths]`: all joined to the folder that holds the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The store and the other things that must survive a restart.
+    pub data: PathBuf,
+    /// The drop-in folder for modules.
+    pub plugins: PathBuf,
+    /// Compiled modules; may be deleted at any time.
+    pub cache: PathBuf,
+    /// The control socket. On Windows the name of the pipe is derived from this path.
+    pub control: PathBuf,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Most bytes that the whole store takes on disk.
+    pub quota_bytes: u64,
+    /// Most bytes of single logs; those not named share the whole.
+    pub log_quota_bytes: BTreeMap<LogId, u64>,
+    /// How long any message is kept at most, whatever its route says.
+    pub age_max: Option<Duration>,
+    /// How long a message is kept whose route names no time; absent means for ever.
+    pub time_to_live: Option<Duration>,
+    /// How long the committer waits for more messages to share an fsync.
+    pub linger: Linger,
+    /// How much memory the store takes.
+    pub profile: Profile,
+}
+
+/// How long a group commit waits for company.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Linger {
+    /// As long as the disk's own fsync takes.
+    #[default]
+    Auto,
+    /// Always this long; longer writes less to flash.
+    Fixed(Duration),
+}
+
+/// How much memory the store may take for speed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// For machines with 512 MiB or more.
+    #[default]
+    Standard,
+    /// For small devices (IoT Edge: `OptimizeForPerformance=false`).
+    Small,
+}
+
+/// `[upstream]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Where the broker is.
+    pub address: UpstreamAddress,
+    /// Whether plain TCP may go to another machine (`allow_plain`). The address keeps this rule already; it is here for
+    /// the room that dials.
+    pub allow_plain: bool,
+    /// The MQTT client id.
+    pub client_id: String,
+    /// The MQTT user name.
+    pub user: Option<String>,
+    /// Where the password is.
+    pub password: Option<Password>,
+    /// The MQTT version spoken.
+    pub version: MqttVersion,
+    /// The topic of messages whose route names none; holds `{edge}`, `{source}` and other places.
+    pub topic: String,
+    /// What the body of a published message is.
+    pub payload: Payload,
+    /// Most messages sent and not yet acknowledged.
+    pub window: u16,
+    /// Longest silence on the connection before a ping.
+    pub keep_alive: Duration,
+    /// First wait before a new connection is tried.
+    pub backoff_min: Duration,
+    /// Longest wait between two tries.
+    pub backoff_max: Duration,
+    /// Certificates to trust instead of the system's (PEM).
+    pub ca_file: Option<PathBuf>,
+    /// The certificate chain and the key that this edge shows (PEM).
+    pub identity: Option<ClientIdentity>,
+}
+
+/// Where the upstream broker is, and whether the way there is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// `mqtts`. Plain `mqtt` leaves the machine only if the file allows it.
+    pub tls: bool,
+    /// A host name, or an address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// As it is written in the file.
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// A client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The chain, leaf first (PEM).
+    pub cert_file: PathBuf,
+    /// Its private key (PEM).
+    pub key_file: PathBuf,
+}
+
+/// Where a password is kept. Neither form shows it in `Debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Password {
+    /// In the file itself.
+    Inline(Secret),
+    /// In a file of its own, read when the connection is made; the last line end is not part of it.
+    File(PathBuf),
+}
+
+/// An MQTT version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1.
+    #[default]
+    V311,
+    /// 5.0.
+    V5,
+}
+
+/// What the body of an upstream message is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// The body as the sender gave it.
+    #[default]
+    Raw,
+    /// A JSON object with the body, the properties and the stable id.
+    Envelope,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Where it listens; empty means that there is no gateway.
+    pub listen: Vec<SocketAddr>,
+    /// Whether plain TCP may come from other machines (`allow_remote_plain`). The addresses keep this rule already; it
+    /// is here for the room that listens.
+    pub allow_remote_plain: bool,
+    /// Most connections at once.
+    pub connections_max: u32,
+    /// Most bytes in one MQTT packet.
+    pub packet_bytes_max: u32,
+    /// Most messages of one client in each direction that wait for their acknowledgement.
+    pub unacked_max: u16,
+}
+
+/// `[[users]]`: one who may connect to the gateway.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The user name, which is the name of the child too.
+    pub name: Name,
+    /// What proves it.
+    pub proof: Proof,
+    /// The topics that it may publish to. None by default.
+    pub publish: Vec<TopicFilter>,
+    /// The topics that it may subscribe to. None by default.
+    pub subscribe: Vec<TopicFilter>,
+}
+
+/// What a user proves itself with. Neither form shows in `Debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The password itself; refused unless every listener is on loopback.
+    Plain(Secret),
+    /// An Argon2 hash of it in PHC form.
+    Hash(Secret),
+}
+
+/// `[modules]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Modules {
+    /// Most bytes of a module's linear memory.
+    pub memory_bytes_max: u64,
+    /// Longest time that one call of a handler may take.
+    pub call_time_max: Duration,
+    /// How many times a message is handed to a failing handler again before it becomes a dead letter.
+    pub retries_max: u32,
+    /// Whether compiled code is kept in the cache folder.
+    pub compile_cache: bool,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe that is written.
+    pub level: Level,
+}
+
+/// How severe a line of the host's log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Something was lost or refused.
+    Error,
+    /// Something may become an error.
+    Warn,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// The name in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
