@@ -80,11 +80,7 @@ fn connect(all: &Connect, dst: &mut BytesMut) -> Result<(), EncodeError> {
             .u16(id::TOPIC_ALIAS_MAXIMUM, (all.topic_alias_maximum != 0).then_some(all.topic_alias_maximum));
         properties.bool(id::REQUEST_RESPONSE, all.request_response_information, false);
         properties.bool(id::REQUEST_PROBLEM, all.request_problem_information, true);
-        properties.binary(
-            id::AUTHENTICATION_METHOD,
-            "authentication method",
-            bytes(&all.authentication_method),
-        );
+        properties.text(id::AUTHENTICATION_METHOD, "authentication method", &all.authentication_method);
         properties.binary(id::AUTHENTICATION_DATA, "authentication data", all.authentication_data.as_deref());
         properties.user(&all.user_properties);
         properties.finish(dst)?;

@@ -1,5 +1,6 @@
 //! Bytes to packets and back.
 
+mod connect;
 mod decode;
 mod encode;
 mod properties;
@@ -69,7 +70,7 @@ impl Codec {
         let mut body = src.split_to(total).freeze();
         body.advance(head);
         if first >> 4 == decode::CONNECT {
-            let connect = decode::connect(body)?;
+            let connect = connect::connect(body)?;
             self.version = Some(connect.version);
             return Ok(Some(Packet::Connect(Box::new(connect))));
         }
