@@ -1,0 +1,290 @@
+//! The command line: names, help texts and arguments. What each command does stands in `commands/` under its name.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// An edge runtime: sandboxed WebAssembly modules, message routes, a durable log, and a link upstream.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file. Without one, `holdfast.toml` in this folder is taken if it is there, else the defaults.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON for programs instead of tables for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a commented holdfast.toml and the folders it names.
+    Init(InitArgs),
+    /// Run the edge until it is told to stop.
+    Run,
+    /// Show the main job on this machine: modules, a cut link, a killed host, and the proof that nothing was lost.
+    Demo(DemoArgs),
+    /// List the modules of the running edge.
+    List,
+    /// Show what a module has logged.
+    Logs(LogsArgs),
+    /// Restart a module, or all of them.
+    Restart(RestartArgs),
+    /// Stop a module until it is started again; its messages wait.
+    Stop(ModuleName),
+    /// Start a module that was stopped or has failed.
+    Start(ModuleName),
+    /// Send a message as an operator, to try a route or a module.
+    Send(SendArgs),
+    /// Watch messages pass, each with the route that took it.
+    Tail(TailArgs),
+    /// See and touch what waits in the durable log.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// List routes, or explain what they would do with a message.
+    #[command(subcommand)]
+    Routes(RoutesCommand),
+    /// Check configuration, ports, store, clock and the way upstream.
+    Check(CheckArgs),
+    /// Show or change what the running edge logs.
+    Log(LogArgs),
+    /// Make, build and inspect modules.
+    #[command(subcommand)]
+    Module(ModuleCommand),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder to write into.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// The name of this edge; by default the name of the machine.
+    #[arg(long)]
+    pub edge: Option<String>,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Leave the edge and the receiver running at the end.
+    #[arg(long)]
+    pub keep: bool,
+    /// Print plain lines instead of a live screen.
+    #[arg(long)]
+    pub plain: bool,
+    /// How many seconds the link stays cut.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub cut: u32,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The module.
+    pub module: String,
+    /// Go on showing lines as they come.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Show only the last lines.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub tail: Option<usize>,
+    /// Show only what is younger than this: 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "AGE")]
+    pub since: Option<String>,
+}
+
+/// Arguments of `restart`.
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// The module.
+    #[arg(required_unless_present = "all")]
+    pub module: Option<String>,
+    /// Every module.
+    #[arg(long, conflicts_with = "module")]
+    pub all: bool,
+}
+
+/// The name of a module.
+#[derive(Debug, Args)]
+pub struct ModuleName {
+    /// The module.
+    pub module: String,
+}
+
+/// What a message is made of on the command line.
+#[derive(Debug, Args)]
+pub struct MessageArgs {
+    /// Who sends it: `module/output`, `module`, or `child:topic`.
+    #[arg(long, value_name = "SOURCE", default_value = "operator:operator")]
+    pub from: String,
+    /// The body as text; `-` reads it from standard input.
+    #[arg(default_value = "")]
+    pub body: String,
+    /// An application property, `name=value`. May be given more than once.
+    #[arg(short, long = "property", value_name = "NAME=VALUE")]
+    pub properties: Vec<String>,
+    /// A system property by its name in routes, `contentType=application/json`. May be given more than once.
+    #[arg(short, long = "system", value_name = "NAME=VALUE")]
+    pub system: Vec<String>,
+    /// Short for contentType=application/json and contentEncoding=utf-8.
+    #[arg(short, long)]
+    pub json_body: bool,
+}
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The message.
+    #[command(flatten)]
+    pub message: MessageArgs,
+}
+
+/// Arguments of `tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// Stop after so many messages.
+    #[arg(short = 'n', long, value_name = "MESSAGES")]
+    pub count: Option<usize>,
+}
+
+/// `queue …`.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// Show every queue: how many wait, how many bytes, how old, what was dropped.
+    List,
+    /// Show messages without taking them out.
+    Peek(PeekArgs),
+    /// Drop every message that waits in a log.
+    Purge(PurgeArgs),
+    /// Put dead letters back at the end of their log.
+    Requeue(LogName),
+}
+
+/// Arguments of `queue peek`.
+#[derive(Debug, Args)]
+pub struct PeekArgs {
+    /// The log, as `queue list` names it.
+    pub log: String,
+    /// How many messages.
+    #[arg(short = 'n', long, default_value_t = 10, value_name = "MESSAGES")]
+    pub count: usize,
+    /// Show dead letters instead.
+    #[arg(long)]
+    pub dead: bool,
+}
+
+/// Arguments of `queue purge`.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// The log, as `queue list` names it.
+    pub log: String,
+    /// Purge dead letters instead.
+    #[arg(long)]
+    pub dead: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// The name of a log.
+#[derive(Debug, Args)]
+pub struct LogName {
+    /// The log, as `queue list` names it.
+    pub log: String,
+}
+
+/// `routes …`.
+#[derive(Debug, Subcommand)]
+pub enum RoutesCommand {
+    /// Show the routes.
+    List,
+    /// Say for a message which routes take it, and why the others do not. Works without a running edge.
+    Explain(ExplainArgs),
+}
+
+/// Arguments of `routes explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The message.
+    #[command(flatten)]
+    pub message: MessageArgs,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Leave a check out. May be given more than once.
+    #[arg(long, value_name = "ID")]
+    pub dont_run: Vec<String>,
+    /// Exit with an error when there are warnings.
+    #[arg(long)]
+    pub warnings_as_errors: bool,
+}
+
+/// Arguments of `log`.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// The least severe that is logged from now on; without it, the level in force is shown.
+    pub level: Option<LevelName>,
+}
+
+/// How severe.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LevelName {
+    /// Something was lost or refused.
+    Error,
+    /// Something may become an error.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `module …`.
+#[derive(Debug, Subcommand)]
+pub enum ModuleCommand {
+    /// Write the project of a new module that builds at once.
+    New(ModuleNewArgs),
+    /// Build a module, with the tool chain that this machine has.
+    Build(ModuleBuildArgs),
+    /// Say what a component imports and exports, before it runs.
+    Inspect(ModuleInspectArgs),
+}
+
+/// Arguments of `module new`.
+#[derive(Debug, Args)]
+pub struct ModuleNewArgs {
+    /// The module's name; also the folder's.
+    pub name: String,
+    /// Where to make the folder.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// A folder that holds the SDK crate; by default the checkout's, or a copy that is written beside the module.
+    #[arg(long, value_name = "DIR")]
+    pub sdk: Option<PathBuf>,
+}
+
+/// Arguments of `module build`.
+#[derive(Debug, Args)]
+pub struct ModuleBuildArgs {
+    /// The module's project.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Copy the component and its name.toml into this plugins folder.
+    #[arg(long, value_name = "DIR")]
+    pub install: Option<PathBuf>,
+}
+
+/// Arguments of `module inspect`.
+#[derive(Debug, Args)]
+pub struct ModuleInspectArgs {
+    /// The component.
+    pub file: PathBuf,
+}
