@@ -1,7 +1,7 @@
 //! Which known word was probably meant.
 
-/// The known word nearest to `word`, if one is near enough to be a slip of the finger: at most a third of its letters
-/// wrong, left out, put in or swapped. Case, `-` and `_` do not count.
+/// The known word nearest to `word`, if one is near enough to be a slip of the finger: at most a quarter of its letters,
+/// rounded up, wrong, left out, put in or swapped. Case, `-` and `_` do not count.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let plain = |text: &str| -> Vec<char> {
         text.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).take(64).collect()
@@ -10,7 +10,9 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     known
         .into_iter()
         .map(|candidate| (distance(&word, &plain(candidate)), candidate))
-        .filter(|(steps, candidate)| *steps <= (candidate.len().max(word.len()) / 3).max(1))
+        .filter(|(steps, candidate)| {
+            *steps <= candidate.len().max(word.len()).div_ceil(4).min(word.len().saturating_sub(1))
+        })
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, candidate)| candidate)
 }

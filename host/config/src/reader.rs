@@ -307,10 +307,13 @@ impl<'a, 'i, 't> Section<'a, 'i, 't> {
         if let Some(near) = nearest(key, self.asked.iter().copied()) {
             return Problem::new(reason, format!("write {near:?}"));
         }
-        let elsewhere =
-            crate::KEYS.iter().filter_map(|full| full.rsplit_once('.')).find(|(_, last)| *last == key);
-        if let Some((section, _)) = elsewhere {
+        let elsewhere = || crate::KEYS.iter().filter_map(|full| full.rsplit_once('.'));
+        if let Some((section, _)) = elsewhere().find(|(_, last)| *last == key) {
             return Problem::new(reason, format!("move it to {}", section_header(section)));
+        }
+        let near = nearest(key, elsewhere().map(|(_, last)| last));
+        if let Some((section, last)) = near.and_then(|near| elsewhere().find(|(_, last)| *last == near)) {
+            return Problem::new(reason, format!("write {last:?}, in {}", section_header(section)));
         }
         Problem::new(reason, format!("remove it, or use one of: {}", self.asked.join(", ")))
     }

@@ -155,7 +155,11 @@ fn unit_problem(text: &str, fault: &UnitFault, kind: &str, example: &str, unit: 
             Problem::new(format!("{text:?} is not a {kind}: it does not begin with a number"), fix)
         }
         UnitFault::NoUnit => no_unit(text.trim(), unit),
-        UnitFault::UnknownUnit(unit) => Problem::new(format!("{unit:?} is not a unit of {kind}"), fix),
+        UnitFault::UnknownUnit(unit) => {
+            let units =
+                if kind == "time" { "us, ms, s, min, h, d" } else { "B, KiB, MiB, GiB, TiB, KB, MB, GB, TB" };
+            Problem::new(format!("{unit:?} is not a unit of {kind}"), format!("use one of the units {units}"))
+        }
         UnitFault::TooLarge => Problem::new(format!("{text:?} is larger than any {kind} here may be"), fix),
     }
 }

@@ -1,0 +1,196 @@
+//! Files without a fault, and no file at all.
+
+use holdfast_config::{
+    Config, ConfigError, KEYS, Level, Linger, MqttVersion, Password, Payload, Profile, Proof, Secret,
+    edge_name,
+};
+use holdfast_types::{Durability, LogId, Priority, WhenFull};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+const FULL: &str = include_str!("good/full.toml");
+
+fn full() -> Config {
+    Config::parse(FULL, Path::new("/etc/holdfast/holdfast.toml"), "a-host").unwrap()
+}
+
+#[test]
+fn paths_store_modules_and_log_are_read_as_they_are_written() {
+    let config = full();
+    assert_eq!(config.edge.as_str(), "press-4.plant");
+    assert_eq!(config.paths.data, Path::new("/var/lib/holdfast"));
+    assert_eq!(config.paths.plugins, Path::new("/etc/holdfast/modules"));
+    assert_eq!(config.paths.cache, Path::new("/var/cache/holdfast"));
+    assert_eq!(config.paths.control, Path::new("/run/holdfast/control.sock"));
+    let store = config.store;
+    assert_eq!(store.quota_bytes, 512 << 20);
+    assert_eq!(store.age_max, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(store.time_to_live, None);
+    assert_eq!(store.linger, Linger::Fixed(Duration::from_millis(10)));
+    assert_eq!(store.profile, Profile::Small);
+    let quotas = [(LogId::named("module/window"), 16 << 20), (LogId::upstream(), 256 << 20)];
+    assert_eq!(store.log_quota_bytes, quotas.into());
+    assert_eq!(config.modules.memory_bytes_max, 8 << 20);
+    assert_eq!(config.modules.call_time_max, Duration::from_millis(250));
+    assert_eq!(config.modules.retries_max, 2);
+    assert!(!config.modules.compile_cache);
+    assert_eq!(config.log.level, Level::Debug);
+}
+
+#[test]
+fn routes_keep_the_order_of_the_file_and_take_both_spellings_of_the_time_to_live() {
+    let [readings, alarms, means] = full().routes.try_into().unwrap();
+    assert_eq!((&*readings.name, readings.priority), ("readings", Priority::DEFAULT));
+    assert_eq!((readings.durability, readings.when_full), (Durability::Durable, WhenFull::DropOldest));
+    assert_eq!(
+        (&*alarms.name, alarms.priority.level(), alarms.time_to_live_secs),
+        ("alarms", 0, Some(86_400))
+    );
+    assert_eq!((&*means.name, means.priority.level(), means.time_to_live_secs), ("means", 5, Some(5400)));
+    assert_eq!((means.durability, means.when_full), (Durability::Volatile, WhenFull::Block));
+    assert_eq!(means.topic.as_deref(), Some("plant/{edge}/means"));
+    assert!(means.text.contains("INTO $upstream"));
+}
+
+#[test]
+fn upstream_gateway_and_users_are_read_as_they_are_written() {
+    let config = full();
+    let upstream = config.upstream.unwrap();
+    assert_eq!(upstream.address.to_string(), "mqtts://[2001:db8::1]:8884");
+    assert_eq!((&*upstream.client_id, upstream.user.as_deref()), ("press-4", Some("press")));
+    assert_eq!(upstream.password, Some(Password::File("/etc/holdfast/upstream.password".into())));
+    assert_eq!(
+        (upstream.version, upstream.payload, upstream.window),
+        (MqttVersion::V5, Payload::Envelope, 16)
+    );
+    assert_eq!(upstream.keep_alive, Duration::from_secs(120));
+    assert_eq!(
+        (upstream.backoff_min, upstream.backoff_max),
+        (Duration::from_millis(500), Duration::from_secs(300))
+    );
+    assert_eq!(upstream.ca_file, Some("/etc/holdfast/tls/ca.pem".into()));
+    assert_eq!(upstream.identity.unwrap().key_file, Path::new("/etc/holdfast/tls/edge.key"));
+    let listen: Vec<String> = config.gateway.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["127.0.0.1:1884", "[::1]:1884"]);
+    assert_eq!((config.gateway.connections_max, config.gateway.packet_bytes_max), (10, 256 << 10));
+    assert_eq!(config.gateway.unacked_max, 8);
+    let [sensor, tester] = config.users.try_into().unwrap();
+    assert!(matches!(&sensor.proof, Proof::Hash(hash) if hash.expose().starts_with("$argon2id$v=19$")));
+    assert_eq!(sensor.subscribe.len(), 2);
+    assert_eq!(tester.proof, Proof::Plain(Secret::new("hunter2")));
+    assert!(tester.publish.is_empty(), "a user may publish nothing unless told");
+}
+
+#[test]
+fn every_key_is_in_the_full_file_and_in_the_table_of_the_documentation() {
+    let documentation = include_str!("../src/lib.rs");
+    for key in KEYS {
+        let last = key.rsplit('.').next().unwrap();
+        let chosen = matches!(last, "NAME" | "LOG");
+        // The full file shows one of the two places of a password.
+        let left_out = *key == "upstream.password";
+        assert!(chosen || left_out || FULL.contains(&format!("{last} = ")), "{key} is not in the full file");
+        assert!(documentation.contains(&format!("//! | `{key}` | ")), "{key} is not in the table");
+    }
+    assert_eq!(
+        documentation.matches("\n//! | `").count(),
+        KEYS.len(),
+        "the table has keys that are not read"
+    );
+}
+
+#[test]
+fn without_a_file_there_are_defaults_that_need_nothing() {
+    let config = Config::default_for(Path::new("/srv/edge"), "Press_4");
+    assert_eq!(config.edge.as_str(), "Press-4");
+    assert_eq!(config.paths.control, Path::new("/srv/edge/data/control.sock"));
+    assert_eq!(config.store.time_to_live, Some(Duration::from_secs(7200)));
+    assert!(config.routes.is_empty() && config.upstream.is_none() && config.users.is_empty());
+    assert!(config.gateway.listen.is_empty(), "nobody may connect, so nothing listens");
+}
+
+#[test]
+fn the_text_of_init_is_valid_as_it_stands_and_with_its_comments_taken_away() {
+    let text = Config::default_text("My Edge");
+    let config = Config::parse(&text, Path::new("holdfast.toml"), "a-host").unwrap();
+    assert_eq!(config.edge.as_str(), "My-Edge");
+    // What looks like a setting behind its comment sign must be one.
+    let setting = |line: &&str| line.starts_with("# [") || (line.starts_with("# ") && line.contains(" = "));
+    let whole: String = text
+        .lines()
+        .map(|line| if setting(&line) { &line[2..] } else { line })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let config = Config::parse(&whole, Path::new("holdfast.toml"), "a-host").unwrap();
+    assert_eq!((config.routes.len(), config.users.len(), config.gateway.listen.len()), (1, 1, 1));
+    assert!(config.upstream.is_some());
+}
+
+#[test]
+fn nothing_secret_shows_in_debug() {
+    let mut text = FULL.replace("password_file = \"upstream.password\"", "password = \"hunter3\"");
+    text.push('\n');
+    let config = Config::parse(&text, Path::new("holdfast.toml"), "a-host").unwrap();
+    let shown = format!("{config:?}");
+    for secret in ["hunter2", "hunter3", "aGFzaGhhc2g"] {
+        assert!(!shown.contains(secret), "{secret} shows");
+    }
+}
+
+#[test]
+fn a_host_name_becomes_a_name_whatever_it_holds() {
+    let cases =
+        [("press-4", "press-4"), ("", "edge"), ("-.-", "edge"), ("käse_1", "k-se-1"), ("a.b.", "a.b")];
+    for (host, name) in cases {
+        assert_eq!(edge_name(host).as_str(), name, "{host}");
+    }
+    assert_eq!(edge_name(&"n".repeat(100)).len(), 64);
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn with(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        fs::write(self.0.path().join(name), content).unwrap();
+        self
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("holdfast.toml")
+    }
+}
+
+#[test]
+fn a_file_that_is_absent_no_text_or_too_large_says_so() {
+    let absent = Folder::new();
+    let error = Config::load(&absent.file(), "a-host").unwrap_err();
+    assert!(matches!(error, ConfigError::Missing { .. }), "{error}");
+    let binary = Folder::new().with("holdfast.toml", [0xff, 0xfe, 0x00]);
+    let error = Config::load(&binary.file(), "a-host").unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");
+    let large = Folder::new().with("holdfast.toml", "#".repeat(1024 * 1024 + 1));
+    let error = Config::load(&large.file(), "a-host").unwrap_err();
+    assert!(matches!(error, ConfigError::TooLarge { bytes: 1_048_577, .. }), "{error}");
+    let folder = Folder::new();
+    let error = Config::load(folder.0.path(), "a-host").unwrap_err();
+    assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");
+}
+
+#[test]
+fn files_that_the_file_names_are_looked_for_and_missed_by_line() {
+    let text = "[upstream]\nurl = \"mqtts://host\"\nuser = \"e\"\npassword_file = \"secret\"\nca_file = \"ca.pem\"\n";
+    let folder = Folder::new().with("holdfast.toml", text).with("secret", "x");
+    let Err(ConfigError::Faulty(faults)) = Config::load(&folder.file(), "a-host") else { panic!("no fault") };
+    let found: Vec<_> = faults.iter().map(|fault| (fault.line, &*fault.key, &*fault.fix)).collect();
+    assert_eq!(found, [(5, "upstream.ca_file", "correct the path, or put the file there")]);
+    let folder = folder.with("ca.pem", "");
+    let config = Config::load(&folder.file(), "a-host").unwrap();
+    assert_eq!(config.upstream.unwrap().password, Some(Password::File(folder.0.path().join("secret"))));
+}
