@@ -43,6 +43,7 @@ pub mod clock;
 pub mod config;
 pub mod handler;
 mod imports;
+pub mod json;
 pub mod log;
 pub mod outbox;
 pub mod state;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Shortest time of a timer, in milliseconds.
 pub const TIMER_MS_MIN: u32 = 10;
 /// Most timers of one module.
-const TIMERS_MAX: usize = 64;
+const TIMERS_MAX: usize = 32;
 /// Most bytes in a body.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most application properties of a message.
