@@ -1,0 +1,97 @@
+//! `FROM`: which sources a route reads.
+//!
+//! A pattern is a path. Stars at its very end are cut off, it is closed with `/`, and it matches every source whose path,
+//! closed the same way, begins with it, whatever the case. So `/messages/modules/foo` matches all outputs of `foo`, but
+//! none of `foobar`; and a star in the middle is a letter that no source has, so such a pattern matches nothing.
+
+use holdfast_types::{Name, Source};
+use std::fmt;
+
+const MODULES: &str = "/messages/modules/";
+const OUTPUTS: &str = "/outputs/";
+const CHILDREN: &str = "/messages/";
+const TWINS: &str = "/twinChangeNotifications/";
+
+/// A compiled source pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePattern {
+    /// As it was written, without white space and comments.
+    text: Box<str>,
+    /// What a path must begin with; ends with `/`.
+    prefix: Box<str>,
+}
+
+impl SourcePattern {
+    pub(crate) fn new(text: &str) -> Self {
+        let prefix = format!("{}/", text.trim_end_matches('*').trim_end_matches('/'));
+        Self { text: text.into(), prefix: prefix.into() }
+    }
+
+    /// As it was written, without white space and comments.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a message from this source is read.
+    pub fn matches(&self, source: &Source) -> bool {
+        match source {
+            Source::Module { module, output: None } => self.begins(&[MODULES, module, "/"]),
+            Source::Module { module, output: Some(output) } => {
+                self.begins(&[MODULES, module, OUTPUTS, output, "/"])
+            }
+            Source::Child { .. } => self.begins(&[CHILDREN]),
+            Source::TwinChange { .. } => self.begins(&[TWINS]),
+        }
+    }
+
+    /// Whether a message from any output of this module (or from none) can be read.
+    pub fn can_match_module(&self, module: &Name) -> bool {
+        if self.begins(&[MODULES, module, OUTPUTS]) {
+            return true;
+        }
+        // The pattern goes on behind `/outputs/`: it can match when what remains is one name and the closing slash.
+        let length = MODULES.len() + module.len() + OUTPUTS.len();
+        let (Some(head), Some(output)) = (self.prefix.get(..length), self.prefix.get(length..)) else {
+            return false;
+        };
+        same(&[MODULES, module, OUTPUTS], head)
+            && output.strip_suffix('/').is_some_and(|output| Name::new(output).is_ok())
+    }
+
+    /// Whether only twin changes can be read.
+    pub fn is_twin_changes(&self) -> bool {
+        self.prefix.eq_ignore_ascii_case(TWINS)
+    }
+
+    /// Whether any source there can be is read.
+    pub fn can_match(&self) -> bool {
+        let prefix = &*self.prefix;
+        if self.begins(&[MODULES]) || self.begins(&[CHILDREN]) || self.begins(&[TWINS]) {
+            return true;
+        }
+        let module = prefix
+            .get(..MODULES.len())
+            .filter(|head| head.eq_ignore_ascii_case(MODULES))
+            .and_then(|_| prefix.get(MODULES.len()..))
+            .and_then(|rest| rest.split('/').next());
+        module.and_then(|module| Name::new(module).ok()).is_some_and(|module| self.can_match_module(&module))
+    }
+
+    /// Whether the concatenation of `pieces` begins with the prefix, whatever the case.
+    fn begins(&self, pieces: &[&str]) -> bool {
+        let mut wanted = self.prefix.bytes();
+        let mut given = pieces.iter().flat_map(|piece| piece.bytes());
+        wanted.all(|w| given.next().is_some_and(|g| g.eq_ignore_ascii_case(&w)))
+    }
+}
+
+fn same(pieces: &[&str], text: &str) -> bool {
+    let given = pieces.iter().flat_map(|piece| piece.bytes());
+    given.map(|b| b.to_ascii_lowercase()).eq(text.bytes().map(|b| b.to_ascii_lowercase()))
+}
+
+impl fmt::Display for SourcePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
