@@ -9,11 +9,13 @@
 //! and because the libraries that were tried let illegal packets through or refuse legal ones. `rmqtt-codec` serves the
 //! tests as an oracle.
 
+pub mod client;
 mod codec;
 mod error;
 pub mod filter;
 mod packet;
 mod reason;
+pub mod server;
 
 pub use codec::{Codec, PACKET_BYTES_MAX};
 pub use error::{EncodeError, ProtocolError};

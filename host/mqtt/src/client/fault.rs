@@ -52,7 +52,8 @@ pub enum Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = |words: &Option<ByteString>| words.as_ref().map(|w| format!(": {w:?}")).unwrap_or_default();
+        let quoted =
+            |words: &Option<ByteString>| words.as_ref().map(|w| format!(": {w:?}")).unwrap_or_default();
         match self {
             Self::Refused { reason, words, server_reference } => {
                 write!(f, "the server refused the connection with {reason}{}", quoted(words))?;
@@ -64,17 +65,26 @@ impl fmt::Display for Fault {
             Self::QosNotSupported => {
                 f.write_str("the server takes QoS 0 only, which loses messages; allow QoS 1 at the server")
             }
-            Self::UnexpectedSession => {
-                f.write_str("the server answered with an old session although a clean one was asked for [MQTT-3.2.2-2]")
-            }
+            Self::UnexpectedSession => f.write_str(
+                "the server answered with an old session although a clean one was asked for [MQTT-3.2.2-2]",
+            ),
             Self::NoConnAck { after } => {
-                write!(f, "the server took the connection but sent no CONNACK within {after:?}; is it an MQTT server?")
+                write!(
+                    f,
+                    "the server took the connection but sent no CONNACK within {after:?}; is it an MQTT server?"
+                )
             }
             Self::NoPingResp { after } => {
-                write!(f, "the server did not answer PINGREQ within {after:?}; the link is dead or the server hangs")
+                write!(
+                    f,
+                    "the server did not answer PINGREQ within {after:?}; the link is dead or the server hangs"
+                )
             }
             Self::NoPubAck { after, in_flight } => {
-                write!(f, "{in_flight} messages are in flight and the server acknowledged none within {after:?}")
+                write!(
+                    f,
+                    "{in_flight} messages are in flight and the server acknowledged none within {after:?}"
+                )
             }
             Self::Disconnected { reason, words } => {
                 write!(f, "the server ended the connection with {reason}{}", quoted(words))

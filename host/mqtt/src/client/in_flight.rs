@@ -17,6 +17,8 @@ pub(super) struct InFlight<T> {
     unacknowledged: usize,
     /// How many slots at the front have been sent on this connection, acknowledged or not.
     sent: usize,
+    /// How many of these are not acknowledged.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -30,7 +32,14 @@ struct Slot<T> {
 
 impl<T> InFlight<T> {
     pub(super) fn new() -> Self {
-        Self { slots: VecDeque::new(), first: PacketId::MIN, bytes: 0, unacknowledged: 0, sent: 0 }
+        Self {
+            slots: VecDeque::new(),
+            first: PacketId::MIN,
+            bytes: 0,
+            unacknowledged: 0,
+            sent: 0,
+            waiting: 0,
+        }
     }
 
     /// From the oldest unacknowledged message to the newest, both included.
@@ -61,6 +70,7 @@ impl<T> InFlight<T> {
         self.bytes += bytes;
         self.unacknowledged += 1;
         self.sent += 1;
+        self.waiting += 1;
     }
 
     /// Takes the ticket of the message with `id`, if it is in flight on this connection.
@@ -71,6 +81,7 @@ impl<T> InFlight<T> {
         slot.publish = None;
         self.bytes -= slot.bytes;
         self.unacknowledged -= 1;
+        self.waiting -= 1;
         while matches!(self.slots.front(), Some(Slot { ticket: None, .. })) {
             self.slots.pop_front();
             self.first = id_after(self.first, 1);
@@ -82,18 +93,19 @@ impl<T> InFlight<T> {
     /// Nothing is sent on the next connection yet.
     pub(super) fn connection_lost(&mut self) {
         self.sent = 0;
+        self.waiting = 0;
     }
 
     /// The next message to send again, if fewer than `window` are unacknowledged on this connection.
     pub(super) fn next_unsent(&mut self, window: usize) -> Option<Publish> {
         loop {
             let slot = self.slots.get(self.sent)?;
-            let waiting = self.slots.iter().take(self.sent).filter(|slot| slot.ticket.is_some()).count();
-            if waiting >= window {
+            if self.waiting >= window {
                 return None;
             }
             self.sent += 1;
             if let Some(publish) = &slot.publish {
+                self.waiting += 1;
                 return Some(publish.clone());
             }
         }
@@ -106,6 +118,7 @@ impl<T> InFlight<T> {
         self.bytes = 0;
         self.unacknowledged = 0;
         self.sent = 0;
+        self.waiting = 0;
     }
 }
 

@@ -15,7 +15,8 @@ mod in_flight;
 pub use fault::Fault;
 
 use crate::{
-    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, UserProperties, Version, Will,
+    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, UserProperties, Version,
+    Will,
 };
 use alias::Aliases;
 use bytes::Bytes;
@@ -318,7 +319,8 @@ impl<T> Client<T> {
             Phase::Connecting { since } => Some(since + self.options.answer_within),
             Phase::Connected => {
                 let answer = self.pinged.map(|at| at + self.options.answer_within);
-                let ack = self.progress.filter(|_| self.waits_for_acks()).map(|at| at + self.options.ack_within);
+                let ack =
+                    self.progress.filter(|_| self.waits_for_acks()).map(|at| at + self.options.ack_within);
                 let quiet = self.last_sent.into_iter().chain(self.last_received).min();
                 let ping = quiet
                     .filter(|_| self.pinged.is_none() && !self.keep_alive.is_zero())

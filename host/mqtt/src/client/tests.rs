@@ -118,11 +118,8 @@ fn a_kept_session_sends_again_with_dup_in_order_within_the_new_receive_maximum()
     }
     bench.ack(2);
     bench.client.closed();
-    let again = bench.connect(ConnAck {
-        session_present: true,
-        receive_maximum: NonZeroU16::new(2),
-        ..welcome()
-    });
+    let again =
+        bench.connect(ConnAck { session_present: true, receive_maximum: NonZeroU16::new(2), ..welcome() });
     assert_eq!(resent(&again), [(1, true), (3, true)], "2 was acknowledged; two at a time");
     assert_eq!(bench.client.room(), 0, "the old ones go first");
     let next = bench.ack(1);
@@ -153,11 +150,8 @@ fn negative_acknowledgements_come_with_their_words() {
     let properties = AckProperties { reason_string: Some("too dear".into()), ..AckProperties::default() };
     let mut ack = Ack::with(PacketId::MIN, ReasonCode::QuotaExceeded);
     ack.properties = Some(Box::new(properties));
-    let expected = Action::Acknowledged {
-        ticket: 9,
-        reason: ReasonCode::QuotaExceeded,
-        words: Some("too dear".into()),
-    };
+    let expected =
+        Action::Acknowledged { ticket: 9, reason: ReasonCode::QuotaExceeded, words: Some("too dear".into()) };
     assert_eq!(bench.receive(Packet::PubAck(ack)), [expected]);
 }
 
@@ -174,7 +168,8 @@ fn a_server_that_breaks_the_rules_is_left() {
     };
     assert!(fault(Packet::PubAck(Ack::new(PacketId::new(9).unwrap()))).contains("packet 9"));
     assert!(fault(Packet::PingReq).contains("PINGREQ"));
-    let bye = Disconnect { reason_string: Some("bye".into()), ..Disconnect::new(ReasonCode::ServerShuttingDown) };
+    let bye =
+        Disconnect { reason_string: Some("bye".into()), ..Disconnect::new(ReasonCode::ServerShuttingDown) };
     assert!(fault(Packet::Disconnect(Box::new(bye))).contains("server shutting down (0x8B): \"bye\""));
 }
 
