@@ -1,1 +1,34 @@
 //! Read by cursor, send, wait for the acknowledgement, move the cursor.
+//!
+//! What this room does: it carries the log `upstream` to any MQTT broker, over TLS unless told otherwise. It reads
+//! through the broker's reader, gives each message its topic from a template and its stable identity, keeps a window of
+//! QoS 1 messages in flight, and tells the reader which are done. A broken link is dialled again after a jittered
+//! back-off; what was not acknowledged is sent again, under the same identity. A message that the other side will never
+//! take becomes a dead letter with the reason.
+//!
+//! What it does not do: it holds no queue of its own beside the window, decides no route, and opens no socket but
+//! through `net`.
+//!
+//! Order: within a priority messages are sent in the order of their offsets, and the highest priority first. A receiver
+//! sees them so, but for two things, both of which the stable identity shows: after a reconnect up to one window comes
+//! again, and a message that the server refused for the moment (quota) comes after those sent behind it.
+
+mod backoff;
+mod config;
+mod fault;
+mod hold;
+mod link;
+mod run;
+mod sender;
+mod status;
+mod template;
+mod verdict;
+mod wire;
+
+pub use backoff::{Backoff, BackoffConfig};
+pub use config::{BuildError, ConfigFault, Payload, Secret, UpstreamConfig};
+pub use fault::LinkFault;
+pub use holdfast_mqtt::Version;
+pub use run::{Drained, Running, Upstream};
+pub use status::{Counters, LastError, LinkState, Status, StatusHandle};
+pub use template::{InvalidTemplate, Template};

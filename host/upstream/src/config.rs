@@ -1,0 +1,226 @@
+//! What the link is told, and everything that can be wrong with it, found at once.
+
+use crate::{BackoffConfig, InvalidTemplate, Template};
+use bytes::Bytes;
+use holdfast_mqtt::Version;
+use holdfast_net::{Target, Timeouts};
+use holdfast_types::Text;
+use std::{collections::BTreeMap, fmt, num::NonZeroU16, time::Duration};
+
+/// Most messages in flight that can be asked for. Packet identifiers would allow 65,535, but all of a window may come
+/// twice after a reconnect.
+const WINDOW_MAX: u16 = 32_767;
+
+/// How a message is packed into the payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payload {
+    /// The body as it is. What else belongs to the message travels in user properties, which only MQTT 5 has.
+    #[default]
+    Raw,
+    /// A JSON object that holds everything (see ARCHITECTURE.md, formats).
+    Envelope,
+}
+
+/// A password. Its debug form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Bytes);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// What the link is told.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// The broker. The names of settings in errors follow its [`holdfast_net::Settings`].
+    pub target: Target,
+    /// How long each step of dialling may take.
+    pub timeouts: Timeouts,
+    /// The version of MQTT to speak.
+    pub version: Version,
+    /// The client identifier; the name of the edge is a good one.
+    pub client_id: Text,
+    /// User name.
+    pub user: Option<Text>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Ask for an empty session at each connection. Off, the broker keeps the session, and messages in flight are sent
+    /// again under their old packet identifiers.
+    pub clean_start: bool,
+    /// How long the broker keeps a session that is not clean (MQTT 5).
+    pub session_expiry: Duration,
+    /// Topic template of all routes that have none of their own.
+    pub topic: Text,
+    /// Topic templates of single routes, by the name of the route.
+    pub topics: BTreeMap<Text, Text>,
+    /// How a message is packed.
+    pub payload: Payload,
+    /// Most messages in flight.
+    pub window: u16,
+    /// Most payload bytes in flight; a single larger message passes alone.
+    pub window_bytes: usize,
+    /// Most topic aliases to use (MQTT 5).
+    pub topic_aliases_max: u16,
+    /// Largest packet that the broker takes, where it does not say so itself (MQTT 3.1.1 cannot). Larger messages become
+    /// dead letters.
+    pub packet_bytes_max: usize,
+    /// Longest silence before the broker is asked whether it is there.
+    pub keep_alive: Duration,
+    /// How long to wait for CONNACK and PINGRESP.
+    pub answer_within: Duration,
+    /// How long to wait while messages are in flight and none is acknowledged.
+    pub ack_within: Duration,
+    /// How long to wait between attempts.
+    pub backoff: BackoffConfig,
+    /// How long to wait for the window when the host stops.
+    pub drain_within: Duration,
+}
+
+impl UpstreamConfig {
+    /// The defaults for a broker. The topic is `holdfast/{edge}/{module}/{output}/{child}/{topic}`.
+    pub fn new(target: Target, client_id: impl Into<Text>) -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            target,
+            timeouts: Timeouts::default(),
+            version: Version::V5,
+            client_id: client_id.into(),
+            user: None,
+            password: None,
+            clean_start: true,
+            session_expiry: seconds(86_400),
+            topic: "holdfast/{edge}/{module}/{output}/{child}/{topic}".into(),
+            topics: BTreeMap::new(),
+            payload: Payload::Raw,
+            window: 256,
+            window_bytes: 8 * 1024 * 1024,
+            topic_aliases_max: 64,
+            packet_bytes_max: holdfast_mqtt::PACKET_BYTES_MAX,
+            keep_alive: seconds(60),
+            answer_within: seconds(20),
+            ack_within: seconds(60),
+            backoff: BackoffConfig::default(),
+            drain_within: seconds(5),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFault {
+    /// The setting, by its full name.
+    pub setting: String,
+    /// What is wrong, and the fix.
+    pub text: String,
+}
+
+/// Everything that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct BuildError {
+    /// At least one fault.
+    pub faults: Vec<ConfigFault>,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.faults.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}: {}", fault.setting, fault.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the checks made of the configuration.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) topic: Template,
+    pub(crate) topics: BTreeMap<Text, Template>,
+    pub(crate) window: NonZeroU16,
+    pub(crate) keep_alive_s: u16,
+    /// What works, but not as well as it could.
+    pub(crate) notes: Vec<ConfigFault>,
+}
+
+impl UpstreamConfig {
+    fn section(&self) -> &str {
+        self.target.settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section)
+    }
+
+    /// Checks everything.
+    pub(crate) fn check(&self) -> Result<Checked, BuildError> {
+        let mut faults = Vec::new();
+        let fault =
+            |name: &str, text: String| ConfigFault { setting: format!("{}.{name}", self.section()), text };
+        let template = |name: &str, text: &str| {
+            Template::new(text).map_err(|why: InvalidTemplate| fault(name, why.to_string()))
+        };
+        let topic = template("topic", &self.topic).map_err(|f| faults.push(f)).ok();
+        let mut topics = BTreeMap::new();
+        for (route, text) in &self.topics {
+            match template(&format!("topics.{route}"), text) {
+                Ok(template) => drop(topics.insert(route.clone(), template)),
+                Err(why) => faults.push(why),
+            }
+        }
+        let window = NonZeroU16::new(self.window).filter(|window| window.get() <= WINDOW_MAX);
+        if window.is_none() {
+            faults.push(fault("window", format!("{} is out of range; give 1 to {WINDOW_MAX}", self.window)));
+        }
+        let keep_alive_s = u16::try_from(self.keep_alive.as_secs()).ok();
+        if keep_alive_s.is_none() {
+            faults.push(fault("keep-alive", "MQTT allows at most 65535 s; 0 turns it off".to_owned()));
+        }
+        if self.backoff.min.is_zero() || self.backoff.min > self.backoff.max {
+            let text = format!(
+                "the delays {:?} to {:?} are no range; the first must be above 0 and not above the last",
+                self.backoff.min, self.backoff.max
+            );
+            faults.push(fault("backoff", text));
+        }
+        self.check_identity(&fault, &mut faults);
+        match (topic, window, keep_alive_s) {
+            (Some(topic), Some(window), Some(keep_alive_s)) if faults.is_empty() => {
+                let notes = self.notes(&topic, &topics, &fault);
+                Ok(Checked { topic, topics, window, keep_alive_s, notes })
+            }
+            _ => Err(BuildError { faults }),
+        }
+    }
+
+    fn check_identity(&self, fault: &dyn Fn(&str, String) -> ConfigFault, faults: &mut Vec<ConfigFault>) {
+        let texts = [("client-id", Some(&*self.client_id)), ("user", self.user.as_deref())].into_iter();
+        for (name, text) in texts.filter_map(|(name, text)| Some((name, text?))) {
+            if text.contains('\0') || text.len() > usize::from(u16::MAX) {
+                faults
+                    .push(fault(name, "MQTT allows at most 65535 bytes and no character U+0000".to_owned()));
+            }
+        }
+        if self.client_id.is_empty() {
+            let text =
+                "it is empty, and the broker could not tell this edge from others; give the name of the edge";
+            faults.push(fault("client-id", text.to_owned()));
+        }
+        if self.version == Version::V311 && self.password.is_some() && self.user.is_none() {
+            let text = "MQTT 3.1.1 allows no password without a user name; give one [MQTT-3.1.2-22]";
+            faults.push(fault("user", text.to_owned()));
+        }
+    }
+
+    fn notes(
+        &self,
+        topic: &Template,
+        topics: &BTreeMap<Text, Template>,
+        fault: &dyn Fn(&str, String) -> ConfigFault,
+    ) -> Vec<ConfigFault> {
+        let carries_no_id = self.version == Version::V311 && self.payload == Payload::Raw;
+        let lacking = std::iter::once(("topic".to_owned(), topic))
+            .chain(topics.iter().map(|(route, template)| (format!("topics.{route}"), template)))
+            .filter(|(_, template)| carries_no_id && !template.names_id());
+        let text = "MQTT 3.1.1 has no user properties, so the messages carry no identity and a receiver cannot drop \
+                    duplicates; put {id} into the topic, set payload = \"envelope\", or use version 5";
+        lacking.map(|(name, _)| fault(&name, text.to_owned())).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a connection did not come about, or ended, with what to do about it.
+
+use holdfast_broker::{ReadError, Refused};
+use holdfast_mqtt::{ReasonCode, client::Fault};
+use holdfast_net::{DialError, Settings};
+use std::fmt;
+
+/// Why a connection did not come about, or ended.
+#[derive(Debug)]
+pub enum LinkFault {
+    /// Nobody could be reached.
+    Dial(DialError),
+    /// The session failed.
+    Session(Fault, Settings),
+    /// The other side broke the protocol.
+    Protocol(String),
+    /// A packet that every server must take cannot be written.
+    Unwritable(String),
+    /// The stream broke; holds the cause.
+    Broken(String),
+    /// The other side closed the stream.
+    Closed {
+        /// Whether it had welcomed us.
+        welcomed: bool,
+    },
+    /// The log cannot be read.
+    Read(ReadError),
+    /// The store did not record what was acknowledged.
+    NotRecorded(Refused),
+}
+
+impl fmt::Display for LinkFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(error) => error.fmt(f),
+            Self::Session(fault, settings) => {
+                write!(f, "{fault}")?;
+                match fix(fault, settings) {
+                    Some(fix) => write!(f, "; {fix}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Protocol(why) => write!(f, "the other side does not keep to MQTT: {why}"),
+            Self::Unwritable(why) => write!(f, "the connection cannot be opened: {why}"),
+            Self::Broken(why) => write!(f, "the connection broke: {why}"),
+            Self::Closed { welcomed: true } => f.write_str("the broker closed the connection without a word"),
+            Self::Closed { welcomed: false } => f.write_str(
+                "the broker closed the connection instead of welcoming it; it may want TLS on this port, another version \
+                 of MQTT, or a client certificate",
+            ),
+            Self::Read(error) => error.fmt(f),
+            Self::NotRecorded(refused) => {
+                write!(f, "the store did not record what the broker acknowledged: {refused}")
+            }
+        }
+    }
+}
+
+/// What to do, where the fault itself does not say so.
+fn fix(fault: &Fault, settings: &Settings) -> Option<String> {
+    let (Fault::Refused { reason, .. } | Fault::Disconnected { reason, .. }) = fault else { return None };
+    let section = settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section);
+    Some(match reason {
+        ReasonCode::BadUserNameOrPassword => {
+            format!("check {section}.user and {section}.password, and that the broker knows this user")
+        }
+        ReasonCode::NotAuthorized | ReasonCode::Banned => format!(
+            "check {section}.user, {section}.password and {section}.client-id, and what the broker allows them"
+        ),
+        ReasonCode::ClientIdentifierNotValid => {
+            format!("choose another {section}.client-id; some brokers take 1 to 23 letters and digits only")
+        }
+        ReasonCode::UnsupportedProtocolVersion => {
+            format!(
+                "set {section}.version to the version of MQTT that the broker speaks (\"3.1.1\" or \"5\")"
+            )
+        }
+        ReasonCode::SessionTakenOver => {
+            format!("another client uses the same {section}.client-id; give each edge its own")
+        }
+        ReasonCode::ServerUnavailable | ReasonCode::ServerBusy | ReasonCode::ServerShuttingDown => {
+            "the broker will be tried again".to_owned()
+        }
+        _ => return None,
+    })
+}

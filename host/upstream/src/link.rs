@@ -1,0 +1,143 @@
+//! One connection: one task that reads, takes new messages and writes, in this order of urgency.
+
+use crate::{LinkFault, LinkState, sender::Sender};
+use bytes::BytesMut;
+use holdfast_net::{Stream, io_cause};
+use std::{future::Future, io, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes gathered for one write before no more messages are taken: several times what a socket takes at once.
+const OUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes made ready for one read: some thousand acknowledgements.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long the last bytes may take to leave when the link ends.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+/// When nothing is due, the timer is set so far ahead that it does not matter.
+const FAR: Duration = Duration::from_secs(86_400);
+
+/// How a connection ended.
+pub(crate) enum Ended {
+    /// It was told to stop.
+    Stopped {
+        /// Messages that were not acknowledged in time.
+        unacknowledged: usize,
+    },
+    /// It is of no more use.
+    Failed(LinkFault),
+}
+
+/// Bytes on their way out.
+#[derive(Default)]
+struct Output {
+    bytes: BytesMut,
+    /// TLS may hold encrypted bytes back until it is told to flush.
+    unflushed: bool,
+}
+
+impl Output {
+    fn has_work(&self) -> bool {
+        !self.bytes.is_empty() || self.unflushed
+    }
+
+    /// Writes all there is. Cancel safe: what is not written stays.
+    async fn write(&mut self, stream: &mut WriteHalf<Stream>) -> io::Result<()> {
+        while !self.bytes.is_empty() {
+            self.unflushed = true;
+            if stream.write_buf(&mut self.bytes).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        stream.flush().await?;
+        self.unflushed = false;
+        Ok(())
+    }
+}
+
+impl Sender {
+    /// Runs one connection to its end.
+    pub(crate) async fn run(&mut self, stream: Stream, stop: &CancellationToken) -> Ended {
+        self.open(stream.describe_encryption().map(Into::into), Instant::now().into_std());
+        let (mut read, mut write) = tokio::io::split(stream);
+        let (mut input, mut output) = (BytesMut::new(), Output::default());
+        let mut drain_until: Option<Instant> = None;
+        let not_recorded = self.not_recorded.clone();
+        loop {
+            let now = Instant::now();
+            if let Err(fault) = self.step(now.into_std(), &mut output.bytes) {
+                return Ended::Failed(fault);
+            }
+            if drain_until.is_some_and(|until| until <= now || self.client.in_flight() == 0) {
+                return self.say_goodbye(&mut write, output).await;
+            }
+            let room =
+                if drain_until.is_some() || output.bytes.len() >= OUT_BYTES_MAX { 0 } else { self.room() };
+            let due = self.due(drain_until, now);
+            input.reserve(READ_BYTES);
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if drain_until.is_none() => {
+                    drain_until = Some(now + self.drain_within);
+                    self.teller.state(LinkState::Draining);
+                }
+                () = not_recorded.bell.notified() => {
+                    if let Some(refused) = not_recorded.take() {
+                        return Ended::Failed(LinkFault::NotRecorded(refused));
+                    }
+                }
+                got = read.read_buf(&mut input) => {
+                    let taken = self.arrived(got).and_then(|()| self.receive(&mut input, now.into_std()));
+                    if let Err(fault) = taken {
+                        return Ended::Failed(fault);
+                    }
+                }
+                found = self.reader.next(room), if room > 0 => match found {
+                    Ok(deliveries) => self.take(deliveries),
+                    Err(error) => return Ended::Failed(LinkFault::Read(error)),
+                },
+                written = output.write(&mut write), if output.has_work() => {
+                    if let Err(error) = written {
+                        return Ended::Failed(LinkFault::Broken(io_cause(&error)));
+                    }
+                }
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    fn arrived(&self, got: io::Result<usize>) -> Result<(), LinkFault> {
+        match got {
+            Ok(0) => Err(LinkFault::Closed { welcomed: self.is_welcomed() }),
+            Ok(_) => Ok(()),
+            Err(error) => Err(LinkFault::Broken(io_cause(&error))),
+        }
+    }
+
+    fn due(&self, drain_until: Option<Instant>, now: Instant) -> Instant {
+        let client = self.client.deadline().map(Instant::from_std);
+        let hold = self.hold.until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
+        [client, hold, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
+    }
+
+    async fn say_goodbye(&mut self, write: &mut WriteHalf<Stream>, mut output: Output) -> Ended {
+        let unacknowledged = self.leave(Instant::now().into_std(), &mut output.bytes);
+        let gone = within(GOODBYE_WITHIN, async {
+            output.write(write).await?;
+            write.shutdown().await
+        });
+        if let Err(error) = gone.await {
+            tracing::debug!(%error, "the connection was not closed in order");
+        }
+        Ended::Stopped { unacknowledged }
+    }
+}
+
+async fn within(time: Duration, work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    timeout(time, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

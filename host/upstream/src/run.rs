@@ -1,0 +1,173 @@
+//! The task: dial, run a connection, wait, again.
+
+use crate::{
+    Backoff, BuildError, ConfigFault, LinkFault, LinkState, StatusHandle, Template, UpstreamConfig,
+    link::Ended, sender::Sender, status::Teller,
+};
+use holdfast_broker::{Broker, Reader};
+use holdfast_mqtt::{
+    Version,
+    client::{Client, Options},
+};
+use holdfast_net::{Stream, dial};
+use holdfast_types::{LogId, Name, Text};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Largest packet that is taken from the broker: nothing is subscribed, so only acknowledgements come, and these are
+/// small even with a reason in words.
+pub(crate) const INBOUND_PACKET_BYTES_MAX: u32 = 256 * 1024;
+
+/// The link, checked and ready to start.
+pub struct Upstream {
+    run: Run,
+    handle: StatusHandle,
+    notes: Vec<ConfigFault>,
+}
+
+/// The link, running.
+pub struct Running {
+    task: JoinHandle<Drained>,
+    handle: StatusHandle,
+}
+
+/// How the link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Messages that were sent and not acknowledged in time. They are sent again at the next start.
+    pub unacknowledged: usize,
+}
+
+pub(crate) struct Topics {
+    pub(crate) usual: Template,
+    pub(crate) of_route: BTreeMap<Text, Template>,
+}
+
+struct Run {
+    config: UpstreamConfig,
+    sender: Sender,
+    backoff: Backoff,
+}
+
+impl Upstream {
+    /// Checks the configuration and takes the reader of the log `upstream`, of which there is one at a time. Opens
+    /// nothing yet.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn build(config: UpstreamConfig, broker: &Broker) -> Result<Self, BuildError> {
+        let checked = config.check()?;
+        let options = Options {
+            version: config.version,
+            client_id: (*config.client_id).into(),
+            user_name: config.user.as_deref().map(Into::into),
+            password: config.password.as_ref().map(|secret| secret.0.clone()),
+            clean_start: config.clean_start,
+            session_expiry_s: u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX),
+            keep_alive_s: checked.keep_alive_s,
+            window: checked.window,
+            window_bytes: config.window_bytes,
+            topic_aliases_max: if config.version == Version::V5 { config.topic_aliases_max } else { 0 },
+            answer_within: config.answer_within,
+            ack_within: config.ack_within,
+            maximum_packet_bytes: INBOUND_PACKET_BYTES_MAX,
+            will: None,
+            user_properties: Vec::new(),
+        };
+        let target = format!("{}:{}", config.target.host, config.target.port);
+        let (teller, handle) = Teller::new(target.into());
+        let edge: Name = broker.edge().clone();
+        let reader: Reader = broker.reader(LogId::upstream());
+        let topics = Topics { usual: checked.topic, of_route: checked.topics };
+        let sender = Sender::new(&config, edge, topics, Client::new(options), reader, teller);
+        let backoff = Backoff::new(config.backoff);
+        Ok(Self { run: Run { config, sender, backoff }, handle, notes: checked.notes })
+    }
+
+    /// What works, but not as well as it could; for `holdfast check`.
+    pub fn notes(&self) -> &[ConfigFault] {
+        &self.notes
+    }
+
+    /// Shows what the link is doing.
+    pub fn status(&self) -> StatusHandle {
+        self.handle.clone()
+    }
+
+    /// Starts the link. It ends when `stop` is cancelled and its window is acknowledged or the time for that is over.
+    pub fn spawn(self, stop: CancellationToken) -> Running {
+        for note in &self.notes {
+            tracing::warn!(setting = note.setting, "{}", note.text);
+        }
+        Running { task: tokio::spawn(self.run.run(stop)), handle: self.handle }
+    }
+}
+
+impl Running {
+    /// Shows what the link is doing.
+    pub fn status(&self) -> StatusHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until the link has ended.
+    ///
+    /// # Errors
+    /// The task was aborted or panicked.
+    pub async fn finished(self) -> Result<Drained, JoinError> {
+        self.task.await
+    }
+}
+
+impl Run {
+    async fn run(mut self, stop: CancellationToken) -> Drained {
+        let mut attempt = 1;
+        let unacknowledged = loop {
+            self.sender.teller.state(LinkState::Connecting { attempt });
+            let dialled = tokio::select! {
+                biased;
+                () = stop.cancelled() => break 0,
+                dialled = dial(&self.config.target, self.config.timeouts) => dialled,
+            };
+            let (fault, delay) = match dialled {
+                Err(error) => (LinkFault::Dial(error), self.backoff.failed(random())),
+                Ok(stream) => match self.connection(stream, &stop).await {
+                    (Ended::Stopped { unacknowledged }, _) => break unacknowledged,
+                    (Ended::Failed(fault), Some(since)) => {
+                        attempt = 0;
+                        (fault, self.backoff.ended(since.elapsed(), random()))
+                    }
+                    (Ended::Failed(fault), None) => (fault, self.backoff.failed(random())),
+                },
+            };
+            attempt = attempt.saturating_add(1);
+            self.sender.teller.waiting(fault.to_string().into(), delay);
+            tokio::select! {
+                () = stop.cancelled() => break 0,
+                () = sleep(delay) => {}
+            }
+        };
+        self.sender.teller.state(LinkState::Stopped);
+        Drained { unacknowledged }
+    }
+
+    /// Runs one connection; tells how it ended, and since when it was welcomed if it was.
+    async fn connection(&mut self, stream: Stream, stop: &CancellationToken) -> (Ended, Option<Instant>) {
+        let ended = self.sender.run(stream, stop).await;
+        (ended, self.sender.disconnected())
+    }
+}
+
+/// Jitter needs no secrecy. Where the system has no random numbers the nanoseconds of the clock do.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or_else(|_| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.subsec_nanos().wrapping_mul(2_654_435_761)
+    })
+}

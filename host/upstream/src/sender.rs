@@ -1,0 +1,315 @@
+//! From the reader to the session and back: what is sent, and what its acknowledgement means.
+
+use crate::{
+    Counters, LinkFault, Payload, UpstreamConfig,
+    hold::Hold,
+    run::{INBOUND_PACKET_BYTES_MAX, Topics},
+    status::Teller,
+    verdict::{ATTEMPTS_MAX, Verdict, verdict},
+    wire,
+};
+use bytes::BytesMut;
+use bytestring::ByteString;
+use holdfast_broker::{Delivery, Reader, Refused, Turn};
+use holdfast_mqtt::{
+    Codec, Packet, ReasonCode, Version,
+    client::{Action, Client, Granted},
+};
+use holdfast_net::Settings;
+use holdfast_types::{Name, Text, UnixMillis};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::Notify;
+
+/// Carries messages from the reader to the session and acknowledgements back. Lives as long as the link.
+pub(crate) struct Sender {
+    edge: Name,
+    topics: Topics,
+    version: Version,
+    payload: Payload,
+    packet_bytes_max: usize,
+    settings: Settings,
+    pub(crate) drain_within: Duration,
+    pub(crate) client: Client<Delivery>,
+    pub(crate) reader: Reader,
+    pub(crate) teller: Teller,
+    pub(crate) hold: Hold,
+    pub(crate) not_recorded: Arc<NotRecorded>,
+    codec: Codec,
+    counters: Counters,
+    welcomed: Option<Instant>,
+    encryption: Option<Text>,
+    window: u16,
+    /// Read but not sent: large messages can fill the window in bytes before all that were read have room.
+    ready: VecDeque<Delivery>,
+    turn: Turn,
+    /// The last reason for which a message was given up, so that one that repeats is told in the log once.
+    told: Option<Text>,
+}
+
+/// Tells the task that the store did not record an acknowledgement.
+#[derive(Default)]
+pub(crate) struct NotRecorded {
+    why: Mutex<Option<Refused>>,
+    pub(crate) bell: Notify,
+}
+
+impl NotRecorded {
+    pub(crate) fn take(&self) -> Option<Refused> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn tell(&self, refused: Refused) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refused);
+        self.bell.notify_one();
+    }
+}
+
+fn codec(version: Version) -> Codec {
+    Codec::client(version, usize::try_from(INBOUND_PACKET_BYTES_MAX).unwrap_or(usize::MAX))
+}
+
+impl Sender {
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        edge: Name,
+        topics: Topics,
+        client: Client<Delivery>,
+        reader: Reader,
+        teller: Teller,
+    ) -> Self {
+        Self {
+            edge,
+            topics,
+            version: config.version,
+            payload: config.payload,
+            packet_bytes_max: config.packet_bytes_max,
+            settings: config.target.settings.clone(),
+            drain_within: config.drain_within,
+            client,
+            reader,
+            teller,
+            hold: Hold::new(config.backoff.min, config.backoff.max),
+            not_recorded: Arc::default(),
+            codec: codec(config.version),
+            counters: Counters::default(),
+            welcomed: None,
+            encryption: None,
+            window: 1,
+            ready: VecDeque::new(),
+            turn: Turn::default(),
+            told: None,
+        }
+    }
+
+    /// A stream is open: begins the session.
+    pub(crate) fn open(&mut self, encryption: Option<Text>, now: Instant) {
+        self.encryption = encryption;
+        self.codec = codec(self.version);
+        self.codec.peer_max_packet_bytes = self.packet_bytes_max;
+        self.client.open(now);
+    }
+
+    /// Whether the broker has welcomed this connection.
+    pub(crate) fn is_welcomed(&self) -> bool {
+        self.welcomed.is_some()
+    }
+
+    /// Does all that can be done without waiting: times out, sends what is ready, encodes, takes acknowledgements in.
+    pub(crate) fn step(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
+        self.client.tick(now);
+        if self.client.in_flight() == 0 {
+            for delivery in self.hold.release(now).into_iter().rev() {
+                self.ready.push_front(delivery);
+            }
+        }
+        self.client.limit_window(self.hold.pace());
+        self.send_ready(now);
+        while let Some(action) = self.client.next_action() {
+            match action {
+                Action::Send(packet) => self.encode(&packet, out)?,
+                Action::Connected(granted) => self.welcome(&granted, now),
+                Action::Acknowledged { ticket, reason, words } => self.answered(ticket, reason, words, now),
+                Action::Fail(fault) => return Err(LinkFault::Session(fault, self.settings.clone())),
+            }
+        }
+        self.settle();
+        self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
+        Ok(())
+    }
+
+    /// Bytes have arrived.
+    pub(crate) fn receive(&mut self, input: &mut BytesMut, now: Instant) -> Result<(), LinkFault> {
+        loop {
+            match self.codec.decode(input) {
+                Ok(Some(packet)) => self.client.receive(packet, now),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(LinkFault::Protocol(error.to_string())),
+            }
+        }
+    }
+
+    /// How many messages to read now: none until a fair part of the window is free, so that under load tens of them
+    /// share a read of the log, a write to the socket and a record of their acknowledgements.
+    pub(crate) fn room(&self) -> usize {
+        if self.hold.is_on() || !self.ready.is_empty() {
+            return 0;
+        }
+        let room = self.client.room();
+        let fair = usize::from(self.window.min(self.hold.pace()) / 4).clamp(1, 64);
+        if room >= fair || self.client.in_flight() == 0 { room } else { 0 }
+    }
+
+    /// Takes messages that were read.
+    pub(crate) fn take(&mut self, deliveries: Vec<Delivery>) {
+        self.ready.extend(deliveries);
+    }
+
+    fn send_ready(&mut self, now: Instant) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let unix = unix_now();
+        while !self.hold.is_on() && self.client.room() > 0 {
+            let Some(delivery) = self.ready.pop_front() else { return };
+            let template = self.topics.of_route.get(&delivery.route).unwrap_or(&self.topics.usual);
+            match template.render(&self.edge, &delivery) {
+                Ok(topic) => {
+                    let publish = wire::publish(&delivery, topic, self.version, self.payload, unix);
+                    if let Err((delivery, _)) = self.client.publish(delivery, publish, now) {
+                        self.ready.push_front(delivery);
+                        return;
+                    }
+                }
+                Err(why) => self.give_up(&delivery, format!("no topic can be made for it: {why}"), 0),
+            }
+        }
+    }
+
+    fn encode(&mut self, packet: &Packet, out: &mut BytesMut) -> Result<(), LinkFault> {
+        match (self.codec.encode(packet, out), packet) {
+            (Ok(()), Packet::Publish(publish)) => {
+                self.counters.sent += 1;
+                self.counters.sent_bytes += publish.payload.len() as u64;
+                Ok(())
+            }
+            (Ok(()), _) => Ok(()),
+            (Err(error), Packet::Publish(publish)) => {
+                let withdrawn = publish.packet_id.and_then(|id| self.client.withdraw(id, &publish.topic));
+                if let Some(delivery) = withdrawn {
+                    self.give_up(&delivery, format!("the broker cannot be sent it: {error}"), 0);
+                }
+                Ok(())
+            }
+            (Err(error), other) => Err(LinkFault::Unwritable(format!("{}: {error}", other.name()))),
+        }
+    }
+
+    fn welcome(&mut self, granted: &Granted, now: Instant) {
+        self.window = granted.window;
+        if let Some(max) = granted.maximum_packet_bytes.and_then(|max| usize::try_from(max).ok()) {
+            self.codec.peer_max_packet_bytes = max.min(self.packet_bytes_max);
+        }
+        if !granted.session_present {
+            self.start_over();
+        }
+        self.welcomed = Some(now);
+        self.counters.connected += 1;
+        self.teller.connected(self.encryption.clone());
+    }
+
+    fn answered(&mut self, delivery: Delivery, reason: ReasonCode, words: Option<ByteString>, now: Instant) {
+        let refusal = || {
+            let words = words.as_ref().map(|words| format!(": {words:?}")).unwrap_or_default();
+            format!("the broker refused it with {reason}{words}")
+        };
+        let verdict = verdict(reason);
+        if verdict == Verdict::Done {
+            self.counters.acknowledged += 1;
+            self.hold.passed(delivery.id.as_ref(), true);
+            self.turn.done.push(delivery.ticket);
+            return;
+        }
+        // A volatile message is not worth holding up others for.
+        let attempts = delivery.id.as_ref().map_or(ATTEMPTS_MAX, |id| self.hold.count(id));
+        let again = match verdict {
+            Verdict::Later => delivery.id.is_some(),
+            Verdict::Again => attempts < ATTEMPTS_MAX,
+            Verdict::Done | Verdict::Never => false,
+        };
+        if again {
+            tracing::debug!(id = ?delivery.id, %reason, attempts, "the broker refused a message for the moment");
+            self.counters.deferred += 1;
+            self.hold.put(delivery, now);
+        } else {
+            self.give_up(&delivery, refusal(), attempts);
+        }
+    }
+
+    fn give_up(&mut self, delivery: &Delivery, reason: String, attempts: u32) {
+        let reason: Text = reason.into();
+        if self.told.as_ref() != Some(&reason) {
+            let id = delivery.id.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%reason, id, route = %delivery.route, "a message was given up; see `holdfast queue peek`");
+            self.told = Some(reason.clone());
+        }
+        self.counters.given_up += 1;
+        self.hold.passed(delivery.id.as_ref(), false);
+        self.turn.dead.push((delivery.ticket, reason, attempts));
+    }
+
+    /// Hands over what is done, to be recorded together.
+    fn settle(&mut self) {
+        if self.turn.done.is_empty() && self.turn.dead.is_empty() {
+            return;
+        }
+        let not_recorded = self.not_recorded.clone();
+        self.reader.settle(std::mem::take(&mut self.turn), move |result| {
+            if let Err(refused) = result {
+                not_recorded.tell(refused);
+            }
+        });
+    }
+
+    /// Ends the session in order: writes DISCONNECT. Gives the number of messages that are not acknowledged.
+    pub(crate) fn leave(&mut self, now: Instant, out: &mut BytesMut) -> usize {
+        let unacknowledged = self.client.in_flight() + self.hold.len();
+        self.client.leave(now);
+        while let Some(action) = self.client.next_action() {
+            if let Action::Send(packet) = action
+                && let Err(error) = self.codec.encode(&packet, out)
+            {
+                tracing::debug!(%error, "DISCONNECT cannot be written");
+            }
+        }
+        unacknowledged
+    }
+
+    /// Clears up after a connection. Gives the moment of the broker's welcome, if there was one.
+    pub(crate) fn disconnected(&mut self) -> Option<Instant> {
+        self.settle();
+        self.client.closed();
+        // A kept session is resumed with what is in flight, unless the store lost count of it.
+        if self.not_recorded.take().is_some() || self.client.in_flight() == 0 {
+            self.start_over();
+        }
+        self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
+        self.welcomed.take()
+    }
+
+    /// Forgets all that was read and is not acknowledged, and reads from the cursor again.
+    fn start_over(&mut self) {
+        self.client.forget();
+        self.ready.clear();
+        self.hold.forget();
+        self.reader.rewind();
+    }
+}
+
+fn unix_now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
