@@ -1,1 +1,34 @@
 //! Load, link, limit, run, swap and supervise modules.
+//!
+//! What this room does: it turns a `.wasm` component in the plugins folder into a running module, hands it the messages
+//! of its log one by one, and records what it did with them, all or nothing. A module can do only what it was granted,
+//! within bounds; one that traps, loops, floods or grows is stopped alone. It is the only room that names wasmtime.
+//!
+//! What it does not do: it keeps no message (the store does), decides no route (the broker does), and knows nothing of
+//! devices or of what is upstream.
+
+mod cache;
+mod config;
+mod engine;
+mod error;
+mod handle;
+mod host;
+mod imports;
+mod instance;
+mod limiter;
+mod load;
+mod logs;
+mod module;
+mod plugins;
+mod runtime;
+mod settings;
+mod state;
+mod status;
+mod supervisor;
+
+pub use config::{Backoff, EngineConfig, Limits, Profile};
+pub use engine::Engine;
+pub use error::EngineError;
+pub use handle::{CommandError, EngineHandle};
+pub use logs::{LogLevel, LogLine, LogOrigin, LogQuery, LogReader};
+pub use status::{ModuleStatus, RuntimeStatus};

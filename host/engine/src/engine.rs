@@ -1,0 +1,88 @@
+//! The engine: built, then spawned.
+
+use crate::cache::CodeCache;
+use crate::config::EngineConfig;
+use crate::error::EngineError;
+use crate::handle::EngineHandle;
+use crate::runtime::Runtime;
+use crate::status::Registry;
+use crate::supervisor::{Command, Supervisor};
+use holdfast_broker::Broker;
+use notify::{RecursiveMode, Watcher};
+use std::fs;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Commands of operators that wait to be taken.
+const COMMANDS_MAX: usize = 16;
+
+/// What all parts of the engine share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) broker: Broker,
+    pub(crate) runtime: Runtime,
+    pub(crate) cache: CodeCache,
+    pub(crate) registry: Registry,
+}
+
+/// The module engine, ready to run.
+pub struct Engine {
+    config: EngineConfig,
+    common: Common,
+    handle: EngineHandle,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Engine {
+    /// Checks the folders, makes those that are absent, and configures the runtime. Starts nothing.
+    pub fn build(config: EngineConfig, broker: Broker) -> Result<Self, EngineError> {
+        let folder = &config.plugins_dir;
+        fs::create_dir_all(folder).and_then(|()| fs::read_dir(folder).map(|_| ())).map_err(|error| {
+            EngineError::Folder { what: "plugins folder", path: folder.clone(), reason: error.to_string() }
+        })?;
+        let runtime = Runtime::new(config.profile)?;
+        let cache = CodeCache::open(&config.cache_dir, config.cache_bytes_max, runtime.engine())?;
+        let registry = Registry::default();
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let handle = EngineHandle { registry: registry.clone(), commands: sender };
+        Ok(Self { config, common: Common { broker, runtime, cache, registry }, handle, commands })
+    }
+
+    /// A way to ask the engine, now or later.
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// Starts the modules of the plugins folder and keeps watching it. All tasks are on `tasks`; they end after `stop`
+    /// is cancelled, each module having finished the message in hand.
+    pub fn spawn(self, tasks: &TaskTracker, stop: CancellationToken) -> Result<(), EngineError> {
+        let Self { config, common, handle: _, commands } = self;
+        common.runtime.tick()?;
+        let changed = Arc::new(Notify::new());
+        let watcher = watch(&config, &changed);
+        let supervisor = Supervisor::new(config, common, commands, tasks.clone(), stop, changed);
+        tasks.spawn(async move {
+            supervisor.run().await;
+            drop(watcher);
+        });
+        Ok(())
+    }
+}
+
+/// Asks the system to tell of changes in the plugins folder. Where it cannot, the folder is looked through regularly.
+fn watch(config: &EngineConfig, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let bell = changed.clone();
+    let told = move |_: notify::Result<notify::Event>| bell.notify_one();
+    let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
+        watcher.watch(&config.plugins_dir, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watcher
+        .inspect_err(|error| {
+            let path = config.plugins_dir.display();
+            tracing::warn!(%path, %error, "no notice of changes in the plugins folder; it is looked through instead");
+        })
+        .ok()
+}

@@ -1,0 +1,86 @@
+//! What the rest of the host may ask of the engine while it runs.
+
+use crate::logs::{LogQuery, LogReader};
+use crate::status::{ModuleStatus, Registry};
+use crate::supervisor::{Command, Order};
+use tokio::sync::{mpsc, oneshot};
+
+/// A way to ask the running engine. Clones ask the same engine.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    pub(crate) registry: Registry,
+    pub(crate) commands: mpsc::Sender<Command>,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No module has this name; the names that exist are given.
+    #[error("there is no module {name:?}; {}", known(.modules))]
+    NoSuchModule {
+        /// The name that was asked for.
+        name: String,
+        /// The modules that exist.
+        modules: Vec<String>,
+    },
+    /// The module's file is no module, so there is nothing to start.
+    #[error("module {name} cannot be started: {reason}")]
+    NotLoaded {
+        /// The module.
+        name: String,
+        /// What is wrong with its file.
+        reason: String,
+    },
+    /// The engine has stopped or is stopping.
+    #[error("the module engine is stopping and takes no commands")]
+    Stopping,
+}
+
+fn known(modules: &[String]) -> String {
+    match modules {
+        [] => "no module is loaded: put a component into the plugins folder".to_owned(),
+        some => format!("there are: {}", some.join(", ")),
+    }
+}
+
+impl EngineHandle {
+    /// Every module, by name.
+    pub fn list(&self) -> Vec<ModuleStatus> {
+        self.registry.list()
+    }
+
+    /// The log of a module.
+    pub fn logs(&self, name: &str, query: LogQuery) -> Result<LogReader, CommandError> {
+        match self.registry.module(name) {
+            Some(module) => Ok(module.logs.reader(query)),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    /// Ends the module's instance and starts a fresh one, clearing its failures. Messages wait meanwhile. Resolves when
+    /// the module has taken the order, not when it runs.
+    pub async fn restart(&self, name: &str) -> Result<(), CommandError> {
+        self.order(name, Order::Restart).await
+    }
+
+    /// Stops the module until it is started or the host restarts. Its messages wait in their log.
+    pub async fn stop(&self, name: &str) -> Result<(), CommandError> {
+        self.order(name, Order::Stop).await
+    }
+
+    /// Starts a module that is stopped, failed or waiting. No error if it runs.
+    pub async fn start(&self, name: &str) -> Result<(), CommandError> {
+        self.order(name, Order::Start).await
+    }
+
+    async fn order(&self, name: &str, order: Order) -> Result<(), CommandError> {
+        let (answer, answered) = oneshot::channel();
+        let command = Command { module: name.to_owned(), order, answer };
+        self.commands.send(command).await.map_err(|_| CommandError::Stopping)?;
+        answered.await.map_err(|_| CommandError::Stopping)?
+    }
+
+    pub(crate) fn unknown(&self, name: &str) -> CommandError {
+        CommandError::NoSuchModule { name: name.to_owned(), modules: self.registry.names() }
+    }
+}

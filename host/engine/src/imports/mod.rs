@@ -1,0 +1,54 @@
+//! What a module may call: one file for each interface, named as in wit/.
+//!
+//! None of these functions suspends the module: sends and state writes are collected and take effect when the call
+//! has succeeded, so there is nothing to wait for.
+
+mod config;
+mod keyvalue;
+mod logging;
+mod outbox;
+mod stdio;
+mod timers;
+mod wasi;
+
+pub(crate) mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "module",
+        ownership: Borrowing { duplicate_if_necessary: false },
+        exports: { default: async },
+        with: { "wasi:keyvalue/store.bucket": crate::imports::keyvalue::Bucket },
+    });
+}
+
+pub(crate) use outbox::Outbox;
+pub(crate) use timers::{TIMER_HANDLER, TimerSet};
+pub(crate) use wasi::context;
+
+use crate::host::Host;
+use wasmtime::component::{HasSelf, Linker};
+
+/// Gives `linker` everything that a module may import.
+pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    bindings::Module::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
+}
+
+/// What every module exports.
+pub(crate) const HANDLER: &str = "holdfast:module/handler@0.1.0";
+
+/// The interfaces that modules may import, for messages about those they may not.
+pub(crate) const OFFERED: &[&str] = &[
+    "holdfast:module/types",
+    "holdfast:module/outbox",
+    "holdfast:module/timers",
+    "wasi:config/store",
+    "wasi:keyvalue/store",
+    "wasi:logging/logging",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];

@@ -1,0 +1,37 @@
+//! WASI 0.2 for one instance: clocks and random as they are; standard output as log lines; the granted directories and
+//! the module's own environment; sockets refuse.
+
+use super::stdio::Lines;
+use crate::host::ModuleLog;
+use crate::settings::Settings;
+use wasmtime_wasi::{FsPerms, WasiCtx};
+
+/// Why a granted directory could not be given.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the directory {host} is granted but cannot be opened ({reason}); make it, or take the line out of [grants] \
+     directories"
+)]
+pub(crate) struct NoDirectory {
+    host: String,
+    reason: String,
+}
+
+/// The WASI context of a new instance.
+pub(crate) fn context(name: &str, settings: &Settings, log: &ModuleLog) -> Result<WasiCtx, NoDirectory> {
+    let mut wasi = WasiCtx::builder();
+    wasi.arg(name).stdout(Lines::stdout(log.clone())).stderr(Lines::stderr(log.clone()));
+    // Sockets are there for modules whose language links them always; every address is refused.
+    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    for (key, value) in &settings.environment {
+        wasi.env(key, value);
+    }
+    for grant in &settings.directories {
+        let may = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        wasi.preopened_dir(&grant.host, &grant.guest, may).map_err(|error| NoDirectory {
+            host: grant.host.display().to_string(),
+            reason: error.root_cause().to_string(),
+        })?;
+    }
+    Ok(wasi.build())
+}

@@ -1,0 +1,279 @@
+//! One instance of a module, and calls into it that always end.
+
+use crate::host::{Host, ModuleLog, RESOURCES_MAX};
+use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Message};
+use crate::imports::bindings::holdfast::module::types::{
+    ChildSource, ModuleSource, Source as Sender, SystemProperties,
+};
+use crate::imports::{self, Outbox, TimerSet, bindings};
+use crate::limiter::Limiter;
+use crate::load::Code;
+use crate::logs::cut;
+use crate::runtime::Runtime;
+use crate::settings::Settings;
+use crate::state::ModuleState;
+use crate::status::now;
+use holdfast_types::{Envelope, Source, SystemKey, UnixMillis};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant as Moment};
+use wasmtime::component::{ResourceTable, TypedFunc};
+use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
+
+/// Most bytes that one call of an import brings to the host: the largest message that may be sent, and some.
+const IMPORT_BYTES_MAX: usize = 2 * holdfast_types::BODY_BYTES_MAX;
+
+/// Most bytes of a reason: it is shown in a table and kept with dead letters.
+const REASON_BYTES_MAX: usize = 1_024;
+
+/// How a call ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It succeeded. What it sent and stored waits to be taken.
+    Done,
+    /// The module asks for the message again later. Nothing of the call remains.
+    Retry(String),
+    /// The module will never handle the message. Nothing of the call remains.
+    Reject(String),
+    /// The instance is of no use any more.
+    Lost(String),
+}
+
+/// What an instance is made from.
+pub(crate) struct Parts<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) code: &'a Code,
+    pub(crate) settings: &'a Arc<Settings>,
+    pub(crate) state: &'a ModuleState,
+    pub(crate) log: &'a ModuleLog,
+    pub(crate) name: &'a str,
+}
+
+/// A running instance.
+pub(crate) struct Instance {
+    store: Store<Host>,
+    module: bindings::Module,
+    fire: Option<TypedFunc<(String,), (Result<(), Failure>,)>>,
+    call_limit: Duration,
+    started: UnixMillis,
+}
+
+impl Instance {
+    /// Makes an instance and calls `start`. What `start` sent and stored waits to be taken.
+    pub(crate) async fn start(parts: Parts<'_>) -> Result<Self, String> {
+        let limits = parts.settings.limits;
+        let limit = Duration::from_millis(limits.start_ms.into());
+        let started = now();
+        let until = Moment::now() + limit;
+        let mut store = store(&parts, limit)?;
+        let instantiated = within(limit, parts.code.pre.instantiate_async(&mut store)).await;
+        let loaded = match instantiated {
+            Err(late) => Err(late.text("instantiation", "limits.start_ms", limit)),
+            Ok(Err(error)) => {
+                Err(cause(&mut store, &error, "instantiation", "limits.start_ms", limit, started))
+            }
+            Ok(Ok(instance)) => {
+                exports(&mut store, &instance, parts.code).map_err(|error| format!("{error:#}"))
+            }
+        };
+        let (module, fire) = loaded?;
+        let called =
+            within(until - Moment::now(), module.holdfast_module_handler().call_start(&mut store)).await;
+        match called {
+            Err(late) => Err(late.text("start", "limits.start_ms", limit)),
+            Ok(Err(error)) => Err(cause(&mut store, &error, "start", "limits.start_ms", limit, started)),
+            Ok(Ok(Err(reason))) => Err(format!("start failed: {}", cut(&reason, REASON_BYTES_MAX))),
+            Ok(Ok(Ok(()))) => {
+                let call_limit = Duration::from_millis(limits.call_ms.into());
+                store.data_mut().deadline.set_limit(call_limit);
+                Ok(Self { store, module, fire, call_limit, started })
+            }
+        }
+    }
+
+    /// Hands over one message.
+    pub(crate) async fn handle(&mut self, input: &str, envelope: &Envelope) -> Outcome {
+        let system = system_of(envelope);
+        let properties: Vec<(&str, &str)> = envelope.message.properties.iter().collect();
+        let message = Message {
+            body: &envelope.message.body,
+            properties: &properties,
+            system: &system,
+            source: sender(&envelope.source),
+        };
+        self.begin();
+        let call = self.module.holdfast_module_handler().call_handle(&mut self.store, input, message);
+        let ended = within(self.call_limit, call).await;
+        self.outcome("handle", ended)
+    }
+
+    /// Tells of a timer that has run out.
+    pub(crate) async fn fire(&mut self, timer: String) -> Outcome {
+        let Some(fire) = &self.fire else {
+            return Outcome::Reject("the module sets timers but does not export timer-handler".to_owned());
+        };
+        self.store.data_mut().deadline.renew();
+        self.store.set_epoch_deadline(1);
+        let ended = within(self.call_limit, fire.call_async(&mut self.store, (timer,))).await;
+        self.outcome("fire", ended.map(|called| called.map(|(result,)| result)))
+    }
+
+    /// Tells the module that it ends. What this call sent and stored waits to be taken.
+    pub(crate) async fn stop(&mut self) -> Outcome {
+        self.begin();
+        let call = self.module.holdfast_module_handler().call_stop(&mut self.store);
+        let ended = within(self.call_limit, call).await;
+        self.outcome("stop", ended.map(|called| called.map(Ok)))
+    }
+
+    /// The host's side: what the last call sent, stored and set.
+    pub(crate) fn host(&mut self) -> &mut Host {
+        self.store.data_mut()
+    }
+
+    /// Bytes of linear memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.store.data().limiter.memory_bytes()
+    }
+
+    /// When the next timer runs out.
+    pub(crate) fn next_timer(&self) -> Option<Moment> {
+        self.store.data().timers.next_due()
+    }
+
+    fn begin(&mut self) {
+        self.store.data_mut().deadline.renew();
+        self.store.set_epoch_deadline(1);
+    }
+
+    fn outcome(&mut self, what: &str, ended: Result<wasmtime::Result<Result<(), Failure>>, Late>) -> Outcome {
+        let short = |reason: String| cut(&reason, REASON_BYTES_MAX).to_owned();
+        let outcome = match ended {
+            Ok(Ok(Ok(()))) => return Outcome::Done,
+            Ok(Ok(Err(Failure::Retry(reason)))) => Outcome::Retry(short(reason)),
+            Ok(Ok(Err(Failure::Reject(reason)))) => Outcome::Reject(short(reason)),
+            Ok(Err(error)) => {
+                let limit = self.call_limit;
+                Outcome::Lost(cause(&mut self.store, &error, what, "limits.call_ms", limit, self.started))
+            }
+            Err(late) => Outcome::Lost(late.text(what, "limits.call_ms", self.call_limit)),
+        };
+        self.store.data_mut().discard();
+        outcome
+    }
+}
+
+fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
+    let limits = parts.settings.limits;
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES_MAX);
+    let wasi = imports::context(parts.name, parts.settings, parts.log);
+    let host = Host {
+        wasi: wasi.map_err(|error| error.to_string())?,
+        table,
+        limiter: Limiter::new(limits),
+        limits,
+        settings: parts.settings.clone(),
+        log: parts.log.clone(),
+        deadline: parts.runtime.deadline(limit),
+        outbox: Outbox::default(),
+        timers: TimerSet::default(),
+        state: parts.state.view(limits.state_bytes),
+    };
+    let mut store = Store::new(parts.runtime.engine(), host);
+    store.limiter(|host| &mut host.limiter);
+    store.set_hostcall_fuel(IMPORT_BYTES_MAX);
+    store.set_epoch_deadline(1);
+    // A call that computes gives way to other tasks each tick, and is ended when its time is up.
+    store.epoch_deadline_callback(|store| {
+        Ok(if store.data().deadline.is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+    });
+    Ok(store)
+}
+
+type Fire = TypedFunc<(String,), (Result<(), Failure>,)>;
+
+fn exports(
+    store: &mut Store<Host>,
+    instance: &wasmtime::component::Instance,
+    code: &Code,
+) -> wasmtime::Result<(bindings::Module, Option<Fire>)> {
+    let module = code.exports.load(&mut *store, instance)?;
+    let fire = code.fire.as_ref().map(|fire| instance.get_typed_func(&mut *store, fire)).transpose()?;
+    Ok((module, fire))
+}
+
+/// A call did not end in time, though it was not computing: it waited for a clock or a file.
+struct Late;
+
+impl Late {
+    fn text(&self, what: &str, setting: &str, limit: Duration) -> String {
+        let ms = limit.as_millis();
+        format!("{what} took longer than {ms} ms; raise {setting} in the module's .toml if it needs longer")
+    }
+}
+
+/// Waits for a call, but not longer than `limit`. The timer is set only if the call does not end at once.
+async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, Late> {
+    let mut call = pin!(call);
+    match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+        Poll::Ready(ended) => Ok(ended),
+        // The clock of the runtime ends calls that compute; this ends those that wait, a little later, so that the
+        // cause is told rightly.
+        Poll::Pending => tokio::time::timeout(limit + 3 * crate::runtime::TICK, call).await.map_err(|_| Late),
+    }
+}
+
+/// What made a call fail, in words: the trap, what was refused before it, and the module's own last words.
+fn cause(
+    store: &mut Store<Host>,
+    error: &wasmtime::Error,
+    what: &str,
+    setting: &str,
+    limit: Duration,
+    since: UnixMillis,
+) -> String {
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return Late.text(what, setting, limit);
+    }
+    let mut text = match (error.downcast_ref::<I32Exit>(), error.downcast_ref::<Trap>()) {
+        (Some(exit), _) => format!("{what} ended the program with exit code {}", exit.0),
+        (None, Some(trap)) => format!("{what} trapped: {trap}"),
+        (None, None) => format!("{what} failed: {}", error.root_cause()),
+    };
+    if let Some(refused) = store.data_mut().limiter.take_refused() {
+        text = format!("{text}; {refused}");
+    }
+    if let Some(words) = store.data().log.book().last_words(since) {
+        text = format!("{text}; its last words: {words}");
+    }
+    cut(&text, REASON_BYTES_MAX).to_owned()
+}
+
+fn system_of(envelope: &Envelope) -> SystemProperties {
+    let system = &envelope.message.system;
+    let text = |key| system.value(key).map(str::to_owned);
+    let any = system.iter().len() > 0;
+    SystemProperties {
+        message_id: any.then(|| text(SystemKey::MessageId)).flatten(),
+        correlation_id: any.then(|| text(SystemKey::CorrelationId)).flatten(),
+        content_type: any.then(|| text(SystemKey::ContentType)).flatten(),
+        content_encoding: any.then(|| text(SystemKey::ContentEncoding)).flatten(),
+        creation_time: system.creation_time.map(|time| time.0),
+    }
+}
+
+fn sender(source: &Source) -> Sender<'_> {
+    match source {
+        Source::Module { module, output } => {
+            Sender::Module(ModuleSource { module: module.as_str(), output: output.as_deref() })
+        }
+        Source::Child { child, topic } => {
+            Sender::Child(ChildSource { child: child.as_str(), topic: topic.as_deref() })
+        }
+        Source::TwinChange { device, module } => Sender::TwinChange((device.as_str(), module.as_deref())),
+    }
+}

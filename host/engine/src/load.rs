@@ -1,0 +1,147 @@
+//! From the bytes of a `.wasm` file to something that can be instantiated, or to what is wrong with it.
+
+use crate::cache::CodeCache;
+use crate::host::Host;
+use crate::imports::{HANDLER, OFFERED, TIMER_HANDLER, bindings};
+use crate::runtime::Runtime;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, types::Component as Type};
+
+/// Most bytes of a component file. Python and JavaScript engines have 10 to 40 MB.
+pub(crate) const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// A component that has been compiled and linked.
+#[derive(Clone)]
+pub(crate) struct Code {
+    pub(crate) digest: String,
+    pub(crate) pre: InstancePre<Host>,
+    pub(crate) exports: bindings::ModuleIndices,
+    /// `timer-handler.fire`, if the component exports it.
+    pub(crate) fire: Option<ComponentExportIndex>,
+}
+
+/// Why a file is not a module. The text says what it is, what is missing, and the fix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAModule {
+    #[error("the file is empty; copy the component again")]
+    Empty,
+    #[error(
+        "the file is a core WebAssembly module, not a component; build it with --target wasm32-wasip2, or wrap it with \
+         `wasm-tools component new`"
+    )]
+    CoreModule,
+    #[error("the file is {0}, not a WebAssembly component; put the .wasm that your build wrote here")]
+    NotWasm(&'static str),
+    #[error("the component ends too early: it has {bytes} bytes and more are announced; copy it again")]
+    Truncated { bytes: usize },
+    #[error("the component is damaged or uses what is not supported: {0}; build or copy it again")]
+    Invalid(String),
+    #[error("the component does not export {HANDLER}; {0}")]
+    WrongWorld(String),
+    #[error(
+        "the component imports what this host does not offer: {}; it offers holdfast:module, wasi:config, wasi:keyvalue, \
+         wasi:logging and WASI 0.2 (cli, clocks, filesystem, io, random)",
+        .0.join(", ")
+    )]
+    UnknownImports(Vec<String>),
+    #[error(
+        "the component does not fit the interfaces of this host: {0}; build it against its version of wit/"
+    )]
+    Mismatch(String),
+}
+
+/// Compiles `bytes`, or takes the code from the cache. Takes as long as a compile; not for async tasks.
+pub(crate) fn load(
+    runtime: &Runtime,
+    cache: &CodeCache,
+    bytes: &[u8],
+    digest: String,
+) -> Result<Code, NotAModule> {
+    check_header(bytes)?;
+    let component = match cache.load(runtime.engine(), &digest) {
+        Some(component) => component,
+        None => {
+            let component = compile(runtime, bytes)?;
+            check_world(runtime, &component)?;
+            cache.keep(&component, &digest);
+            component
+        }
+    };
+    let mismatch = |error: wasmtime::Error| NotAModule::Mismatch(format!("{error:#}"));
+    let pre = runtime.linker().instantiate_pre(&component).map_err(mismatch)?;
+    let handler = component.get_export_index(None, TIMER_HANDLER);
+    let fire = handler.and_then(|handler| component.get_export_index(Some(&handler), "fire"));
+    let exports = bindings::ModuleIndices::new(&pre).map_err(mismatch)?;
+    Ok(Code { digest, pre, exports, fire })
+}
+
+/// Looks at the first bytes: what is it, if not a component?
+fn check_header(bytes: &[u8]) -> Result<(), NotAModule> {
+    match bytes {
+        [] => Err(NotAModule::Empty),
+        [b'\0', b'a', b's', b'm', 0x0d, 0x00, 0x01, 0x00, ..] => Ok(()),
+        [b'\0', b'a', b's', b'm', 0x01, 0x00, 0x00, 0x00, ..] => Err(NotAModule::CoreModule),
+        [b'\0', b'a', b's', b'm', ..] if bytes.len() < 8 => Err(NotAModule::Truncated { bytes: bytes.len() }),
+        [b'\0', b'a', b's', b'm', ..] => {
+            Err(NotAModule::NotWasm("WebAssembly of a version that is not known"))
+        }
+        [0x7f, b'E', b'L', b'F', ..] => Err(NotAModule::NotWasm("a native program (ELF)")),
+        [b'M', b'Z', ..] => Err(NotAModule::NotWasm("a native program for Windows")),
+        [0x1f, 0x8b, ..] => Err(NotAModule::NotWasm("compressed with gzip")),
+        [b'(', ..] => {
+            Err(NotAModule::NotWasm("WebAssembly text; turn it into a binary with `wasm-tools parse`"))
+        }
+        text if std::str::from_utf8(text.get(..text.len().min(512)).unwrap_or(text)).is_ok() => {
+            Err(NotAModule::NotWasm("text"))
+        }
+        _ => Err(NotAModule::NotWasm("of no known kind")),
+    }
+}
+
+fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, NotAModule> {
+    Component::from_binary(runtime.engine(), bytes).map_err(|error| {
+        let reason = format!("{error:#}");
+        if reason.contains("unexpected end") || reason.contains("unexpected eof") {
+            NotAModule::Truncated { bytes: bytes.len() }
+        } else {
+            NotAModule::Invalid(reason)
+        }
+    })
+}
+
+fn check_world(runtime: &Runtime, component: &Component) -> Result<(), NotAModule> {
+    if component.get_export_index(None, HANDLER).is_none() {
+        return Err(NotAModule::WrongWorld(what_it_exports(runtime, &component.component_type())));
+    }
+    let ty = component.component_type();
+    let unknown: Vec<String> = ty
+        .imports(runtime.engine())
+        .map(|(name, _)| name.to_owned())
+        .filter(|name| !OFFERED.iter().any(|offered| name.starts_with(offered)))
+        .collect();
+    if unknown.is_empty() { Ok(()) } else { Err(NotAModule::UnknownImports(unknown)) }
+}
+
+fn what_it_exports(runtime: &Runtime, ty: &Type) -> String {
+    let exports: Vec<&str> = ty.exports(runtime.engine()).map(|(name, _)| name).collect();
+    let has = |start: &str| exports.iter().any(|name| name.starts_with(start));
+    if has("holdfast:module/handler@") {
+        return format!(
+            "it exports another version of it ({}); build it against this host's version of wit/",
+            exports.join(", ")
+        );
+    }
+    if has("wasi:cli/run@") {
+        return "it is a command (a program with main); make it a library that exports the handler, see `holdfast \
+                module new`"
+            .to_owned();
+    }
+    if has("wasi:http/incoming-handler@") {
+        return "it is an HTTP handler, which this version does not serve".to_owned();
+    }
+    match exports.as_slice() {
+        [] => "it exports nothing; see `holdfast module new` for a module to start from".to_owned(),
+        some => {
+            format!("it exports {}; see `holdfast module new` for a module to start from", some.join(", "))
+        }
+    }
+}

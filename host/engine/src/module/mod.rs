@@ -1,0 +1,19 @@
+//! One task for each module: it reads the module's log, calls the module, and records what came of it.
+
+mod failures;
+mod runner;
+mod swap;
+mod turns;
+
+pub(crate) use runner::{Control, Runner, RunnerParts};
+
+use crate::load::Code;
+use crate::settings::Settings;
+use std::sync::Arc;
+
+/// What a module is made from: its code and its settings.
+#[derive(Clone)]
+pub(crate) struct Version {
+    pub(crate) code: Code,
+    pub(crate) settings: Arc<Settings>,
+}

@@ -1,0 +1,541 @@
+//! The life of a module: started, working, waiting after a failure, stopped, given up.
+
+use super::Version;
+use super::failures::{Failures, Verdict, doubled};
+use super::swap::Candidate;
+use super::turns::{OpenTurn, UnderWay};
+use crate::config::Backoff;
+use crate::host::ModuleLog;
+use crate::instance::{Instance, Outcome, Parts};
+use crate::logs::LogLevel;
+use crate::runtime::Runtime;
+use crate::settings::RestartPolicy;
+use crate::state::ModuleState;
+use crate::status::{RuntimeStatus, Shared, now};
+use holdfast_broker::{Broker, Delivery, Reader, Refused};
+use holdfast_types::{LogId, Name};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Moment};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// How long a turn is filled before it is recorded while messages wait: a fraction of an fsync, so that a slow message
+/// does not hold back what was done before it.
+const TURN_TIME: Duration = Duration::from_micros(500);
+
+/// The longest wait between attempts at one message.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The wait before the log is read again when the store does not answer.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest wait for the store when the module ends.
+const END_WAIT: Duration = Duration::from_secs(5);
+
+/// What a module can be told.
+pub(crate) enum Control {
+    /// Run this version: beside the old one first, then in its place.
+    Replace(Arc<Version>),
+    /// End the instance and start a fresh one.
+    Restart,
+    /// Stop until told otherwise.
+    Stop,
+    /// Start if stopped, failed or waiting.
+    Start,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting,
+    Running,
+    Backoff(Moment),
+    /// Stopped or failed: waits for an order.
+    Idle,
+    Ended,
+}
+
+/// What a runner is made from.
+pub(crate) struct RunnerParts {
+    pub(crate) name: Name,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) runtime: Runtime,
+    pub(crate) broker: Broker,
+    pub(crate) version: Arc<Version>,
+    pub(crate) backoff: Backoff,
+    pub(crate) controls: mpsc::Receiver<Control>,
+    pub(crate) stop: CancellationToken,
+    /// Told when the module runs for the first time, or does not.
+    pub(crate) ready: oneshot::Sender<()>,
+}
+
+/// The attempts at the message at the head of the inbox.
+#[derive(Default)]
+struct Attempts {
+    failed: u32,
+    retry_at: Option<Moment>,
+}
+
+/// One module at work.
+pub(crate) struct Runner {
+    pub(super) name: Name,
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: ModuleLog,
+    pub(super) runtime: Runtime,
+    pub(super) reader: Reader,
+    pub(super) state: ModuleState,
+    pub(super) version: Arc<Version>,
+    backoff: Backoff,
+    controls: mpsc::Receiver<Control>,
+    stop: CancellationToken,
+    ready: Option<oneshot::Sender<()>>,
+    pub(super) phase: Phase,
+    pub(super) instance: Option<Instance>,
+    inbox: VecDeque<Delivery>,
+    attempts: Attempts,
+    pub(super) turn: OpenTurn,
+    under_way: Arc<UnderWay>,
+    pub(super) failures: Failures,
+    pub(super) candidate: Candidate,
+    stopped_by_operator: bool,
+}
+
+impl Runner {
+    pub(crate) fn new(parts: RunnerParts) -> Self {
+        let RunnerParts { name, shared, runtime, broker, version, backoff, controls, stop, ready } = parts;
+        let log = ModuleLog::new(name.clone(), shared.logs.clone(), version.settings.limits.log_lines_per_s);
+        let phase = if version.settings.running { Phase::Starting } else { Phase::Idle };
+        Self {
+            reader: broker.reader(LogId::module(&name)),
+            state: ModuleState::new(broker.documents(), &name),
+            name,
+            shared,
+            log,
+            runtime,
+            version,
+            backoff,
+            controls,
+            stop,
+            ready: Some(ready),
+            phase,
+            instance: None,
+            inbox: VecDeque::new(),
+            attempts: Attempts::default(),
+            turn: OpenTurn::new(),
+            under_way: Arc::default(),
+            failures: Failures::default(),
+            candidate: Candidate::default(),
+            stopped_by_operator: false,
+        }
+    }
+
+    /// Runs until the module is removed or the host stops.
+    pub(crate) async fn run(mut self) {
+        self.show_version();
+        if self.phase == Phase::Idle {
+            self.show(RuntimeStatus::Stopped, "its settings say status = \"stopped\"");
+        }
+        while self.phase != Phase::Ended {
+            match self.phase {
+                Phase::Starting => self.start().await,
+                Phase::Running => self.work().await,
+                Phase::Backoff(until) => self.wait(Some(until)).await,
+                Phase::Idle => self.wait(None).await,
+                Phase::Ended => {}
+            }
+            if self.phase != Phase::Starting
+                && let Some(ready) = self.ready.take()
+            {
+                // Nobody may be waiting for it.
+                let _ = ready.send(());
+            }
+        }
+        self.end().await;
+    }
+
+    pub(super) fn parts<'a>(&'a self, version: &'a Version) -> Parts<'a> {
+        Parts {
+            runtime: &self.runtime,
+            code: &version.code,
+            settings: &version.settings,
+            state: &self.state,
+            log: &self.log,
+            name: &self.name,
+        }
+    }
+
+    async fn start(&mut self) {
+        let stop = self.stop.clone();
+        let version = self.version.clone();
+        let started = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                self.phase = Phase::Ended;
+                return;
+            }
+            started = Instance::start(self.parts(&version)) => started,
+        };
+        match started {
+            Ok(mut instance) => {
+                self.turn.keep(instance.host(), None, 0);
+                self.instance = Some(instance);
+                self.close_turn();
+                self.runs();
+            }
+            Err(reason) => self.fail(&reason),
+        }
+    }
+
+    /// The instance is in place: work begins.
+    pub(super) fn runs(&mut self) {
+        self.phase = Phase::Running;
+        self.failures.started(Moment::now());
+        let mut status = self.shared.status();
+        status.description.clear();
+        status.status = RuntimeStatus::Running;
+        status.last_start = Some(now());
+    }
+
+    async fn wait(&mut self, until: Option<Moment>) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => self.phase = Phase::Ended,
+            Some(control) = self.controls.recv() => self.control(control).await,
+            () = sleep_until(until) => self.phase = Phase::Starting,
+        }
+    }
+
+    /// One round: wait for something to do, then do as much as fits into one turn.
+    async fn work(&mut self) {
+        let settings = self.version.settings.clone();
+        let limits = &settings.limits;
+        if self.inbox.is_empty() && self.under_way.has_room(limits.turns_in_flight) {
+            self.read_ready(limits.inbox_messages as usize);
+        }
+        if self.must_wait(limits.turns_in_flight) {
+            let retry_at = self.attempts.retry_at;
+            let timer = self.instance.as_ref().and_then(Instance::next_timer);
+            let reads = self.inbox.is_empty() && self.under_way.has_room(limits.turns_in_flight);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.phase = Phase::Ended,
+                Some(control) = self.controls.recv() => return self.control(control).await,
+                Some(started) = self.candidate.started() => return self.switch(started).await,
+                () = sleep_until(timer) => {}
+                () = sleep_until(retry_at), if retry_at.is_some() => {}
+                () = self.under_way.changed() => {}
+                read = self.reader.next(limits.inbox_messages as usize), if reads => match read {
+                    Ok(read) => self.inbox.extend(read),
+                    Err(error) => return self.store_fails(&error.to_string()).await,
+                },
+            }
+        }
+        if self.under_way.has_failed() {
+            return self.rewind().await;
+        }
+        self.fill_turn(limits.inbox_messages).await;
+    }
+
+    fn read_ready(&mut self, max: usize) {
+        // An error shows again, and is told of, when the log is waited for.
+        if let Ok(read) = self.reader.take(max) {
+            self.inbox.extend(read);
+        }
+    }
+
+    /// Whether there is nothing that could be done at once.
+    fn must_wait(&mut self, turns_max: u32) -> bool {
+        let may_handle = !self.inbox.is_empty()
+            && self.attempts.retry_at.is_none_or(|at| at <= Moment::now())
+            && self.under_way.has_room(turns_max);
+        !may_handle || self.is_called()
+    }
+
+    /// Whether someone wants something of the module between two messages.
+    fn is_called(&mut self) -> bool {
+        !self.controls.is_empty() || self.stop.is_cancelled() || self.candidate.has_started()
+    }
+
+    async fn fill_turn(&mut self, messages_max: u32) {
+        let began = Moment::now();
+        let mut at = began;
+        while self.phase == Phase::Running {
+            self.fire_timers(at).await;
+            let may_handle = self.attempts.retry_at.is_none_or(|retry_at| retry_at <= at);
+            if self.phase != Phase::Running || !may_handle {
+                break;
+            }
+            let Some(delivery) = self.inbox.pop_front() else { break };
+            self.handle(delivery).await;
+            at = Moment::now();
+            if self.turn.is_full(messages_max) || at - began >= TURN_TIME || self.is_called() {
+                break;
+            }
+        }
+        self.close_turn();
+        let busy = u64::try_from((at - began).as_micros()).unwrap_or(u64::MAX);
+        self.shared.status().busy_us += busy;
+    }
+
+    async fn fire_timers(&mut self, at: Moment) {
+        while let Some(instance) = &mut self.instance
+            && instance.next_timer().is_some_and(|due| due <= at)
+            && let Some(timer) = instance.host().timers.take_due(at)
+        {
+            let outcome = instance.fire(timer.clone()).await;
+            match outcome {
+                Outcome::Done => self.turn.keep(instance.host(), None, 0),
+                Outcome::Retry(reason) | Outcome::Reject(reason) => {
+                    self.log.host(LogLevel::Warn, &format!("timer {timer:?} failed: {reason}"));
+                }
+                Outcome::Lost(reason) => {
+                    self.instance = None;
+                    self.fail(&format!("timer {timer:?}: {reason}"));
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, delivery: Delivery) {
+        let Some(instance) = &mut self.instance else {
+            self.inbox.push_front(delivery);
+            return;
+        };
+        let input = delivery.input.as_deref().unwrap_or_default();
+        match instance.handle(input, &delivery.envelope).await {
+            Outcome::Done => {
+                self.turn.keep(instance.host(), Some(delivery.ticket), delivery.envelope.hops);
+                self.attempts = Attempts::default();
+                self.failures.message_done();
+            }
+            Outcome::Reject(reason) => {
+                let attempts = self.attempts.failed + 1;
+                self.give_up(&delivery, &reason, attempts);
+                self.failures.message_done();
+            }
+            Outcome::Retry(reason) => {
+                self.attempts.failed += 1;
+                if self.attempts.failed >= self.version.settings.limits.attempts {
+                    self.give_up(&delivery, &reason, self.attempts.failed);
+                    self.failures.message_done();
+                } else {
+                    self.attempts.retry_at = Some(Moment::now() + self.retry_wait());
+                    self.shared.status().last_error = Some(reason);
+                    self.inbox.push_front(delivery);
+                }
+            }
+            Outcome::Lost(reason) => self.lost(delivery, &reason),
+        }
+    }
+
+    /// The instance was lost with a message in hand.
+    fn lost(&mut self, delivery: Delivery, reason: &str) {
+        self.instance = None;
+        self.attempts.failed += 1;
+        let limits = &self.version.settings.limits;
+        if self.attempts.failed >= limits.attempts {
+            self.give_up(&delivery, reason, self.attempts.failed);
+            if self.failures.message_given_up() {
+                return self.fail(reason);
+            }
+            return self.restart_after(Duration::ZERO, reason);
+        }
+        self.inbox.push_front(delivery);
+        if self.version.settings.restart == RestartPolicy::Never {
+            return self.fail(reason);
+        }
+        let wait = self.retry_wait();
+        self.restart_after(wait, reason);
+    }
+
+    fn retry_wait(&self) -> Duration {
+        let base = Duration::from_millis(self.version.settings.limits.retry_ms.into());
+        doubled(base, self.attempts.failed.saturating_sub(1), RETRY_MAX)
+    }
+
+    fn give_up(&mut self, delivery: &Delivery, reason: &str, attempts: u32) {
+        self.turn.give_up(delivery.ticket, reason, attempts);
+        self.attempts = Attempts::default();
+        let id = delivery.id.as_ref().map_or_else(|| "(volatile)".to_owned(), ToString::to_string);
+        let text = format!("message {id} given up after {attempts} attempts: {reason}");
+        self.log.host(LogLevel::Warn, &text);
+        self.shared.status().last_error = Some(text);
+    }
+
+    /// The module has failed by its own fault: the restart policy says what follows.
+    fn fail(&mut self, reason: &str) {
+        self.instance = None;
+        match self.failures.failed(self.version.settings.restart, &self.backoff, Moment::now()) {
+            Verdict::Wait(wait) => self.restart_after(wait, reason),
+            Verdict::GiveUp(why) => {
+                self.log.host(LogLevel::Error, &format!("failed: {reason}; {why}"));
+                self.exited(reason);
+                self.show(RuntimeStatus::Failed, &format!("{reason}; {why}"));
+                self.phase = Phase::Idle;
+            }
+        }
+    }
+
+    fn restart_after(&mut self, wait: Duration, reason: &str) {
+        self.log.host(
+            LogLevel::Error,
+            &format!("failed: {reason}; it is started again in {} ms", wait.as_millis()),
+        );
+        self.exited(reason);
+        self.shared.status().restarts += 1;
+        self.show(RuntimeStatus::Backoff, reason);
+        self.phase = if wait.is_zero() { Phase::Starting } else { Phase::Backoff(Moment::now() + wait) };
+        self.attempts.retry_at = None;
+    }
+
+    fn exited(&self, reason: &str) {
+        let mut status = self.shared.status();
+        status.last_error = Some(reason.to_owned());
+        status.last_exit = Some(now());
+        status.memory_bytes = 0;
+    }
+
+    pub(super) fn show(&self, status: RuntimeStatus, description: &str) {
+        let mut shown = self.shared.status();
+        shown.status = status;
+        description.clone_into(&mut shown.description);
+    }
+
+    pub(super) fn show_version(&self) {
+        let mut status = self.shared.status();
+        status.digest.clone_from(&self.version.code.digest);
+        status.refused = None;
+        status.memory_bytes_max = self.version.settings.limits.memory_bytes;
+    }
+
+    pub(super) fn close_turn(&mut self) {
+        let (done, sent, dead) = self.turn.close(&self.reader, &self.state, &self.under_way);
+        let mut status = self.shared.status();
+        status.messages_in += done;
+        status.messages_out += sent;
+        status.dead_letters += dead;
+        status.inbox = self.inbox.len() as u64;
+        status.memory_bytes = self.instance.as_ref().map_or(0, Instance::memory_bytes);
+    }
+
+    /// A turn was not recorded: nothing after it counts. The instance may know what is not on disk, so it goes too.
+    async fn rewind(&mut self) {
+        let refused = self.under_way.drained().await;
+        self.instance = None;
+        self.inbox.clear();
+        self.attempts = Attempts::default();
+        self.turn.clear();
+        self.state.rewind();
+        self.reader.rewind();
+        match refused {
+            Err(Refused::Stopping) => {
+                self.show(RuntimeStatus::Stopped, "the host is stopping");
+                self.phase = Phase::Idle;
+            }
+            Err(refused) => self.store_fails(&refused.to_string()).await,
+            Ok(()) => self.phase = Phase::Starting,
+        }
+    }
+
+    async fn store_fails(&mut self, reason: &str) {
+        let text = format!("the store does not answer, the module waits: {reason}");
+        self.log.host(LogLevel::Error, &text);
+        self.shared.status().last_error = Some(text.clone());
+        self.show(RuntimeStatus::Backoff, &text);
+        tokio::select! {
+            () = self.stop.cancelled() => self.phase = Phase::Ended,
+            () = tokio::time::sleep(STORE_RETRY) => {
+                if self.instance.is_some() {
+                    self.runs();
+                } else {
+                    self.phase = Phase::Starting;
+                }
+            }
+        }
+    }
+
+    async fn control(&mut self, control: Control) {
+        match control {
+            Control::Replace(version) => self.replace(version).await,
+            Control::Restart => {
+                self.stop_instance().await;
+                self.forgive();
+            }
+            Control::Start if self.phase == Phase::Running => {}
+            Control::Start => self.forgive(),
+            Control::Stop => {
+                self.stop_instance().await;
+                self.stopped_by_operator = true;
+                self.show(RuntimeStatus::Stopped, "stopped by an operator");
+                self.phase = Phase::Idle;
+            }
+        }
+    }
+
+    /// A fresh instance of the same version, at once.
+    pub(super) fn again(&mut self) {
+        self.phase = Phase::Starting;
+    }
+
+    fn forgive(&mut self) {
+        self.stopped_by_operator = false;
+        self.failures.clear();
+        self.attempts.retry_at = None;
+        self.phase = Phase::Starting;
+    }
+
+    async fn replace(&mut self, version: Arc<Version>) {
+        self.candidate.clear();
+        if !version.settings.running {
+            self.stop_instance().await;
+            self.adopt(version);
+            self.show(RuntimeStatus::Stopped, "its settings say status = \"stopped\"");
+            self.phase = Phase::Idle;
+        } else if self.phase == Phase::Running {
+            self.prepare(version);
+        } else {
+            self.adopt(version);
+            if !self.stopped_by_operator {
+                self.forgive();
+            }
+        }
+    }
+
+    pub(super) fn adopt(&mut self, version: Arc<Version>) {
+        let lines = version.settings.limits.log_lines_per_s;
+        self.log = ModuleLog::new(self.name.clone(), self.shared.logs.clone(), lines);
+        self.version = version;
+        self.show_version();
+    }
+
+    /// Tells the instance to stop, records what it still did, and drops it.
+    pub(super) async fn stop_instance(&mut self) {
+        let Some(mut instance) = self.instance.take() else { return };
+        match instance.stop().await {
+            Outcome::Done => self.turn.keep(instance.host(), None, 0),
+            Outcome::Lost(reason) | Outcome::Retry(reason) | Outcome::Reject(reason) => {
+                self.log.host(LogLevel::Warn, &format!("did not stop well: {reason}"));
+            }
+        }
+        self.close_turn();
+        self.shared.status().last_exit = Some(now());
+    }
+
+    async fn end(&mut self) {
+        self.candidate.clear();
+        self.stop_instance().await;
+        if tokio::time::timeout(END_WAIT, self.under_way.drained()).await.is_err() {
+            self.log
+                .host(LogLevel::Warn, "ended before the store had answered; the last messages come again");
+        }
+        self.show(RuntimeStatus::Stopped, "");
+    }
+}
+
+/// Sleeps until then; for ever without a time.
+async fn sleep_until(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,105 @@
+//! A new version takes over between two messages.
+//!
+//! The new instance is made and started while the old one works on. When it is ready, the old one is told to stop, and
+//! what it did last is kept. If the new one's `start` has read state that was written since, it is started once more,
+//! now that nothing else writes: that is the only case in which messages wait for a start. A version that does not
+//! start changes nothing: the old one goes on, and the status says why.
+
+use super::Version;
+use super::runner::Runner;
+use crate::instance::{Instance, Parts};
+use crate::logs::LogLevel;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// A new version whose instance is being started beside the old one.
+#[derive(Default)]
+pub(super) struct Candidate {
+    starting: JoinSet<Started>,
+    ready: Option<Started>,
+}
+
+/// How that went.
+pub(super) struct Started {
+    version: Arc<Version>,
+    instance: Result<Box<Instance>, String>,
+}
+
+impl Candidate {
+    /// Forgets a version that has not taken over.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether one is ready to take over, or has failed to start.
+    pub(super) fn has_started(&mut self) -> bool {
+        if self.ready.is_none() {
+            // A task that was ended or panicked is as good as none.
+            self.ready = self.starting.try_join_next().and_then(Result::ok);
+        }
+        self.ready.is_some()
+    }
+
+    /// Waits until one is ready; none if there is nothing to wait for. Cancel safe.
+    pub(super) async fn started(&mut self) -> Option<Started> {
+        match self.ready.take() {
+            Some(started) => Some(started),
+            None => self.starting.join_next().await.and_then(Result::ok),
+        }
+    }
+}
+
+impl Runner {
+    /// Starts an instance of `version` beside the one that works.
+    pub(super) fn prepare(&mut self, version: Arc<Version>) {
+        let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
+        let name = self.name.clone();
+        self.candidate.starting.spawn(async move {
+            let parts = Parts {
+                runtime: &runtime,
+                code: &version.code,
+                settings: &version.settings,
+                state: &state,
+                log: &log,
+                name: &name,
+            };
+            let instance = Instance::start(parts).await.map(Box::new);
+            Started { version, instance }
+        });
+    }
+
+    /// Puts the new instance in the place of the old one, or says why not.
+    pub(super) async fn switch(&mut self, started: Started) {
+        let Started { version, instance } = started;
+        let mut instance = match instance {
+            Ok(instance) => instance,
+            Err(reason) => return self.refuse(&reason),
+        };
+        self.stop_instance().await;
+        if instance.host().state.is_stale() {
+            match Instance::start(self.parts(&version)).await {
+                Ok(again) => *instance = again,
+                Err(reason) => {
+                    // The old instance has been stopped, so a fresh one of the old version goes on.
+                    self.again();
+                    return self.refuse(&reason);
+                }
+            }
+        }
+        self.turn.keep(instance.host(), None, 0);
+        self.instance = Some(*instance);
+        self.adopt(version);
+        self.close_turn();
+        self.failures.clear();
+        self.runs();
+        self.log.host(LogLevel::Info, "a new version has taken over");
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.log.host(
+            LogLevel::Error,
+            &format!("a new version could not take over, the old one goes on: {reason}"),
+        );
+        self.shared.status().refused = Some(reason.to_owned());
+    }
+}

@@ -1,0 +1,143 @@
+//! The turn that is being filled, and those that wait for the disk.
+
+use crate::host::Host;
+use crate::state::ModuleState;
+use holdfast_broker::{Reader, Refused, Send, Ticket, Turn};
+use holdfast_types::Text;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes sent after which a turn is closed, so that few large messages do not wait in memory for many small ones.
+const TURN_BYTES: u64 = 1024 * 1024;
+
+/// What the calls since the last record did.
+#[derive(Default)]
+pub(super) struct OpenTurn {
+    turn: Turn,
+    bytes: u64,
+    writes: bool,
+    handled: u32,
+    /// Counts from 1; the writes of each turn are kept under its number until they are committed.
+    number: u64,
+}
+
+impl OpenTurn {
+    pub(super) fn new() -> Self {
+        Self { number: 1, ..Self::default() }
+    }
+
+    /// A call has succeeded: takes what it sent and stored.
+    pub(super) fn keep(&mut self, host: &mut Host, done: Option<Ticket>, hops: u8) {
+        self.bytes += host.outbox.bytes();
+        self.turn.sends.extend(host.outbox.take().map(|(output, message)| Send { output, message, hops }));
+        self.writes |= host.state.keep(self.number);
+        self.turn.done.extend(done);
+        self.handled += 1;
+    }
+
+    /// A message is given up.
+    pub(super) fn give_up(&mut self, ticket: Ticket, reason: &str, attempts: u32) {
+        self.turn.dead.push((ticket, Text::from(reason), attempts));
+        self.handled += 1;
+    }
+
+    /// Whether it is time to record it.
+    pub(super) fn is_full(&self, messages_max: u32) -> bool {
+        self.bytes >= TURN_BYTES || self.handled >= messages_max
+    }
+
+    fn is_empty(&self) -> bool {
+        self.handled == 0
+    }
+
+    /// Hands the turn to the broker and begins the next. Gives what it held: messages done, sent, given up.
+    pub(super) fn close(
+        &mut self,
+        reader: &Reader,
+        state: &ModuleState,
+        under_way: &Arc<UnderWay>,
+    ) -> (u64, u64, u64) {
+        if self.is_empty() {
+            return (0, 0, 0);
+        }
+        let number = self.number;
+        let closed = std::mem::replace(self, Self { number: number + 1, ..Self::default() });
+        let mut turn = closed.turn;
+        let counts = (turn.done.len() as u64, turn.sends.len() as u64, turn.dead.len() as u64);
+        if closed.writes {
+            turn.state = state.writes_of(number);
+        }
+        under_way.counts().open += 1;
+        let (under_way, state) = (under_way.clone(), closed.writes.then(|| state.clone()));
+        reader.settle(turn, move |result| {
+            if let (Ok(()), Some(state)) = (&result, state) {
+                state.committed(number);
+            }
+            under_way.ended(result);
+        });
+        counts
+    }
+
+    /// Forgets everything: the reader is rewound.
+    pub(super) fn clear(&mut self) {
+        *self = Self { number: self.number + 1, ..Self::default() };
+    }
+}
+
+/// Turns that the broker has not answered for.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    counts: Mutex<Counts>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: u32,
+    failed: Option<Refused>,
+}
+
+impl UnderWay {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, result: Result<(), Refused>) {
+        let mut counts = self.counts();
+        counts.open = counts.open.saturating_sub(1);
+        if let Err(refused) = result {
+            counts.failed.get_or_insert(refused);
+        }
+        drop(counts);
+        self.changed.notify_one();
+    }
+
+    /// Whether another turn may be opened: fewer than `max` wait, and none has failed.
+    pub(super) fn has_room(&self, max: u32) -> bool {
+        let counts = self.counts();
+        counts.open < max && counts.failed.is_none()
+    }
+
+    /// Whether a turn was not recorded.
+    pub(super) fn has_failed(&self) -> bool {
+        self.counts().failed.is_some()
+    }
+
+    /// Waits until another turn ends.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits until none is open. Gives the failure of the first that was not recorded.
+    pub(super) async fn drained(&self) -> Result<(), Refused> {
+        loop {
+            {
+                let mut counts = self.counts();
+                if counts.open == 0 {
+                    return counts.failed.take().map_or(Ok(()), Err);
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}

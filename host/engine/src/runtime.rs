@@ -1,0 +1,143 @@
+//! wasmtime, configured once for all modules.
+
+use crate::config::Profile;
+use crate::error::EngineError;
+use crate::host::Host;
+use crate::imports;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, MemoryType, Store, WasmFeatures};
+
+/// How often running calls are looked at. A deadline is kept to within two ticks, and a call that computes gives way to
+/// others each tick.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// Address space of one linear memory where there is plenty: the whole of what a 32-bit module can address, so that no
+/// access needs a check.
+const RESERVATION_FULL: u64 = 4 << 30;
+
+/// How many such memories must fit side by side before they are used: a hundred modules, half of them being swapped.
+const RESERVATIONS_PROBED: usize = 160;
+
+/// The engine, the imports and the clock that all modules share.
+#[derive(Clone)]
+pub(crate) struct Runtime {
+    engine: Engine,
+    linker: Arc<Linker<Host>>,
+    ticks: Arc<AtomicU32>,
+}
+
+impl Runtime {
+    pub(crate) fn new(profile: Profile) -> Result<Self, EngineError> {
+        let refused = |error: wasmtime::Error| EngineError::Runtime(format!("{error:#}"));
+        let engine = engine(profile).map_err(refused)?;
+        let mut linker = Linker::new(&engine);
+        imports::link(&mut linker).map_err(refused)?;
+        Ok(Self { engine, linker: Arc::new(linker), ticks: Arc::default() })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<Host> {
+        &self.linker
+    }
+
+    /// A deadline that is `limit` away.
+    pub(crate) fn deadline(&self, limit: Duration) -> Deadline {
+        let ticks = limit.as_millis().div_ceil(TICK.as_millis());
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX / 2).min(u32::MAX / 2);
+        let now = self.ticks.load(Ordering::Relaxed);
+        Deadline { ticks: self.ticks.clone(), start: now, limit: ticks }
+    }
+
+    /// Starts the thread that ticks. It ends when every clone of this runtime is gone.
+    pub(crate) fn tick(&self) -> Result<(), EngineError> {
+        let engine = self.engine.weak();
+        let ticks = Arc::downgrade(&self.ticks);
+        let ticking = move || {
+            while let (Some(engine), Some(ticks)) = (engine.upgrade(), ticks.upgrade()) {
+                ticks.fetch_add(1, Ordering::Relaxed);
+                engine.increment_epoch();
+                drop((engine, ticks));
+                std::thread::sleep(TICK);
+            }
+        };
+        let thread = std::thread::Builder::new().name("module-ticks".to_owned()).stack_size(128 * 1024);
+        thread.spawn(ticking).map(|_| ()).map_err(|error| EngineError::Thread(error.to_string()))
+    }
+}
+
+/// When the running call must have ended, in ticks.
+#[derive(Clone, Debug)]
+pub(crate) struct Deadline {
+    ticks: Arc<AtomicU32>,
+    start: u32,
+    limit: u32,
+}
+
+impl Deadline {
+    /// Starts again: `limit` ticks from now.
+    pub(crate) fn renew(&mut self) {
+        self.start = self.ticks.load(Ordering::Relaxed);
+    }
+
+    /// Gives the next calls another limit.
+    pub(crate) fn set_limit(&mut self, limit: Duration) {
+        let ticks = limit.as_millis().div_ceil(TICK.as_millis());
+        self.limit = u32::try_from(ticks).unwrap_or(u32::MAX / 2).min(u32::MAX / 2);
+    }
+
+    /// Whether the time is up. One tick is given on top, since the first may be short.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ticks.load(Ordering::Relaxed).wrapping_sub(self.start) > self.limit
+    }
+}
+
+fn engine(profile: Profile) -> wasmtime::Result<Engine> {
+    let small = profile == Profile::Small || cfg!(target_pointer_width = "32");
+    if !small
+        && let Ok(engine) = Engine::new(&settings(profile, Some(RESERVATION_FULL)))
+        && fits(&engine)
+    {
+        return Ok(engine);
+    }
+    Engine::new(&settings(profile, None))
+}
+
+/// Whether the address space holds as many memories as modules may come: some ARM kernels have 39 bits of it.
+fn fits(engine: &Engine) -> bool {
+    let mut store = Store::new(engine, ());
+    (0..RESERVATIONS_PROBED)
+        .all(|_| wasmtime::Memory::new(&mut store, MemoryType::new(0, Some(1 << 16))).is_ok())
+}
+
+fn settings(profile: Profile, reservation: Option<u64>) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    // WASI 0.2 has no concurrent calls into a component; leaving them out makes each call faster.
+    config.concurrency_support(false);
+    // Shared memory and memories of 64 bits have no bound that the limits here could keep.
+    config.wasm_features(WasmFeatures::THREADS | WasmFeatures::MEMORY64, false);
+    config.epoch_interruption(true);
+    config.wasm_backtrace_max_frames(None);
+    match profile {
+        Profile::Standard => config.max_wasm_stack(512 * 1024).async_stack_size(1024 * 1024),
+        Profile::Small => config.max_wasm_stack(192 * 1024).async_stack_size(384 * 1024),
+    };
+    match reservation {
+        Some(bytes) => config.memory_reservation(bytes),
+        // Small steps: a module that grows moves rather than holding address space it may never use.
+        None => config
+            .memory_reservation(0)
+            .memory_reservation_for_growth(256 * 1024)
+            .memory_guard_size(64 * 1024),
+    };
+    if profile == Profile::Small {
+        config.parallel_compilation(false);
+    }
+    config
+}

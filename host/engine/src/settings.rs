@@ -1,0 +1,249 @@
+//! `name.toml` beside `name.wasm`: what the module is granted, and how it is bounded and kept running.
+//!
+//! Text goes in; checked settings or every fault at once comes out. Nothing is read from disk here.
+
+mod reading;
+
+use crate::config::Limits;
+use reading::{Section, line_of};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Most bytes of a settings file.
+pub(crate) const BYTES_MAX: u64 = 256 * 1024;
+
+/// What happens when an instance is lost or cannot be started (IoT Edge: restart policy).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RestartPolicy {
+    /// It is not started again by itself.
+    Never,
+    /// It is started again after a failure.
+    OnFailure,
+    /// It is started again after a failure or when it did not answer in time.
+    #[default]
+    OnUnhealthy,
+    /// It is started again whatever happened.
+    Always,
+}
+
+impl RestartPolicy {
+    const NAMES: &[(&str, Self)] = &[
+        ("never", Self::Never),
+        ("on-failure", Self::OnFailure),
+        ("on-unhealthy", Self::OnUnhealthy),
+        ("always", Self::Always),
+    ];
+}
+
+/// A directory of the host that the module may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Directory {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) write: bool,
+}
+
+/// Checked settings of one module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) running: bool,
+    pub(crate) restart: RestartPolicy,
+    /// Lower ones start first; those that name none start last.
+    pub(crate) start_order: u32,
+    pub(crate) directories: Vec<Directory>,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) limits: Limits,
+}
+
+impl Settings {
+    /// The settings of a module without a file of its own.
+    pub(crate) fn defaults(limits: Limits) -> Self {
+        Self {
+            running: true,
+            restart: RestartPolicy::default(),
+            start_order: u32::MAX,
+            directories: Vec::new(),
+            environment: BTreeMap::new(),
+            config: BTreeMap::new(),
+            limits,
+        }
+    }
+
+    /// Checks the text of a settings file.
+    pub(crate) fn parse(text: &str, limits: Limits) -> Result<Self, Faults> {
+        let (document, errors) = toml::de::DeTable::parse_recoverable(text);
+        let mut faults = Faults::default();
+        for error in errors {
+            let at = error.span().map_or(0, |span| span.start);
+            faults
+                .add(line_of(text, at), format!("this is not TOML: {}", error.message().replace('\n', " ")));
+        }
+        if !faults.0.is_empty() {
+            return Err(faults);
+        }
+        let mut settings = Self::defaults(limits);
+        let mut top = Section::new(text, "", document.get_ref(), &mut faults);
+        top.word("status", &[("running", true), ("stopped", false)], &mut settings.running);
+        top.word("restart", RestartPolicy::NAMES, &mut settings.restart);
+        top.number("start_order", 0, u32::MAX, &mut settings.start_order);
+        top.section("grants", |grants| directories(grants, &mut settings.directories));
+        top.section("limits", |section| bounds(section, &mut settings.limits));
+        top.section("environment", |section| section.texts(&mut settings.environment, no_variable));
+        top.section("config", |section| section.texts(&mut settings.config, |_| None));
+        top.finish();
+        if faults.0.is_empty() { Ok(settings) } else { Err(faults.sorted()) }
+    }
+}
+
+fn no_variable(key: &str) -> Option<String> {
+    key.contains(['=', '\0']).then(|| "no environment variable can have '=' or U+0000 in its name".to_owned())
+}
+
+fn directories(grants: &mut Section<'_, '_>, granted: &mut Vec<Directory>) {
+    grants.tables("directories", |entry| {
+        let (mut host, mut guest, mut write) = (String::new(), String::new(), false);
+        let has_host = entry.text("host", &mut host);
+        let has_guest = entry.text("guest", &mut guest);
+        entry.flag("write", &mut write);
+        if !has_host {
+            entry.fault("host is missing: the absolute path of the directory on this machine");
+        } else if !PathBuf::from(&host).is_absolute() {
+            entry.fault(&format!("host = {host:?} is not an absolute path"));
+        }
+        if !has_guest {
+            // The same path inside as outside is what most mean.
+            guest.clone_from(&host);
+        }
+        granted.push(Directory { host: host.into(), guest, write });
+    });
+}
+
+fn bounds(section: &mut Section<'_, '_>, limits: &mut Limits) {
+    let l = limits;
+    section.number("memory_bytes", 64 * 1024, 4 << 30, &mut l.memory_bytes);
+    section.number("call_ms", 10, 3_600_000, &mut l.call_ms);
+    section.number("start_ms", 10, 3_600_000, &mut l.start_ms);
+    section.number("inbox_messages", 1, 10_000, &mut l.inbox_messages);
+    section.number("turns_in_flight", 1, 64, &mut l.turns_in_flight);
+    section.number("sends", 0, 100_000, &mut l.sends);
+    section.number("send_bytes", 0, 1 << 30, &mut l.send_bytes);
+    section.number("state_bytes", 0, 1 << 30, &mut l.state_bytes);
+    section.number("timers", 0, 10_000, &mut l.timers);
+    section.number("log_lines_per_s", 0, 100_000, &mut l.log_lines_per_s);
+    section.number("attempts", 1, 1_000, &mut l.attempts);
+    section.number("retry_ms", 0, 3_600_000, &mut l.retry_ms);
+    section.number("instances", 1, 10_000, &mut l.instances);
+    section.number("tables", 0, 10_000, &mut l.tables);
+    section.number("table_elements", 0, 10_000_000, &mut l.table_elements);
+    section.number("memories", 0, 1_000, &mut l.memories);
+}
+
+/// Everything that is wrong with a settings file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults(Vec<(usize, String)>);
+
+impl Faults {
+    /// Adds a fault at a line; 0 when no line is known.
+    fn add(&mut self, line: usize, text: impl Into<String>) {
+        self.0.push((line, text.into()));
+    }
+
+    fn sorted(mut self) -> Self {
+        self.0.sort();
+        self
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (line, text)) in self.0.iter().enumerate() {
+            let between = if n == 0 { "" } else { "; " };
+            match line {
+                0 => write!(f, "{between}{text}")?,
+                line => write!(f, "{between}line {line}: {text}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Profile;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(text, Limits::of(Profile::Standard)).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_whole_file_is_taken() {
+        let settings = parse(
+            r#"
+            status = "stopped"
+            restart = "never"
+            start_order = 3
+            [grants]
+            directories = [{ host = "/proc" }, { host = "/var/lib/x", guest = "/data", write = true }]
+            [limits]
+            memory_bytes = 33_554_432
+            call_ms = 250
+            [environment]
+            MODE = "fast"
+            [config]
+            threshold = 21.5
+            enabled = true
+            count = 3
+            name = "boiler"
+            "#,
+        )
+        .unwrap();
+        assert!(!settings.running);
+        assert_eq!(settings.restart, RestartPolicy::Never);
+        assert_eq!(settings.start_order, 3);
+        assert_eq!(
+            settings.directories,
+            [
+                Directory { host: "/proc".into(), guest: "/proc".into(), write: false },
+                Directory { host: "/var/lib/x".into(), guest: "/data".into(), write: true },
+            ]
+        );
+        assert_eq!(settings.limits.memory_bytes, 32 << 20);
+        assert_eq!(settings.limits.call_ms, 250);
+        assert_eq!(settings.limits.attempts, 5);
+        assert_eq!(settings.environment["MODE"], "fast");
+        let config: Vec<_> = settings.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(config, ["count=3", "enabled=true", "name=boiler", "threshold=21.5"]);
+        assert_eq!(parse("").unwrap(), Settings::defaults(Limits::of(Profile::Standard)));
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_line() {
+        let faults = parse(
+            "restart = \"sometimes\"\nstart_odrer = 1\n[limits]\ncall_ms = 0\nmemory = 5\n[grants]\n\
+             directories = [{ guest = \"/x\" }, { host = \"relative\", write = 1 }]\n[environment]\nA = [1]\n",
+        )
+        .unwrap_err();
+        for part in [
+            "line 1: restart = \"sometimes\" is not one of never, on-failure, on-unhealthy, always",
+            "line 2: start_odrer is not known here; known are: status, restart, start_order, grants, limits, \
+             environment, config",
+            "line 4: limits.call_ms = 0 is out of bounds; 10 to 3600000 is allowed",
+            "line 5: limits.memory is not known here",
+            "line 7: grants.directories: host is missing",
+            "host = \"relative\" is not an absolute path",
+            "grants.directories.write is an integer; true or false is needed",
+            "line 9: environment.A is an array; a text, number or truth value is needed",
+        ] {
+            assert!(faults.contains(part), "{part:?} is not in {faults}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_toml_names_the_line() {
+        let faults = parse("status = \"running\"\n[limits\n").unwrap_err();
+        assert!(faults.starts_with("line 2: this is not TOML"), "{faults}");
+    }
+}

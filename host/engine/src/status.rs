@@ -1,0 +1,128 @@
+//! What is shown of a module, and where its parts write it.
+
+use crate::logs::LogBook;
+use holdfast_types::{Text, UnixMillis};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The state of a module, in IoT Edge's words (iot edge agent, runtime status).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RuntimeStatus {
+    /// Its file has been seen; it is being compiled or waits for its turn in the start order.
+    #[default]
+    Unknown,
+    /// Handling messages.
+    Running,
+    /// Waiting before it is started again.
+    Backoff,
+    /// Stopped by an operator, by `status = "stopped"`, or because the host stops.
+    Stopped,
+    /// Given up: the file is no module, the restart policy says no, or it was restarted too often.
+    Failed,
+}
+
+impl RuntimeStatus {
+    /// The word that tables and twins show.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is known of one module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModuleStatus {
+    /// The module: its file's name without `.wasm`.
+    pub name: String,
+    /// Its state.
+    pub status: RuntimeStatus,
+    /// Why it is in this state; empty when all is well.
+    pub description: String,
+    /// Why the newest file or settings could not take over; what ran before goes on meanwhile.
+    pub refused: Option<String>,
+    /// How many times it was restarted after a failure since the host started.
+    pub restarts: u32,
+    /// The last failure, whether or not it was overcome.
+    pub last_error: Option<String>,
+    /// When it was last started.
+    pub last_start: Option<UnixMillis>,
+    /// When it last ended, by failure or command.
+    pub last_exit: Option<UnixMillis>,
+    /// The SHA-256 of the file that runs, in hexadecimal; empty until one does.
+    pub digest: String,
+    /// Bytes of linear memory it holds now.
+    pub memory_bytes: u64,
+    /// The bound on `memory_bytes`.
+    pub memory_bytes_max: u64,
+    /// Messages handled since the host started.
+    pub messages_in: u64,
+    /// Messages sent since the host started.
+    pub messages_out: u64,
+    /// Messages given up since the host started.
+    pub dead_letters: u64,
+    /// Messages that were read and are not handled yet; those that wait in the log are counted by the store.
+    pub inbox: u64,
+    /// Time spent inside the module since the host started, in microseconds.
+    pub busy_us: u64,
+}
+
+/// One module as the rest of the engine shares it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    status: Mutex<ModuleStatus>,
+    pub(crate) logs: LogBook,
+}
+
+impl Shared {
+    pub(crate) fn new(name: &str, logs: LogBook) -> Self {
+        let status = ModuleStatus { name: name.to_owned(), ..ModuleStatus::default() };
+        Self { status: Mutex::new(status), logs }
+    }
+
+    /// The status, to read or to change. Held for field accesses only.
+    pub(crate) fn status(&self) -> MutexGuard<'_, ModuleStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every module that is known, for `list` and `logs`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry(Arc<Mutex<BTreeMap<Text, Arc<Shared>>>>);
+
+impl Registry {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Text, Arc<Shared>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn module(&self, name: &str) -> Option<Arc<Shared>> {
+        self.all().get(name).cloned()
+    }
+
+    pub(crate) fn module_or(&self, name: &str, make: impl FnOnce() -> Shared) -> Arc<Shared> {
+        self.all().entry(name.into()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.all().remove(name);
+    }
+
+    pub(crate) fn list(&self) -> Vec<ModuleStatus> {
+        self.all().values().map(|shared| shared.status().clone()).collect()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.all().keys().map(|name| name.to_string()).collect()
+    }
+}
+
+/// The wall clock, for what people read.
+pub(crate) fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,332 @@
+//! Keeps modules as the plugins folder and the operator want them.
+
+mod loading;
+
+use crate::config::EngineConfig;
+use crate::engine::Common;
+use crate::handle::CommandError;
+use crate::logs::LogBook;
+use crate::module::{Control, Runner, RunnerParts, Version};
+use crate::plugins::{self, Files};
+use crate::status::{RuntimeStatus, Shared};
+use holdfast_types::Name;
+use loading::{Loaded, Loader};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Orders that wait for a module that is inside a call. An operator does not give so many within one call's time.
+const CONTROLS_MAX: usize = 16;
+
+/// How often the folder is looked at while a file in it is being written.
+const SETTLING: Duration = Duration::from_millis(25);
+
+/// What an operator wants of a module.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    Restart,
+    Stop,
+    Start,
+}
+
+/// An operator's command and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) module: String,
+    pub(crate) order: Order,
+    pub(crate) answer: oneshot::Sender<Result<(), CommandError>>,
+}
+
+/// The files of a module as they were last seen.
+struct Seen {
+    files: Files,
+    /// Since when they have not changed, as far as was seen.
+    since: Instant,
+    /// Whether they have been given to the loader.
+    taken: bool,
+}
+
+/// A module's task.
+struct Running {
+    controls: mpsc::Sender<Control>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    version: Arc<Version>,
+}
+
+pub(crate) struct Supervisor {
+    config: EngineConfig,
+    common: Common,
+    commands: mpsc::Receiver<Command>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Rung when something in the folder has changed.
+    changed: Arc<Notify>,
+    seen: BTreeMap<String, Seen>,
+    running: BTreeMap<String, Running>,
+    loader: Loader,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        config: EngineConfig,
+        common: Common,
+        commands: mpsc::Receiver<Command>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        changed: Arc<Notify>,
+    ) -> Self {
+        let loader = Loader::new(&config, &common);
+        Self {
+            config,
+            common,
+            commands,
+            tasks,
+            stop,
+            changed,
+            seen: BTreeMap::new(),
+            running: BTreeMap::new(),
+            loader,
+        }
+    }
+
+    /// Runs until the host stops.
+    pub(crate) async fn run(mut self) {
+        self.start_in_order().await;
+        while !self.stop.is_cancelled() {
+            let settling = self.seen.values().any(|seen| !seen.taken);
+            let pause = if settling { SETTLING } else { self.config.rescan };
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {}
+                Some(command) = self.commands.recv() => self.command(command).await,
+                Some(loaded) = self.loader.next() => {
+                    self.loaded(loaded).await;
+                }
+                () = self.changed.notified() => {
+                    // A file that is being written tells of every block.
+                    tokio::time::sleep(SETTLING).await;
+                    self.look().await;
+                }
+                () = tokio::time::sleep(pause) => self.look().await,
+            }
+        }
+        self.stop_all().await;
+    }
+
+    /// Loads what is in the folder when the host starts; then starts it, lower start orders first, each order when the
+    /// one before it runs or has failed.
+    async fn start_in_order(&mut self) {
+        self.look().await;
+        for (name, seen) in &mut self.seen {
+            if !seen.taken && seen.files.are_old(self.config.settle) {
+                seen.taken = true;
+                self.loader.load(name, seen.files, None);
+            }
+        }
+        let mut orders: BTreeMap<u32, Vec<(String, Version)>> = BTreeMap::new();
+        while let Some(loaded) = self.next_loaded().await {
+            match loaded.version {
+                Ok(version) => {
+                    orders.entry(version.settings.start_order).or_default().push((loaded.name, version))
+                }
+                Err(reason) => self.refuse(&loaded.name, &reason),
+            }
+        }
+        for (_, modules) in orders {
+            let ready: Vec<_> =
+                modules.into_iter().filter_map(|(name, version)| self.start(&name, version)).collect();
+            for ready in ready {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    // A runner that ended without a word will not be waited for.
+                    _ = ready => {}
+                }
+            }
+        }
+    }
+
+    async fn next_loaded(&mut self) -> Option<Loaded> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            loaded = self.loader.next() => loaded,
+        }
+    }
+
+    /// Compares the folder with what was seen, and gives to the loader what has changed and is complete.
+    async fn look(&mut self) {
+        let folder = match plugins::scan(&self.config.plugins_dir) {
+            Ok(folder) => folder,
+            Err(error) => {
+                // What runs goes on: a folder that is away for a moment is no order to stop everything.
+                let path = self.config.plugins_dir.display();
+                tracing::warn!(%path, %error, "the plugins folder cannot be read; the modules go on as they are");
+                return;
+            }
+        };
+        let gone: Vec<String> =
+            self.seen.keys().filter(|name| !folder.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.remove(&name).await;
+        }
+        for (name, files) in folder {
+            let now = Instant::now();
+            let fresh = Seen { files, since: now, taken: false };
+            let seen = self.seen.entry(name.clone()).or_insert(fresh);
+            if seen.files != files {
+                *seen = Seen { files, since: now, taken: false };
+            }
+            let settled = files.are_old(self.config.settle) || seen.since.elapsed() >= self.config.settle;
+            if !seen.taken && settled {
+                seen.taken = true;
+                self.loader.load(
+                    &name,
+                    files,
+                    self.running.get(&name).map(|running| running.version.clone()),
+                );
+            }
+        }
+    }
+
+    async fn loaded(&mut self, loaded: Loaded) {
+        let Loaded { name, files, version } = loaded;
+        if self.seen.get(&name).is_none_or(|seen| seen.files != files) {
+            // It has changed again or is gone; what was loaded is of no use.
+            return;
+        }
+        match version {
+            Err(reason) => self.refuse(&name, &reason),
+            Ok(version) => match self.running.get_mut(&name) {
+                None => drop(self.start(&name, version)),
+                Some(running) if is_same(&running.version, &version) => {
+                    if let Some(shared) = self.common.registry.module(&name) {
+                        shared.status().refused = None;
+                    }
+                }
+                Some(running) => {
+                    let version = Arc::new(version);
+                    running.version = version.clone();
+                    // A runner that has ended is being removed.
+                    let _ = running.controls.send(Control::Replace(version)).await;
+                }
+            },
+        }
+    }
+
+    /// The newest file or settings are no good: what runs goes on.
+    fn refuse(&mut self, name: &str, reason: &str) {
+        let shared = self.shared(name);
+        let path = plugins::component_path(&self.config.plugins_dir, name);
+        tracing::error!(module = name, path = %path.display(), "{reason}");
+        shared.logs.write(crate::logs::LogLevel::Error, crate::logs::LogOrigin::Host, reason);
+        let mut status = shared.status();
+        status.last_error = Some(reason.to_owned());
+        if self.running.contains_key(name) {
+            status.refused = Some(reason.to_owned());
+        } else {
+            status.status = RuntimeStatus::Failed;
+            reason.clone_into(&mut status.description);
+        }
+    }
+
+    fn shared(&self, name: &str) -> Arc<Shared> {
+        let profile = self.config.profile;
+        self.common.registry.module_or(name, || Shared::new(name, LogBook::new(profile)))
+    }
+
+    /// Starts the task of a module. Gives what tells when it is ready.
+    fn start(&mut self, name: &str, version: Version) -> Option<oneshot::Receiver<()>> {
+        let name = match Name::new(name) {
+            Ok(name) => name,
+            Err(invalid) => {
+                self.refuse(name, &format!("the file's name is no name of a module: {invalid}"));
+                return None;
+            }
+        };
+        let version = Arc::new(version);
+        let (controls, orders) = mpsc::channel(CONTROLS_MAX);
+        let (ready, is_ready) = oneshot::channel();
+        let stop = self.stop.child_token();
+        let runner = Runner::new(RunnerParts {
+            name: name.clone(),
+            shared: self.shared(&name),
+            runtime: self.common.runtime.clone(),
+            broker: self.common.broker.clone(),
+            version: version.clone(),
+            backoff: self.config.backoff,
+            controls: orders,
+            stop: stop.clone(),
+            ready,
+        });
+        self.common.broker.module_present(&name, true);
+        let task = self.tasks.spawn(runner.run());
+        self.running.insert(name.to_string(), Running { controls, stop, task, version });
+        Some(is_ready)
+    }
+
+    /// The file is gone: the module ends, and its name is free for another.
+    async fn remove(&mut self, name: &str) {
+        self.seen.remove(name);
+        if let Some(running) = self.running.remove(name) {
+            running.stop.cancel();
+            if let Err(error) = running.task.await {
+                tracing::error!(module = name, %error, "the module's task ended badly");
+            }
+            if let Ok(name) = Name::new(name) {
+                self.common.broker.module_present(&name, false);
+            }
+        }
+        if let Some(shared) = self.common.registry.module(name) {
+            shared.logs.close();
+        }
+        self.common.registry.remove(name);
+        tracing::info!(module = name, "removed: its file is gone");
+    }
+
+    async fn command(&mut self, command: Command) {
+        let Command { module, order, answer } = command;
+        let done = match (self.running.get(&module), self.common.registry.module(&module)) {
+            (Some(running), _) => {
+                let control = match order {
+                    Order::Restart => Control::Restart,
+                    Order::Stop => Control::Stop,
+                    Order::Start => Control::Start,
+                };
+                running.controls.send(control).await.map_err(|_| CommandError::Stopping)
+            }
+            (None, Some(shared)) => {
+                let reason = shared.status().description.clone();
+                Err(CommandError::NotLoaded { name: module, reason })
+            }
+            (None, None) => {
+                Err(CommandError::NoSuchModule { name: module, modules: self.common.registry.names() })
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(done);
+    }
+
+    /// All modules stop at the same time, within the time given for it. Who is late is named, and ended.
+    async fn stop_all(&mut self) {
+        self.loader.end();
+        let deadline = tokio::time::Instant::now() + self.config.stop_grace;
+        for (name, mut running) in std::mem::take(&mut self.running) {
+            running.stop.cancel();
+            if tokio::time::timeout_at(deadline, &mut running.task).await.is_err() {
+                let grace = self.config.stop_grace.as_secs();
+                tracing::warn!(module = name, "did not stop within {grace} s and is ended");
+                running.task.abort();
+            }
+        }
+    }
+}
+
+fn is_same(old: &Version, new: &Version) -> bool {
+    old.code.digest == new.code.digest && old.settings == new.settings
+}

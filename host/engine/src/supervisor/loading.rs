@@ -1,0 +1,97 @@
+//! Reads, checks and compiles modules on threads of their own, a bounded number at a time.
+
+use crate::cache::CodeCache;
+use crate::config::{EngineConfig, Limits, Profile};
+use crate::engine::Common;
+use crate::load::load;
+use crate::module::Version;
+use crate::plugins::{self, Files};
+use crate::runtime::Runtime;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// A module's files, loaded or refused.
+pub(super) struct Loaded {
+    pub(super) name: String,
+    /// The files that were read, to see whether they have changed since.
+    pub(super) files: Files,
+    pub(super) version: Result<Version, String>,
+}
+
+pub(super) struct Loader {
+    job: Job,
+    jobs: JoinSet<Loaded>,
+    at_a_time: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+struct Job {
+    folder: PathBuf,
+    limits: Limits,
+    runtime: Runtime,
+    cache: CodeCache,
+}
+
+impl Loader {
+    pub(super) fn new(config: &EngineConfig, common: &Common) -> Self {
+        // A compile takes about ten times the memory of the component, so a small device does one at a time.
+        let at_a_time = match config.profile {
+            Profile::Standard => available_parallelism().map_or(1, Into::into),
+            Profile::Small => 1,
+        };
+        let job = Job {
+            folder: config.plugins_dir.clone(),
+            limits: config.limits,
+            runtime: common.runtime.clone(),
+            cache: common.cache.clone(),
+        };
+        Self { job, jobs: JoinSet::new(), at_a_time: Arc::new(Semaphore::new(at_a_time)) }
+    }
+
+    /// Begins to load a module. `running` is the version that runs: code that has not changed is not loaded again.
+    pub(super) fn load(&mut self, name: &str, files: Files, running: Option<Arc<Version>>) {
+        let (name, job, at_a_time) = (name.to_owned(), self.job.clone(), self.at_a_time.clone());
+        self.jobs.spawn(async move {
+            // The semaphore is never closed.
+            let _turn = at_a_time.acquire_owned().await;
+            let reads = name.clone();
+            let version = tokio::task::spawn_blocking(move || job.run(&reads, running.as_deref())).await;
+            let version = version.unwrap_or_else(|error| Err(format!("loading ended badly: {error}")));
+            Loaded { name, files, version }
+        });
+    }
+
+    /// The next module that is loaded; none if none is being loaded. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Loaded> {
+        loop {
+            match self.jobs.join_next().await? {
+                Ok(loaded) => return Some(loaded),
+                Err(error) => tracing::error!(%error, "a module could not be loaded"),
+            }
+        }
+    }
+
+    /// Nothing more is loaded.
+    pub(super) fn end(&mut self) {
+        self.jobs.abort_all();
+    }
+}
+
+impl Job {
+    fn run(&self, name: &str, running: Option<&Version>) -> Result<Version, String> {
+        // Both files are read before either is judged, so that all that is wrong is said at once.
+        let settings = plugins::read_settings(&self.folder, name, self.limits);
+        let code = plugins::read_component(&self.folder, name).and_then(|(bytes, digest)| match running {
+            Some(running) if running.code.digest == digest => Ok(running.code.clone()),
+            _ => load(&self.runtime, &self.cache, &bytes, digest).map_err(|error| error.to_string()),
+        });
+        match (settings, code) {
+            (Ok(settings), Ok(code)) => Ok(Version { code, settings: Arc::new(settings) }),
+            (Err(one), Err(other)) => Err(format!("{one}; {other}")),
+            (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
+        }
+    }
+}
