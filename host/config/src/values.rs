@@ -176,6 +176,6 @@ fn time_text(time: Duration) -> String {
     let micros = time.as_micros();
     let units =
         [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1000)];
-    let unit = units.iter().find(|(_, factor)| micros >= *factor && micros % factor == 0);
+    let unit = units.iter().find(|(_, factor)| micros >= *factor && micros.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{micros} us"), |(name, factor)| format!("{} {name}", micros / factor))
 }

@@ -1,0 +1,308 @@
+//! What comes back.
+
+use super::{
+    message::{MessageText, Sender},
+    requests::Level,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One item of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Item {
+    /// How the host is.
+    Status(StatusItem),
+    /// A module.
+    Module(ModuleItem),
+    /// A line of a log.
+    Log(LogLine),
+    /// A message that passes.
+    Passing(PassingItem),
+    /// The watcher was too slow and has not seen so many.
+    Skipped(u64),
+    /// A queue.
+    Queue(QueueItem),
+    /// A stored message.
+    Stored(StoredItem),
+    /// How many messages were meant.
+    Count(u64),
+    /// What became of a sent message.
+    Receipt(ReceiptItem),
+    /// A route.
+    Route(RouteItem),
+    /// What a route would do with a message.
+    Explanation(RouteExplanation),
+    /// The result of a check.
+    Check(CheckResult),
+    /// It is done; says what.
+    Done(String),
+}
+
+/// How the host is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusItem {
+    /// The name of the edge.
+    pub edge: String,
+    /// The version of the host.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How long it has run.
+    pub uptime_ms: u64,
+    /// The folder of the store.
+    pub data: String,
+    /// The life of the store, in hexadecimal.
+    pub epoch: String,
+    /// The link upstream; absent if none is configured.
+    #[serde(default)]
+    pub upstream: Option<UpstreamItem>,
+    /// Where the gateway listens.
+    #[serde(default)]
+    pub gateway: Vec<String>,
+    /// Clients of the gateway at this moment.
+    #[serde(default)]
+    pub connections: u64,
+    /// Modules by the name of their state.
+    #[serde(default)]
+    pub modules: BTreeMap<String, u64>,
+    /// Messages that wait, in all queues.
+    pub waiting: u64,
+    /// Bytes that the store takes on disk.
+    pub store_bytes: u64,
+    /// Most bytes that it may take.
+    pub store_quota_bytes: u64,
+    /// What an operator should know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// The link upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamItem {
+    /// Where the broker is.
+    pub address: String,
+    /// Whether the session stands.
+    pub connected: bool,
+    /// Since when it is as it is, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Why it is not connected.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Messages acknowledged since the host started.
+    pub acknowledged: u64,
+}
+
+/// A module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleItem {
+    /// Its name.
+    pub name: String,
+    /// `running`, `backoff`, `stopped`, `failed` or another state, in IoT Edge's words.
+    pub state: String,
+    /// More about the state, such as the last trap.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Messages handled since the host started.
+    pub handled: u64,
+    /// Calls that failed since the host started.
+    pub failed: u64,
+    /// Messages that wait for it.
+    pub waiting: u64,
+    /// Bytes of its linear memory.
+    pub memory_bytes: u64,
+    /// Digest of the component.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+/// A line of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The module; absent for the host.
+    #[serde(default)]
+    pub module: Option<String>,
+    /// How severe.
+    pub level: Level,
+    /// What was written.
+    pub text: String,
+}
+
+/// A message that passes, and what was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassingItem {
+    /// When it was taken, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who sent it.
+    pub from: Sender,
+    /// What was sent.
+    pub message: MessageText,
+    /// How many modules it has passed.
+    pub hops: u8,
+    /// The sinks that took it, each with its route; empty if no route did.
+    pub taken: Vec<Taken>,
+}
+
+/// A sink that took a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The route.
+    pub route: String,
+    /// The sink, as it is written in a route.
+    pub sink: String,
+    /// 0 to 10.
+    pub priority: u8,
+    /// Whether it was recorded before it was acknowledged.
+    pub durable: bool,
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueItem {
+    /// The log.
+    pub log: String,
+    /// 0 to 10.
+    pub priority: u8,
+    /// Messages that wait; exact.
+    pub waiting: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The age of the oldest.
+    #[serde(default)]
+    pub oldest_age_ms: Option<u64>,
+    /// The next offset that its sink will read.
+    pub cursor: u64,
+    /// The offset that the next message will get.
+    pub tail: u64,
+    /// Messages dropped, by reason.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, u64>,
+    /// Messages past their time to live.
+    pub expired: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// A stored message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredItem {
+    /// The log.
+    pub log: String,
+    /// 0 to 10.
+    pub priority: u8,
+    /// The position in the queue.
+    pub offset: u64,
+    /// The identity that never changes; dead letters have lost theirs.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Who sent it.
+    pub from: Sender,
+    /// The route that brought it here.
+    pub route: String,
+    /// The input of the module that it is for.
+    #[serde(default)]
+    pub input: Option<String>,
+    /// When it was taken, in milliseconds since 1970.
+    pub received_ms: u64,
+    /// When it expires, in milliseconds since 1970.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+    /// What was sent.
+    pub message: MessageText,
+    /// Why it was given up, for a dead letter.
+    #[serde(default)]
+    pub dead: Option<DeadLetter>,
+}
+
+/// Why a message was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The reason.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// What became of a sent message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptItem {
+    /// Logs that recorded it.
+    pub durable: u64,
+    /// Modules that got it in memory.
+    pub volatile: u64,
+    /// Subscribers of local topics that got it.
+    pub subscribers: u64,
+    /// Sinks that were full and dropped it.
+    pub dropped: u64,
+}
+
+/// A route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteItem {
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// Its sink.
+    pub sink: String,
+    /// 0 to 10.
+    pub priority: u8,
+    /// Its own time to live.
+    #[serde(default)]
+    pub time_to_live_secs: Option<u32>,
+    /// Whether its messages are recorded before they are acknowledged.
+    pub durable: bool,
+    /// `block`, `drop-oldest` or `drop-newest`.
+    pub when_full: String,
+    /// Its own topic template.
+    #[serde(default)]
+    pub topic: Option<String>,
+}
+
+/// What a route would do with a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteExplanation {
+    /// The route.
+    pub route: String,
+    /// Its sink.
+    pub sink: String,
+    /// Whether it takes the message.
+    pub taken: bool,
+    /// Why, or why not; a line each.
+    pub why: Vec<String>,
+}
+
+/// The result of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum CheckResult {
+    /// It is well.
+    Ok {
+        /// What was looked at.
+        check: String,
+    },
+    /// It works and should be looked after.
+    Warning {
+        /// What was looked at.
+        check: String,
+        /// What was found.
+        reason: String,
+        /// What to do.
+        fix: String,
+    },
+    /// It does not work.
+    Error {
+        /// What was looked at.
+        check: String,
+        /// What was found.
+        reason: String,
+        /// What to do.
+        fix: String,
+    },
+}

@@ -1,0 +1,185 @@
+//! What can be asked.
+
+use super::message::{MessageText, Sender};
+use serde::{Deserialize, Serialize};
+
+/// A request, with the kinds of items that answer it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// How the host is. One [`super::Item::Status`].
+    Status,
+    /// Every module. [`super::Item::Module`].
+    Modules,
+    /// Restart, stop or start a module or all. [`super::Item::Module`] for each that was meant, as it is then.
+    Module(ModuleRequest),
+    /// What modules and the host logged. [`super::Item::Log`].
+    Logs(LogsRequest),
+    /// Messages as they pass. [`super::Item::Passing`], until the client goes or the count is reached.
+    Tail(TailRequest),
+    /// Every queue. [`super::Item::Queue`].
+    Queues,
+    /// Stored messages, oldest first; nothing moves. [`super::Item::Stored`].
+    Peek(PeekRequest),
+    /// Drop what a queue holds. [`super::Item::Count`].
+    Purge(PurgeRequest),
+    /// Hand dead letters to their log again. [`super::Item::Count`].
+    Requeue(RequeueRequest),
+    /// Send a message as if a module or child had sent it. [`super::Item::Receipt`].
+    Send(SendRequest),
+    /// Every route. [`super::Item::Route`].
+    Routes,
+    /// What each route would do with a message; nothing is sent. [`super::Item::Explanation`] for each route.
+    Explain(SendRequest),
+    /// What is well and what is not. [`super::Item::Check`].
+    Check,
+    /// Change the level of the host's log until it stops. [`super::Item::Done`].
+    LogLevel(Level),
+    /// Stop the host in order. [`super::Item::Done`] when it has begun to.
+    Stop,
+}
+
+impl Request {
+    /// Whether the answer goes on until the client goes.
+    pub fn follows(&self) -> bool {
+        match self {
+            Self::Logs(logs) => logs.follow,
+            Self::Tail(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// See [`Request::Module`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleRequest {
+    /// What to do.
+    pub action: ModuleAction,
+    /// The module; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+}
+
+/// What to do with a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModuleAction {
+    /// End it and start it anew; its restart count begins at 0.
+    Restart,
+    /// End it, and do not start it until told or until the host starts.
+    Stop,
+    /// Start it if it does not run.
+    Start,
+}
+
+/// See [`Request::Logs`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogsRequest {
+    /// The module; the host and all modules if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Only the last so many lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u64>,
+    /// Only lines since then, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Only lines before then, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Go on with lines as they come.
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// See [`Request::Tail`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TailRequest {
+    /// Only messages whose source, as it is shown, begins with this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Only messages that this route takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// End after so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Most bytes of a body to show; 0 shows none.
+    #[serde(default)]
+    pub body_bytes_max: usize,
+}
+
+/// See [`Request::Peek`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeekRequest {
+    /// The log: `upstream` or `module/NAME`.
+    pub log: String,
+    /// One priority, 0 to 10; all of them, highest first, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// The offset to begin with; the cursor if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// Most messages.
+    pub count: u64,
+    /// Most bytes of a body to show.
+    pub body_bytes_max: usize,
+    /// The dead letters of the log instead of what waits.
+    #[serde(default)]
+    pub dead: bool,
+}
+
+/// See [`Request::Purge`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeRequest {
+    /// The log.
+    pub log: String,
+    /// One priority; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// The dead letters of the log instead of what waits.
+    #[serde(default)]
+    pub dead: bool,
+}
+
+/// See [`Request::Requeue`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequeueRequest {
+    /// The log.
+    pub log: String,
+    /// The offsets of the dead letters; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offsets: Option<Vec<u64>>,
+}
+
+/// See [`Request::Send`] and [`Request::Explain`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendRequest {
+    /// Who is to have sent it.
+    pub from: Sender,
+    /// What is sent. The host adds [`super::OPERATOR_PROPERTY`].
+    pub message: MessageText,
+}
+
+/// How severe a line of a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Something was lost or refused.
+    Error,
+    /// Something may become an error.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
