@@ -1,0 +1,162 @@
+//! Who is let in, who is believed, and what is said when not.
+
+mod authority;
+
+use authority::{Authority, EXPIRED, NOT_YET, VALID};
+use holdfast_net::{
+    ClientAuth, ClientTls, ClientTlsConfig, DialError, HandshakeFault, HostName, Identity, ListenConfig,
+    Listener, PlainTcp, Roots, ServerTls, ServerTlsConfig, Settings, Stream, Target, Timeouts, TlsFault,
+    dial, io_cause,
+};
+use std::{path::PathBuf, time::Duration};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn listen(identity: Identity, clients: ClientAuth) -> Listener {
+    let tls = ServerTls::build(&ServerTlsConfig { identity, clients }).unwrap();
+    Listener::bind(ListenConfig {
+        address: "127.0.0.1:0".parse().unwrap(),
+        tls: Some(tls),
+        plain: PlainTcp::LoopbackOnly,
+        settings: Settings::of_section("gateway"),
+    })
+    .await
+    .unwrap()
+}
+
+fn target(port: u16, roots: PathBuf, identity: Option<Identity>) -> Target {
+    let config = ClientTlsConfig { roots: Roots::File(roots), identity, ..ClientTlsConfig::default() };
+    Target {
+        host: HostName::new("localhost").unwrap(),
+        port,
+        tls: Some(ClientTls::build(&config).unwrap()),
+        plain: PlainTcp::LoopbackOnly,
+        settings: Settings::of_section("upstream"),
+    }
+}
+
+/// Both ends of one handshake.
+async fn meet(
+    listener: &Listener,
+    target: &Target,
+) -> (Result<Stream, HandshakeFault>, Result<Stream, DialError>) {
+    let accept = async { listener.accept().await.unwrap().handshake(SOON).await };
+    tokio::join!(accept, dial(target, Timeouts::default()))
+}
+
+async fn refused(identity: Identity, roots: PathBuf) -> String {
+    let listener = listen(identity, ClientAuth::None).await;
+    let (_, dialled) = meet(&listener, &target(listener.local().port(), roots, None)).await;
+    dialled.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn bytes_pass_both_ways_encrypted() {
+    let authority = Authority::new("home");
+    let listener = listen(authority.issue("localhost", VALID), ClientAuth::None).await;
+    let (accepted, dialled) = meet(&listener, &target(listener.local().port(), authority.root(), None)).await;
+    let (mut inside, mut outside) = (accepted.unwrap(), dialled.unwrap());
+    assert!(outside.is_encrypted() && outside.peer_certificate().is_some());
+    assert!(outside.describe_encryption().unwrap().starts_with("TLSv1_3"));
+    outside.write_all(b"ping").await.unwrap();
+    outside.flush().await.unwrap();
+    let mut four = [0; 4];
+    inside.read_exact(&mut four).await.unwrap();
+    assert_eq!(&four, b"ping");
+    inside.write_all(b"pong").await.unwrap();
+    inside.flush().await.unwrap();
+    outside.read_exact(&mut four).await.unwrap();
+    assert_eq!(&four, b"pong");
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_believed_is_refused_with_its_fix() {
+    let (home, stranger) = (Authority::new("home"), Authority::new("stranger"));
+    for (identity, parts) in [
+        (home.issue("localhost", EXPIRED), ["TLS with localhost:", "expired", "days ago; renew it", "clock"]),
+        (home.issue("localhost", NOT_YET), ["not valid yet", "clock of this machine", "battery", "begins"]),
+        (
+            stranger.issue("localhost", VALID),
+            ["authority that is not trusted", "name the file", "TLS root", "add it"],
+        ),
+        (
+            home.issue("elsewhere.example", VALID),
+            [
+                "is for elsewhere.example, not for localhost",
+                "dial one of those names",
+                "issued for localhost",
+                "TLS",
+            ],
+        ),
+    ] {
+        let text = refused(identity, home.root()).await;
+        for part in parts {
+            assert!(text.contains(part), "{part:?} in {text:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_wants_client_certificates_takes_in_only_those_it_trusts() {
+    let (home, stranger) = (Authority::new("home"), Authority::new("stranger"));
+    let listener = listen(home.issue("localhost", VALID), ClientAuth::Required(home.root())).await;
+    let port = listener.local().port();
+
+    let known = target(port, home.root(), Some(home.issue("edge-1", VALID)));
+    let (accepted, dialled) = meet(&listener, &known).await;
+    assert!(dialled.is_ok() && accepted.unwrap().peer_certificate().is_some());
+
+    for identity in [None, Some(stranger.issue("edge-2", VALID))] {
+        let (accepted, dialled) = meet(&listener, &target(port, home.root(), identity)).await;
+        assert!(accepted.is_err());
+        // TLS 1.3 tells the client with its first read, TLS 1.2 during the handshake.
+        let text = match dialled {
+            Ok(mut stream) => io_cause(&stream.read_u8().await.unwrap_err()),
+            Err(error) => error.to_string(),
+        };
+        assert!(text.contains("give it a client certificate and key that the other side trusts"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_without_tls_or_without_words_is_told_as_such() {
+    let home = Authority::new("home");
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = target(socket.local_addr().unwrap().port(), home.root(), None);
+    let babble = async {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        stream.write_all(b"220 mail.example.com ready\r\n").await.unwrap();
+        let _ = stream.read_u8().await;
+    };
+    let ((), dialled) = tokio::join!(babble, dial(&target, Timeouts::default()));
+    assert!(dialled.unwrap_err().to_string().contains("does not speak TLS on this port"));
+
+    let hang_up = async { drop(socket.accept().await.unwrap()) };
+    let ((), dialled) = tokio::join!(hang_up, dial(&target, Timeouts::default()));
+    assert!(dialled.unwrap_err().to_string().contains("closed the connection during the TLS handshake"));
+
+    let timeouts = Timeouts { handshake: Duration::from_millis(50), ..Timeouts::default() };
+    let hold = async { socket.accept().await.unwrap() };
+    let (_held, dialled) = tokio::join!(hold, dial(&target, timeouts));
+    assert!(dialled.unwrap_err().to_string().contains("did not end within 50ms"));
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let (home, folder) = (Authority::new("home"), tempfile::tempdir().unwrap());
+    let fault = |config: ClientTlsConfig| ClientTls::build(&config).unwrap_err();
+    let absent = folder.path().join("absent.pem");
+    let text = fault(ClientTlsConfig { roots: Roots::File(absent.clone()), ..ClientTlsConfig::default() });
+    assert!(matches!(text, TlsFault::Unreadable { .. }), "{text}");
+    let not_pem = folder.path().join("notes.txt");
+    std::fs::write(&not_pem, "hello").unwrap();
+    let text =
+        fault(ClientTlsConfig { roots: Roots::File(not_pem), ..ClientTlsConfig::default() }).to_string();
+    assert!(text.contains("notes.txt holds no certificate"), "{text}");
+    let (one, other) = (home.issue("one", VALID), home.issue("other", VALID));
+    let mixed = Identity { certificates: one.certificates, key: other.key };
+    let config =
+        ClientTlsConfig { roots: Roots::File(home.root()), identity: Some(mixed), ..Default::default() };
+    assert!(fault(config).to_string().contains("do not belong together"));
+}
