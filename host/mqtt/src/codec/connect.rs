@@ -168,6 +168,31 @@ fn will(reader: &mut Reader, qos: QoS, retain: bool) -> Result<Will, ProtocolErr
     Ok(Will { qos, retain, topic, payload, delay_s: delay.unwrap_or(0), properties: properties.all })
 }
 
+const CONNACK_REASONS: &[R] = &[
+    R::Success,
+    R::UnspecifiedError,
+    R::MalformedPacket,
+    R::ProtocolError,
+    R::ImplementationSpecificError,
+    R::UnsupportedProtocolVersion,
+    R::ClientIdentifierNotValid,
+    R::BadUserNameOrPassword,
+    R::NotAuthorized,
+    R::ServerUnavailable,
+    R::ServerBusy,
+    R::Banned,
+    R::BadAuthenticationMethod,
+    R::TopicNameInvalid,
+    R::PacketTooLarge,
+    R::QuotaExceeded,
+    R::PayloadFormatInvalid,
+    R::RetainNotSupported,
+    R::QosNotSupported,
+    R::UseAnotherServer,
+    R::ServerMoved,
+    R::ConnectionRateExceeded,
+];
+
 pub(super) fn connack(mut reader: Reader) -> Result<ConnAck, ProtocolError> {
     let flags = reader.u8("flags")?;
     if flags > 1 {
@@ -177,7 +202,7 @@ pub(super) fn connack(mut reader: Reader) -> Result<ConnAck, ProtocolError> {
     let code = reader.u8("reason code")?;
     let reason = match reader.version {
         Version::V311 => R::from_connect_return_code(code),
-        Version::V5 => R::from_code(code).filter(|r| r.is_failure() || *r == R::Success),
+        Version::V5 => R::from_code(code).filter(|reason| CONNACK_REASONS.contains(reason)),
     };
     let reason = reason
         .ok_or_else(|| ProtocolError::malformed(format!("CONNACK has code {code}, which it cannot have")))?;

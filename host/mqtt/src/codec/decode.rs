@@ -51,6 +51,38 @@ const UNSUBACK_REASONS: &[R] = &[
     R::TopicFilterInvalid,
     R::PacketIdentifierInUse,
 ];
+const DISCONNECT_REASONS: &[R] = &[
+    R::Success,
+    R::DisconnectWithWill,
+    R::UnspecifiedError,
+    R::MalformedPacket,
+    R::ProtocolError,
+    R::ImplementationSpecificError,
+    R::NotAuthorized,
+    R::ServerBusy,
+    R::ServerShuttingDown,
+    R::BadAuthenticationMethod,
+    R::KeepAliveTimeout,
+    R::SessionTakenOver,
+    R::TopicFilterInvalid,
+    R::TopicNameInvalid,
+    R::ReceiveMaximumExceeded,
+    R::TopicAliasInvalid,
+    R::PacketTooLarge,
+    R::MessageRateTooHigh,
+    R::QuotaExceeded,
+    R::AdministrativeAction,
+    R::PayloadFormatInvalid,
+    R::RetainNotSupported,
+    R::QosNotSupported,
+    R::UseAnotherServer,
+    R::ServerMoved,
+    R::SharedSubscriptionsNotSupported,
+    R::ConnectionRateExceeded,
+    R::MaximumConnectTime,
+    R::SubscriptionIdentifiersNotSupported,
+    R::WildcardSubscriptionsNotSupported,
+];
 const AUTH_REASONS: &[R] = &[R::Success, R::ContinueAuthentication, R::ReAuthenticate];
 
 /// Checks packet type and flags and gives the packet's name (MQTT 3.1.1 section 2.2; MQTT 5 section 2.1).
@@ -241,12 +273,7 @@ fn disconnect(mut reader: Reader) -> Result<Disconnect, ProtocolError> {
         reader.end()?;
         return Ok(packet);
     }
-    let code = reader.u8("reason code")?;
-    packet.reason = R::from_code(code)
-        .filter(|r| r.is_failure() || matches!(r, R::Success | R::DisconnectWithWill))
-        .ok_or_else(|| {
-            ProtocolError::malformed(format!("DISCONNECT has reason code 0x{code:02X}, which it cannot have"))
-        })?;
+    packet.reason = reason(&mut reader, DISCONNECT_REASONS)?;
     if reader.is_empty() {
         return Ok(packet);
     }
