@@ -55,7 +55,7 @@ impl SourcePattern {
             return false;
         };
         same(&[MODULES, module, OUTPUTS], head)
-            && output.strip_suffix('/').is_some_and(|output| Name::new(output).is_ok())
+            && output.strip_suffix('/').is_some_and(|output| plain_name(output).is_some())
     }
 
     /// Whether only twin changes can be read.
@@ -74,15 +74,34 @@ impl SourcePattern {
             .filter(|head| head.eq_ignore_ascii_case(MODULES))
             .and_then(|_| prefix.get(MODULES.len()..))
             .and_then(|rest| rest.split('/').next());
-        module.and_then(|module| Name::new(module).ok()).is_some_and(|module| self.can_match_module(&module))
+        module.and_then(plain_name).is_some_and(|module| self.can_match_module(&module))
     }
 
     /// Whether the concatenation of `pieces` begins with the prefix, whatever the case.
     fn begins(&self, pieces: &[&str]) -> bool {
-        let mut wanted = self.prefix.bytes();
-        let mut given = pieces.iter().flat_map(|piece| piece.bytes());
-        wanted.all(|w| given.next().is_some_and(|g| g.eq_ignore_ascii_case(&w)))
+        let mut wanted = self.prefix.as_bytes();
+        for piece in pieces {
+            let common = wanted.len().min(piece.len());
+            let (Some((head, rest)), Some(given)) =
+                (wanted.split_at_checked(common), piece.as_bytes().get(..common))
+            else {
+                return false;
+            };
+            if !head.eq_ignore_ascii_case(given) {
+                return false;
+            }
+            wanted = rest;
+            if wanted.is_empty() {
+                return true;
+            }
+        }
+        false
     }
+}
+
+/// A name that a module or output has. `*` could be one, but in a pattern nobody means it.
+fn plain_name(text: &str) -> Option<Name> {
+    Name::new(text).ok().filter(|_| text != "*")
 }
 
 fn same(pieces: &[&str], text: &str) -> bool {

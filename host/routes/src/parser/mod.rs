@@ -280,3 +280,6 @@ const fn is_word(kind: TokenKind) -> bool {
             | TokenKind::Real
     )
 }
+
+#[cfg(test)]
+mod tests;
