@@ -1,0 +1,149 @@
+//! May a user do this?
+
+use holdfast_types::{Name, Topic, TopicFilter};
+
+/// What a user may do. Empty lists allow nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Topics that it may publish to.
+    pub publish: Vec<TopicFilter>,
+    /// Filters that it may subscribe to: each must cover the subscription as a whole.
+    pub subscribe: Vec<TopicFilter>,
+}
+
+/// What a user wants to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Send a message to a topic.
+    Publish(&'a Topic),
+    /// Receive what a filter matches.
+    Subscribe(&'a TopicFilter),
+}
+
+/// Why a user may not do something, with the line that would allow it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such user (any more).
+    #[error("there is no user {0}; add it under [[users]]")]
+    NoSuchUser(Name),
+    /// No rule allows the topic.
+    #[error(
+        "user {user} may not publish to {topic}: no rule allows it; add \"{topic}\" to publish of user {user}"
+    )]
+    Publish {
+        /// Who.
+        user: Name,
+        /// To which topic.
+        topic: Topic,
+    },
+    /// No rule covers the filter.
+    #[error(
+        "user {user} may not subscribe to {filter}: no rule covers all of it; add \"{filter}\" to subscribe of user {user}"
+    )]
+    Subscribe {
+        /// Who.
+        user: Name,
+        /// To which filter.
+        filter: TopicFilter,
+    },
+}
+
+impl Grants {
+    /// Whether `user`, who has these grants, may do `action`.
+    pub fn may(&self, user: &Name, action: Action<'_>) -> Result<(), Refusal> {
+        match action {
+            Action::Publish(topic) if self.publish.iter().any(|granted| granted.matches(topic)) => Ok(()),
+            Action::Publish(topic) => Err(Refusal::Publish { user: user.clone(), topic: topic.clone() }),
+            Action::Subscribe(filter) if self.subscribe.iter().any(|granted| covers(granted, filter)) => {
+                Ok(())
+            }
+            Action::Subscribe(filter) => {
+                Err(Refusal::Subscribe { user: user.clone(), filter: filter.clone() })
+            }
+        }
+    }
+}
+
+/// Whether everything that `narrow` can match, `wide` matches too.
+fn covers(wide: &TopicFilter, narrow: &TopicFilter) -> bool {
+    if narrow.as_str().starts_with('$') && wide.as_str().starts_with(['+', '#']) {
+        return false;
+    }
+    let mut narrow_levels = narrow.levels();
+    for level in wide.levels() {
+        match (level, narrow_levels.next()) {
+            ("#", _) => return true,
+            ("+", Some(any)) if any != "#" => {}
+            (level, Some(same)) if level == same && level != "+" => {}
+            _ => return false,
+        }
+    }
+    narrow_levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::new(text).unwrap()
+    }
+
+    fn grants(publish: &[&str], subscribe: &[&str]) -> Grants {
+        let all = |texts: &[&str]| texts.iter().map(|text| filter(text)).collect();
+        Grants { publish: all(publish), subscribe: all(subscribe) }
+    }
+
+    #[test]
+    fn without_a_rule_the_answer_is_no_and_names_the_line_to_add() {
+        let (user, topic) = (Name::new("press").unwrap(), Topic::new("plant/1").unwrap());
+        let refusal = Grants::default().may(&user, Action::Publish(&topic)).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "user press may not publish to plant/1: no rule allows it; add \"plant/1\" to publish of user press"
+        );
+    }
+
+    #[test]
+    fn a_user_publishes_only_where_a_rule_matches() {
+        let user = Name::new("press").unwrap();
+        let grants = grants(&["plant/press/#", "alarm"], &["#"]);
+        for (topic, allowed) in [
+            ("plant/press", true),
+            ("plant/press/t", true),
+            ("alarm", true),
+            ("plant/oven/t", false),
+            ("alarm/x", false),
+        ] {
+            let topic = Topic::new(topic).unwrap();
+            assert_eq!(grants.may(&user, Action::Publish(&topic)).is_ok(), allowed, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_subscription_must_be_covered_as_a_whole() {
+        let user = Name::new("press").unwrap();
+        for (rule, wanted, allowed) in [
+            ("a/#", "a/+", true),
+            ("a/#", "a/b/#", true),
+            ("a/#", "a", true),
+            ("a/+", "a/b", true),
+            ("a/+", "a/+", true),
+            ("a/+", "a/#", false),
+            ("a/b", "a/+", false),
+            ("a/b", "a/#", false),
+            ("a/b", "#", false),
+            ("#", "#", true),
+            ("#", "$SYS/#", false),
+            ("+/x", "+/x", true),
+            ("+/x", "#", false),
+        ] {
+            let grants = grants(&[], &[rule]);
+            assert_eq!(
+                grants.may(&user, Action::Subscribe(&filter(wanted))).is_ok(),
+                allowed,
+                "{rule} {wanted}"
+            );
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The users that the configuration names.
+
+use crate::{
+    may::{Action, Grants, Refusal},
+    who::{Evidence, NotProved, Remembered, hash_password, keyed_digest, verify},
+};
+use argon2::password_hash::{PasswordHash, PasswordHashString};
+use holdfast_types::Name;
+use std::{collections::HashMap, fmt};
+
+/// A password as the configuration gives it.
+#[derive(Clone)]
+pub enum Password {
+    /// The password itself; it is hashed at once and forgotten.
+    Plain(Vec<u8>),
+    /// Its Argon2 hash in PHC form: `$argon2id$v=19$m=19456,t=2,p=1$salt$hash`.
+    Hash(String),
+}
+
+/// Never shows the secret.
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain(secret)",
+            Self::Hash(_) => "Hash(secret)",
+        })
+    }
+}
+
+/// Why a user cannot be taken from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Two users have one name.
+    #[error("user {0} is named twice; keep one of them")]
+    Twice(Name),
+    /// The hash is no Argon2 hash in PHC form.
+    #[error(
+        "the password hash of user {user} is not an Argon2 hash in PHC form ({why}); make one with `holdfast user hash`"
+    )]
+    BadHash {
+        /// Whose.
+        user: Name,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A user whose password is hashed.
+pub struct UserRecord {
+    hash: PasswordHashString,
+    grants: Grants,
+    remembered: Remembered,
+}
+
+impl UserRecord {
+    pub(crate) fn hash(&self) -> &PasswordHashString {
+        &self.hash
+    }
+
+    /// What the user may do.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+}
+
+/// All users. It is made once and then only asked, so that it can be shared between tasks.
+pub struct Registry {
+    users: HashMap<Name, UserRecord>,
+    key: [u8; 32],
+    /// Checked for users that do not exist, so that an answer takes as long as for one that does.
+    decoy: Option<PasswordHashString>,
+}
+
+impl Registry {
+    /// A registry of the users of the configuration. `random` is 32 random bytes, drawn anew by every process: they key
+    /// the remembered digests and salt the hashes of plain passwords. Gives every fault at once. Slow if there are plain
+    /// passwords, since each is hashed.
+    pub fn new(
+        users: impl IntoIterator<Item = (Name, Password, Grants)>,
+        random: [u8; 32],
+    ) -> Result<Self, Vec<Fault>> {
+        let mut all = HashMap::new();
+        let mut faults = Vec::new();
+        for (name, password, grants) in users {
+            match hash_of(&name, password, &random) {
+                Ok(_) if all.contains_key(&name) => faults.push(Fault::Twice(name)),
+                Ok(hash) => {
+                    all.insert(name, UserRecord { hash, grants, remembered: Remembered::default() });
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let decoy = all.values().next().map(|user| user.hash.clone());
+        Ok(Self { users: all, key: random, decoy })
+    }
+
+    /// The quick half of the question who it is: an answer only if the password is the one that was proved last, or if
+    /// something is missing. Takes about a microsecond.
+    pub fn who_quickly(&self, evidence: Evidence<'_>) -> Option<Result<Name, NotProved>> {
+        let (user, password) = match complete(evidence) {
+            Ok(complete) => complete,
+            Err(missing) => return Some(Err(missing)),
+        };
+        let (name, record) = self.users.get_key_value(user)?;
+        record.remembered.is(&keyed_digest(&self.key, record, password)).then(|| Ok(name.clone()))
+    }
+
+    /// Who it is. Takes tens of milliseconds: call it where blocking is allowed, after [`Self::who_quickly`] had no
+    /// answer.
+    pub fn who(&self, evidence: Evidence<'_>) -> Result<Name, NotProved> {
+        let (user, password) = complete(evidence)?;
+        let Some((name, record)) = self.users.get_key_value(user) else {
+            if let Some(decoy) = &self.decoy {
+                verify(decoy, password);
+            }
+            return Err(NotProved::NoSuchUser(user.to_owned()));
+        };
+        if !verify(&record.hash, password) {
+            return Err(NotProved::WrongPassword(name.clone()));
+        }
+        record.remembered.set(keyed_digest(&self.key, record, password));
+        Ok(name.clone())
+    }
+
+    /// Whether a user may do something.
+    pub fn may(&self, user: &Name, action: Action<'_>) -> Result<(), Refusal> {
+        match self.users.get(user) {
+            Some(record) => record.grants.may(user, action),
+            None => Err(Refusal::NoSuchUser(user.clone())),
+        }
+    }
+
+    /// How many users there are.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether there are none, so that nobody can connect.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+}
+
+fn complete(evidence: Evidence<'_>) -> Result<(&str, &[u8]), NotProved> {
+    let user = evidence.user.ok_or(NotProved::Missing("user name"))?;
+    let password = evidence.password.ok_or(NotProved::Missing("password"))?;
+    Ok((user, password))
+}
+
+fn hash_of(name: &Name, password: Password, random: &[u8; 32]) -> Result<PasswordHashString, Fault> {
+    let bad = |why: String| Fault::BadHash { user: name.clone(), why };
+    let text = match password {
+        Password::Hash(text) => text,
+        Password::Plain(plain) => {
+            let mut salt = [0; 16];
+            let digest =
+                <sha2::Sha256 as sha2::Digest>::digest([random.as_slice(), name.as_bytes()].concat());
+            salt.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+            hash_password(&plain, salt).map_err(|error| bad(error.to_string()))?
+        }
+    };
+    let hash = PasswordHash::new(&text).map_err(|error| bad(error.to_string()))?;
+    if !hash.algorithm.as_str().starts_with("argon2") {
+        return Err(bad(format!("its algorithm is {}", hash.algorithm)));
+    }
+    if hash.hash.is_none() {
+        return Err(bad("it has parameters but no hash".to_owned()));
+    }
+    Ok(hash.serialize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_types::{Topic, TopicFilter};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn registry() -> Registry {
+        let grants = Grants { publish: vec![TopicFilter::new("plant/#").unwrap()], subscribe: vec![] };
+        let users = [
+            (name("press"), Password::Plain(b"secret".to_vec()), grants),
+            (name("oven"), Password::Hash(hash_password(b"other", [7; 16]).unwrap()), Grants::default()),
+        ];
+        Registry::new(users, [1; 32]).unwrap_or_else(|faults| panic!("{faults:?}"))
+    }
+
+    fn evidence<'a>(user: &'a str, password: &'a str) -> Evidence<'a> {
+        Evidence { user: Some(user), password: Some(password.as_bytes()) }
+    }
+
+    #[test]
+    fn the_right_password_proves_a_user_and_every_other_case_says_what_is_wrong() {
+        let registry = registry();
+        assert_eq!(registry.who(evidence("press", "secret")), Ok(name("press")));
+        assert_eq!(registry.who(evidence("oven", "other")), Ok(name("oven")));
+        assert_eq!(registry.who(evidence("oven", "secret")), Err(NotProved::WrongPassword(name("oven"))));
+        assert_eq!(registry.who(evidence("x/y", "secret")), Err(NotProved::NoSuchUser("x/y".into())));
+        let nobody = Evidence { user: None, password: None };
+        assert_eq!(registry.who(nobody), Err(NotProved::Missing("user name")));
+        let silent = Evidence { user: Some("press"), password: None };
+        assert_eq!(registry.who_quickly(silent), Some(Err(NotProved::Missing("password"))));
+    }
+
+    #[test]
+    fn a_proved_password_is_recognised_quickly_and_only_that_one() {
+        let registry = registry();
+        assert_eq!(registry.who_quickly(evidence("press", "secret")), None);
+        registry.who(evidence("press", "secret")).unwrap();
+        assert_eq!(registry.who_quickly(evidence("press", "secret")), Some(Ok(name("press"))));
+        assert_eq!(registry.who_quickly(evidence("press", "Secret")), None);
+        assert_eq!(registry.who_quickly(evidence("oven", "secret")), None);
+        registry.who(evidence("press", "Secret")).unwrap_err();
+        assert_eq!(registry.who_quickly(evidence("press", "Secret")), None);
+    }
+
+    #[test]
+    fn all_faults_of_the_configuration_come_at_once() {
+        let users = [
+            (name("a"), Password::Hash("nonsense".into()), Grants::default()),
+            (name("b"), Password::Plain(b"x".to_vec()), Grants::default()),
+            (name("b"), Password::Plain(b"y".to_vec()), Grants::default()),
+            (
+                name("c"),
+                Password::Hash("$scrypt$ln=15$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo".into()),
+                Grants::default(),
+            ),
+        ];
+        let faults = Registry::new(users, [1; 32]).err().unwrap();
+        assert!(matches!(&faults[0], Fault::BadHash { user, .. } if *user == name("a")));
+        assert_eq!(faults[1], Fault::Twice(name("b")));
+        assert!(matches!(&faults[2], Fault::BadHash { why, .. } if why.contains("scrypt")));
+    }
+
+    #[test]
+    fn an_unknown_user_may_nothing() {
+        let registry = registry();
+        let topic = Topic::new("plant/1").unwrap();
+        assert_eq!(registry.may(&name("press"), Action::Publish(&topic)), Ok(()));
+        assert!(matches!(registry.may(&name("oven"), Action::Publish(&topic)), Err(Refusal::Publish { .. })));
+        assert!(matches!(registry.may(&name("x"), Action::Publish(&topic)), Err(Refusal::NoSuchUser(_))));
+    }
+
+    #[test]
+    fn no_secret_shows_in_debug_output() {
+        assert_eq!(format!("{:?}", Password::Plain(b"secret".to_vec())), "Plain(secret)");
+        assert!(!format!("{:?}", Password::Hash("$argon2".into())).contains("argon2"));
+    }
+}
