@@ -1,1 +1,54 @@
 //! The durable log: append, read, cursors, retention, quota, recovery.
+//!
+//! What this room does: it keeps messages in logs, one queue for each priority, and small documents beside them. One
+//! thread writes; many commits share one atomic batch and one fsync; a commit completes only after that. Readers move
+//! cursors forward; what all of a segment's messages have been passed by, or outlived, is dropped as a whole and its
+//! space given back. It bounds itself in bytes, keeps dead letters, counts exactly, and repairs itself at start
+//! (`recovery/`).
+//!
+//! What it does not do: it decides nothing about routes, retries or modules; nothing in it is async. It is the only
+//! room that names the database below.
+//!
+//! The format of messages stands at the head of `record.rs`, that of states and segments at the head of `state.rs`,
+//! that of the files of recovery at the heads of `recovery/*.rs`.
+
+mod clock;
+mod committer;
+mod config;
+mod control;
+mod dead_letter;
+mod documents;
+mod engine;
+mod error;
+mod fjall_compat;
+mod housekeeping;
+mod mailbox;
+mod message;
+mod plan;
+mod queue_index;
+mod quota;
+mod reader;
+mod record;
+mod recovery;
+mod retention;
+mod shared;
+mod state;
+mod status;
+mod store;
+mod sync;
+
+pub use clock::{Clock, SystemClock};
+pub use config::{
+    DOCUMENT_BYTES_MAX, DOCUMENT_KEY_BYTES_MAX, GROUP_BYTES_MAX, GROUP_MESSAGES_MAX, LOG_NAME_BYTES_MAX,
+    Linger, MAILBOX_BYTES_MAX, MAILBOX_COMMITS_MAX, MemoryProfile, PARKED_BYTES_MAX, PARKED_COMMITS_MAX,
+    QUEUES_MAX, StoreConfig,
+};
+pub use control::Which;
+pub use error::{CommitError, Full, StoreError};
+pub use message::{
+    Ack, Append, Appended, Batch, Commit, Committed, DeadLetter, Death, DocumentWrite, Entry, ReadLimit,
+    Stored, StoredDeadLetter,
+};
+pub use recovery::{Loss, RecoveryReport};
+pub use status::{Gone, QueuePosition, QueueStatus, StoreStats};
+pub use store::{Store, open};

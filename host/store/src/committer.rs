@@ -1,0 +1,315 @@
+//! The one thread that writes.
+//!
+//! It takes what is queued (one group), plans it, writes it as one batch with one fsync, takes it into the index, and
+//! only then completes the commits. An acknowledgement can therefore never run ahead of the disk.
+
+use crate::{
+    config::{Linger, PARKED_BYTES_MAX, PARKED_COMMITS_MAX},
+    control::Control,
+    error::CommitError,
+    housekeeping::Work,
+    mailbox::Drained,
+    message::{Ack, Committed, DeadLetter},
+    plan::{Plan, Prepared},
+    quota::{Room, place, room},
+    record::Encoded,
+    shared::Shared,
+    sync::{lock, read, write},
+};
+use bytes::Bytes;
+use holdfast_types::{LogId, QueueId, WhenFull};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often the committer looks around when nothing comes: counters that need not be written at once, clock, time to
+/// live, commits that wait for room.
+const TICK: Duration = Duration::from_millis(200);
+
+pub(crate) type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;
+
+pub(crate) struct EncodedAppend {
+    pub(crate) queue: QueueId,
+    pub(crate) record: Encoded,
+    pub(crate) when_full: WhenFull,
+}
+
+/// A commit in the form in which it waits.
+pub(crate) struct CommitJob {
+    pub(crate) appends: Vec<EncodedAppend>,
+    pub(crate) acks: Vec<Ack>,
+    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) documents: Vec<(Vec<u8>, Option<Bytes>)>,
+    pub(crate) bytes: usize,
+    pub(crate) done: Done,
+}
+
+/// What the committer is asked for.
+pub(crate) enum Job {
+    Commit(CommitJob),
+    Control(Control),
+}
+
+impl Job {
+    pub(crate) fn messages(&self) -> usize {
+        match self {
+            Self::Commit(job) => job.appends.len().max(1),
+            Self::Control(_) => 1,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Commit(job) => job.bytes,
+            Self::Control(_) => 0,
+        }
+    }
+}
+
+type Completion = (Done, Committed);
+
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    /// Commits that wait for room, in the order in which they came.
+    parked: Vec<CommitJob>,
+    /// What did not fit into the last group.
+    left: Vec<Job>,
+    /// Something was freed since the parked commits were looked at.
+    freed: bool,
+    looked_around: Instant,
+    retention: crate::retention::Retention,
+}
+
+impl Committer {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let retention = crate::retention::Retention::new(&shared);
+        Self {
+            shared,
+            parked: Vec::new(),
+            left: Vec::new(),
+            freed: false,
+            looked_around: Instant::now(),
+            retention,
+        }
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Runs until the mailbox is closed and empty.
+    pub(crate) fn run(mut self) {
+        loop {
+            let (patience, linger) = self.patience();
+            match self.shared.mailbox.drain(patience, linger) {
+                Drained::Jobs(jobs) => self.left.extend(jobs),
+                Drained::Nothing => {}
+                Drained::Closed if self.left.is_empty() => break,
+                Drained::Closed => {}
+            }
+            self.turn();
+        }
+        for job in self.parked.drain(..) {
+            (job.done)(Err(CommitError::Closed));
+        }
+        self.shared.write_down_state();
+    }
+
+    fn patience(&self) -> (Duration, Duration) {
+        if !self.left.is_empty() || (self.freed && !self.parked.is_empty()) {
+            return (Duration::ZERO, Duration::ZERO);
+        }
+        let linger = match self.shared.config.linger {
+            Linger::Fixed(time) => time,
+            Linger::Auto => {
+                let mean = lock(&self.shared.stats).fsync_us_mean;
+                Duration::from_micros((mean / 20).min(2_000))
+            }
+        };
+        (TICK.saturating_sub(self.looked_around.elapsed()), linger)
+    }
+
+    /// One group: plan, write, take in, complete.
+    fn turn(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let tick = self.looked_around.elapsed() >= TICK;
+        if self.left.is_empty() && self.parked.is_empty() && !tick {
+            return;
+        }
+        if tick {
+            self.looked_around = Instant::now();
+            self.freed = true;
+            self.retention.watch_clock(&shared);
+        }
+        let mut completions = Vec::new();
+        let mut control = None;
+        let prepared = {
+            let index = read(&shared.index);
+            let mut plan = Plan::new(&index, &shared.config);
+            if tick {
+                self.retention.plan(&shared, &mut plan);
+            }
+            self.fill_parked(&mut plan, &mut completions);
+            self.fill(&mut plan, &mut completions, &mut control);
+            plan.finish()
+        };
+        self.carry_out(prepared, completions);
+        if let Some(control) = control {
+            control.run(self);
+        }
+        lock(&shared.stats).parked = self.parked.len() as u64;
+    }
+
+    /// Looks at parked commits again, oldest first; one that still waits holds back those behind it for the same log.
+    fn fill_parked(&mut self, plan: &mut Plan<'_>, completions: &mut Vec<Completion>) {
+        if !std::mem::take(&mut self.freed) {
+            return;
+        }
+        let mut held = BTreeSet::new();
+        for job in std::mem::take(&mut self.parked) {
+            if job.appends.iter().any(|append| held.contains(&append.queue.log)) {
+                self.parked.push(job);
+                continue;
+            }
+            match room(plan, &job.appends) {
+                Room::Yes => completions.push(self.add(plan, job)),
+                Room::Never(error) => (job.done)(Err(error)),
+                Room::Wait(_) | Room::NextGroup => {
+                    held.extend(job.appends.iter().map(|append| append.queue.log.clone()));
+                    self.parked.push(job);
+                }
+            }
+        }
+    }
+
+    /// Plans what came in, up to the first thing that must wait for the next group.
+    fn fill(
+        &mut self,
+        plan: &mut Plan<'_>,
+        completions: &mut Vec<Completion>,
+        control: &mut Option<Control>,
+    ) {
+        let mut jobs = std::mem::take(&mut self.left).into_iter();
+        while let Some(job) = jobs.next() {
+            let job = match job {
+                Job::Commit(job) => job,
+                Job::Control(next) => {
+                    *control = Some(next);
+                    break;
+                }
+            };
+            let waits =
+                |log: &LogId| self.parked.iter().any(|p| p.appends.iter().any(|a| a.queue.log == *log));
+            let blocked = job.appends.iter().find(|a| a.when_full == WhenFull::Block && waits(&a.queue.log));
+            let answer = match blocked {
+                Some(append) => Room::Wait(append.queue.log.clone()),
+                None => room(plan, &job.appends),
+            };
+            match answer {
+                Room::Yes => completions.push(self.add(plan, job)),
+                Room::Never(error) => (job.done)(Err(error)),
+                Room::Wait(log) => self.park(plan, job, log),
+                Room::NextGroup => {
+                    self.left.push(Job::Commit(job));
+                    break;
+                }
+            }
+        }
+        self.left.extend(jobs);
+    }
+
+    fn park(&mut self, plan: &mut Plan<'_>, job: CommitJob, log: LogId) {
+        let bytes: usize = self.parked.iter().map(|job| job.bytes).sum();
+        if self.parked.len() < PARKED_COMMITS_MAX && bytes + job.bytes <= PARKED_BYTES_MAX {
+            self.parked.push(job);
+            return;
+        }
+        let fill = *plan.log(&log);
+        let parked = self.parked.len();
+        (job.done)(Err(CommitError::LogFull { log, bytes: fill.bytes, bytes_max: fill.bytes_max, parked }));
+    }
+
+    /// Plans one commit that has room.
+    fn add(&mut self, plan: &mut Plan<'_>, job: CommitJob) -> Completion {
+        plan.commits += 1;
+        let appends = job.appends.iter().map(|append| place(plan, append)).collect();
+        for letter in &job.dead {
+            crate::dead_letter::bury(&self.shared, plan, letter);
+        }
+        for ack in &job.acks {
+            let tail = plan.index.queues.get(&ack.queue).map(|queue| queue.tail);
+            if let Some(tail) = tail {
+                plan.draft(&ack.queue).pass(ack.cursor.min(tail));
+                self.freed = true;
+            }
+        }
+        plan.documents.extend(job.documents);
+        (job.done, Committed { appends })
+    }
+
+    /// Writes a plan, takes it in, and completes its commits.
+    fn carry_out(&mut self, prepared: Prepared, completions: Vec<Completion>) {
+        match self.commit(prepared) {
+            Ok(()) => completions.into_iter().for_each(|(done, committed)| done(Ok(committed))),
+            Err(error) => {
+                lock(&self.shared.stats).failed += completions.len() as u64;
+                completions.into_iter().for_each(|(done, _)| done(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Writes a plan and takes it in.
+    pub(crate) fn commit(&mut self, prepared: Prepared) -> Result<(), CommitError> {
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        self.write(&prepared)?;
+        let (grown, shrunk) = prepared.apply(&mut write(&self.shared.index));
+        self.freed |= !shrunk.is_empty();
+        for queue in shrunk {
+            self.shared.housekeeping.ask(Work::Drop(queue));
+        }
+        grown.iter().for_each(|log| self.shared.wake(log));
+        Ok(())
+    }
+
+    /// One batch, one fsync. When the database fails it is closed, repaired and opened again, and the batch, of which
+    /// recovery has removed every trace, is tried once more.
+    fn write(&self, prepared: &Prepared) -> Result<(), CommitError> {
+        let mut result = self.try_write(prepared);
+        if let Err(CommitError::Failed { reason }) = &result {
+            tracing::error!(%reason, "a group commit failed; the database is closed, repaired and opened again");
+            self.shared.reopen()?;
+            result = self.try_write(prepared);
+        }
+        result
+    }
+
+    fn try_write(&self, prepared: &Prepared) -> Result<(), CommitError> {
+        let shared = &self.shared;
+        if read(&shared.engine).is_none() {
+            shared.reopen()?;
+        }
+        let slot = read(&shared.engine);
+        let Some(engine) = slot.as_ref() else {
+            return Err(CommitError::Failed { reason: "the database is closed".into() });
+        };
+        let batch = prepared.batch(&read(&shared.index), engine)?;
+        let started = Instant::now();
+        batch.commit().map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
+        shared
+            .committed_upto
+            .store(crate::fjall_compat::next_batch(&engine.db), std::sync::atomic::Ordering::Release);
+        let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut stats = lock(&shared.stats);
+        stats.fsyncs += 1;
+        stats.commits += prepared.commits;
+        stats.messages += prepared.messages;
+        stats.record_bytes += prepared.bytes;
+        stats.fsync_us_last = us;
+        stats.fsync_us_mean = if stats.fsync_us_mean == 0 { us } else { (stats.fsync_us_mean * 7 + us) / 8 };
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The open database: how it is tuned, and the keyspaces in it.
+
+use crate::{
+    config::StoreConfig,
+    error::{CommitError, StoreError},
+    state::{FORMAT, keyspace_name, queue_of},
+    sync::{read, write},
+};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
+    config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, PartitioningPolicy, PinningPolicy},
+};
+use holdfast_types::{QueueId, Text};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::RwLock,
+};
+
+/// Journals that are kept before fjall asks idle keyspaces to flush: the least it takes.
+const JOURNALS_BYTES: u64 = 64 << 20;
+/// Two: one of fjall's workers prefers flushes, the other compacts.
+const WORKERS: usize = 2;
+const BLOCK_BYTES: u32 = 32 << 10;
+
+pub(crate) struct Engine {
+    pub(crate) db: Database,
+    pub(crate) meta: Keyspace,
+    pub(crate) documents: Keyspace,
+    queues: RwLock<BTreeMap<QueueId, Keyspace>>,
+    memtable_bytes: u64,
+}
+
+/// fjall's folder within that of the store.
+pub(crate) fn database_path(store: &Path) -> PathBuf {
+    store.join("db")
+}
+
+pub(crate) fn fault(what: &'static str) -> impl Fn(fjall::Error) -> StoreError {
+    move |error| StoreError::Database { what, reason: reason_of(&error) }
+}
+
+/// The innermost cause, which is what a person can act on.
+pub(crate) fn reason_of(error: &fjall::Error) -> Text {
+    match error {
+        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io.to_string().into(),
+        fjall::Error::Poisoned => "an earlier write failed in the background".into(),
+        other => format!("{other:?}").into(),
+    }
+}
+
+impl Engine {
+    /// Opens what recovery has looked at before.
+    pub(crate) fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+        let path = database_path(&config.path);
+        let db = Database::builder(&path)
+            .cache_size(config.memory.cache_bytes())
+            .worker_threads(WORKERS)
+            .max_journaling_size(JOURNALS_BYTES)
+            .journal_compression(CompressionType::None)
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::Locked => StoreError::InUse { path: config.path.clone() },
+                other => fault("open")(other),
+            })?;
+        let memtable_bytes = config.memory.memtable_bytes();
+        let open =
+            |name: &str| db.keyspace(name, || options(memtable_bytes)).map_err(fault("open a keyspace"));
+        let (meta, documents) = (open("meta")?, open("documents")?);
+        let mut queues = BTreeMap::new();
+        for name in db.list_keyspace_names() {
+            if let Some(queue) = queue_of(&name) {
+                queues.insert(queue, open(&name)?);
+            }
+        }
+        let engine = Self { db, meta, documents, queues: RwLock::new(queues), memtable_bytes };
+        engine.check_format(&config.path)?;
+        Ok(engine)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), StoreError> {
+        match self.meta.get("format").map_err(fault("read its format"))? {
+            Some(value) => {
+                let found = value.as_ref().try_into().map_or(u32::MAX, u32::from_le_bytes);
+                if found == FORMAT {
+                    return Ok(());
+                }
+                Err(StoreError::Format { path: path.to_owned(), found, known: FORMAT })
+            }
+            None => self.meta.insert("format", FORMAT.to_le_bytes()).map_err(fault("write its format")),
+        }
+    }
+
+    /// The keyspace of a queue, if the queue was ever used.
+    pub(crate) fn queue(&self, queue: &QueueId) -> Option<Keyspace> {
+        read(&self.queues).get(queue).cloned()
+    }
+
+    /// All queues there are.
+    pub(crate) fn queue_list(&self) -> Vec<(QueueId, Keyspace)> {
+        read(&self.queues).iter().map(|(queue, keyspace)| (queue.clone(), keyspace.clone())).collect()
+    }
+
+    /// The keyspace of a queue, made if it is not there.
+    pub(crate) fn queue_or_new(&self, queue: &QueueId) -> Result<Keyspace, CommitError> {
+        if let Some(keyspace) = self.queue(queue) {
+            return Ok(keyspace);
+        }
+        let keyspace = self
+            .db
+            .keyspace(&keyspace_name(queue), || options(self.memtable_bytes))
+            .map_err(|error| CommitError::Failed { reason: reason_of(&error) })?;
+        write(&self.queues).insert(queue.clone(), keyspace.clone());
+        Ok(keyspace)
+    }
+
+    /// Deletes a queue with all that is in it.
+    pub(crate) fn delete_queue(&self, queue: &QueueId) -> Result<(), StoreError> {
+        let Some(keyspace) = write(&self.queues).remove(queue) else { return Ok(()) };
+        self.db.delete_keyspace(keyspace).map_err(fault("delete a queue"))
+    }
+
+    /// Everything that was committed is on disk afterwards.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.db.persist(PersistMode::SyncAll).map_err(fault("sync"))
+    }
+}
+
+/// Rising keys, read once in order, never looked up by a key that is not there: no filters, large blocks, little
+/// memory. Tables go straight to the last level; compressing them would cost more time than it saves space.
+fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(memtable_bytes)
+        .filter_policy(FilterPolicy::disabled())
+        .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
+        .data_block_compression_policy(CompressionPolicy::disabled())
+        .index_block_pinning_policy(PinningPolicy::all(false))
+        .index_block_partitioning_policy(PartitioningPolicy::all(false))
+}

@@ -1,0 +1,131 @@
+//! The second thread: what need not happen before an acknowledgement. It drops tables, keeps the marks of recovery
+//! fresh, and bounds the memory of queues that went quiet.
+
+use crate::{
+    config::StoreConfig,
+    engine::{Engine, fault},
+    error::StoreError,
+    fjall_compat,
+    record::key,
+    shared::Shared,
+    sync::{lock, read},
+};
+use holdfast_types::QueueId;
+use std::{
+    collections::BTreeSet,
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// How often the marks are written when there is traffic: loss of at most this much goes unnoticed by the high-water
+/// mark, and only if the journal that holds it is lost as well.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Memtables together are held below this many times the bound of one: the busiest queues keep theirs, quiet ones are
+/// written to tables.
+const MEMTABLES_MAX: u64 = 3;
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Segments of this queue are of no more use.
+    Drop(QueueId),
+    /// The set of queues changed.
+    Marks,
+}
+
+#[derive(Debug, Default)]
+struct Todo {
+    /// A queue stands here at most once, so this is bounded by the number of queues.
+    shrunk: BTreeSet<QueueId>,
+    marks: bool,
+    stop: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Housekeeping {
+    todo: Mutex<Todo>,
+    called: Condvar,
+}
+
+impl Housekeeping {
+    pub(crate) fn ask(&self, work: Work) {
+        let mut todo = lock(&self.todo);
+        match work {
+            Work::Drop(queue) => {
+                todo.shrunk.insert(queue);
+            }
+            Work::Marks => todo.marks = true,
+        }
+        self.called.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        lock(&self.todo).stop = true;
+        self.called.notify_one();
+    }
+
+    fn next(&self) -> Todo {
+        let todo = lock(&self.todo);
+        let idle = |todo: &mut Todo| todo.shrunk.is_empty() && !todo.marks && !todo.stop;
+        let mut todo =
+            self.called.wait_timeout_while(todo, ROUND, idle).unwrap_or_else(PoisonError::into_inner).0;
+        let stop = todo.stop;
+        Todo { stop, ..std::mem::take(&mut todo) }
+    }
+}
+
+/// Runs until it is stopped.
+pub(crate) fn run(shared: &Shared) {
+    loop {
+        let todo = shared.housekeeping.next();
+        if todo.stop {
+            return;
+        }
+        if !todo.shrunk.is_empty() {
+            for queue in &todo.shrunk {
+                warn_on_fault(
+                    "give space back",
+                    shared.with_engine(|engine| drop_dead(shared, engine, queue)),
+                );
+            }
+        }
+        warn_on_fault("bound its memory", shared.with_engine(|engine| bound_memory(&shared.config, engine)));
+        shared.recovery.keep_marks(shared, todo.marks);
+    }
+}
+
+fn warn_on_fault(what: &str, result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "the store could not {what}; it tries again later");
+    }
+}
+
+/// Drops the tables of what the index no longer holds. The cursor or the removal of the segment is on disk before this
+/// is asked for: a crash in between leaves tables, never a hole.
+pub(crate) fn drop_dead(shared: &Shared, engine: &Engine, queue: &QueueId) -> Result<(), StoreError> {
+    let Some(keyspace) = engine.queue(queue) else { return Ok(()) };
+    let ranges = read(&shared.index).queues.get(queue).map(|index| index.dead_ranges()).unwrap_or_default();
+    for (from, to) in ranges {
+        fjall_compat::drop_range(&engine.db, &keyspace, &key(from), &key(to))
+            .map_err(fault("drop a segment"))?;
+    }
+    Ok(())
+}
+
+fn bound_memory(config: &StoreConfig, engine: &Engine) -> Result<(), StoreError> {
+    let bound = config.memory.memtable_bytes() * MEMTABLES_MAX;
+    let mut total = fjall_compat::memtables_bytes(&engine.db);
+    if total <= bound {
+        return Ok(());
+    }
+    let mut queues: Vec<_> = engine.queue_list().into_iter().map(|(_, keyspace)| keyspace).collect();
+    queues.sort_by_key(|keyspace| std::cmp::Reverse(fjall_compat::memtable_bytes(keyspace)));
+    for keyspace in queues {
+        if total <= bound {
+            break;
+        }
+        total = total.saturating_sub(fjall_compat::memtable_bytes(&keyspace));
+        fjall_compat::rotate(&keyspace).map_err(fault("write a memtable"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! One group commit before it is written: what it appends, which cursors it moves, what it drops. Nothing here touches
+//! the disk, and the index does not change until the plan is on disk.
+
+use crate::{
+    config::StoreConfig,
+    engine::Engine,
+    error::CommitError,
+    queue_index::{Index, QueueIndex, Segment},
+    record::{Encoded, PackBuilder, key},
+    state::{State, encode_segment, encode_state, segment_key, state_key},
+    status::Gone,
+};
+use bytes::Bytes;
+use fjall::OwnedWriteBatch;
+use holdfast_types::{LogId, Offset, QueueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a plan does to one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// Where the next message goes.
+    pub(crate) next: Offset,
+    pub(crate) cursor: Offset,
+    open: Segment,
+    builder: PackBuilder,
+    packs: Vec<(Offset, Bytes)>,
+    /// Segments that were closed by this plan.
+    sealed: Vec<Segment>,
+    /// Closed segments that are dropped from the middle of the queue.
+    pub(crate) dropped: Vec<Segment>,
+    /// What is added to the counters.
+    pub(crate) gone: Gone,
+    /// The new set of messages taken out of the middle, if it changes.
+    pub(crate) holes: Option<BTreeSet<Offset>>,
+    /// Whether the queue's state must be written.
+    pub(crate) state: bool,
+    dirty_seen: u64,
+}
+
+impl Draft {
+    fn of(queue: &QueueIndex) -> Self {
+        let (next, cursor, open, dirty_seen) = (queue.tail, queue.cursor, queue.open, queue.dirty);
+        Self { next, cursor, open, dirty_seen, state: dirty_seen > 0, ..Self::default() }
+    }
+
+    fn push(&mut self, record: &Encoded, segment_bytes: u64) -> Offset {
+        if self.builder.is_full_for(record.len()) {
+            self.finish_pack();
+        }
+        self.builder.push(record);
+        let offset = self.next;
+        self.next = offset.next();
+        self.open.add(record.len() as u64, record.received, record.expires);
+        if self.open.bytes >= segment_bytes {
+            self.seal();
+        }
+        offset
+    }
+
+    fn finish_pack(&mut self) {
+        if self.builder.count() > 0 {
+            let last = Offset(self.next.0.saturating_sub(1));
+            let value = self.builder.finish(last);
+            self.packs.push((last, value.into()));
+        }
+    }
+
+    /// Closes the open segment, so that it can be dropped as a whole.
+    pub(crate) fn seal(&mut self) {
+        self.finish_pack();
+        if !self.open.is_empty() {
+            self.sealed.push(std::mem::replace(&mut self.open, Segment::empty_at(self.next)));
+            self.state = true;
+        }
+    }
+
+    /// Moves the cursor forward.
+    pub(crate) fn pass(&mut self, cursor: Offset) {
+        if cursor > self.cursor {
+            self.cursor = cursor;
+            self.state = true;
+        }
+    }
+
+    fn write(
+        &self,
+        queue_id: &QueueId,
+        queue: &QueueIndex,
+        engine: &Engine,
+        batch: &mut OwnedWriteBatch,
+    ) -> Result<(), CommitError> {
+        let keyspace = engine.queue_or_new(queue_id)?;
+        for (last, value) in &self.packs {
+            batch.insert(&keyspace, key(*last), value.clone());
+        }
+        for segment in self.sealed.iter().filter(|s| s.end > self.cursor && !self.dropped.contains(s)) {
+            batch.insert(&engine.meta, segment_key(queue_id, segment.first), encode_segment(segment));
+        }
+        let passed = queue.segments.iter().filter(|s| s.end <= self.cursor);
+        for segment in passed.chain(self.dropped.iter().filter(|s| s.end > self.cursor)) {
+            batch.remove(&engine.meta, segment_key(queue_id, segment.first));
+        }
+        if self.state {
+            let gone = queue.gone.plus(self.gone);
+            let holes = self.holes.as_ref().unwrap_or(&queue.holes);
+            let (cursor, tail, open_first) = (self.cursor, self.next, self.open.first);
+            let state = State { cursor, tail, open_first, gone, holes, queue };
+            batch.insert(&engine.meta, state_key(queue_id), encode_state(&state));
+        }
+        Ok(())
+    }
+
+    fn apply(self, queue: &mut QueueIndex) -> bool {
+        queue.tail = self.next;
+        queue.open = self.open;
+        queue.segments.extend(self.sealed);
+        queue.segments.retain(|segment| !self.dropped.contains(segment));
+        queue.gone = queue.gone.plus(self.gone);
+        if let Some(holes) = self.holes {
+            queue.holes = holes;
+        }
+        if self.state {
+            queue.dirty -= self.dirty_seen.min(queue.dirty);
+        }
+        let passed = queue.pass(self.cursor);
+        !passed.is_empty() || !self.dropped.is_empty()
+    }
+}
+
+/// How full a log will be when the plan is on disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fill {
+    pub(crate) bytes: u64,
+    pub(crate) bytes_max: u64,
+}
+
+impl Fill {
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.bytes.saturating_add(bytes) <= self.bytes_max
+    }
+
+    pub(crate) fn free(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// One group commit.
+pub(crate) struct Plan<'a> {
+    pub(crate) index: &'a Index,
+    pub(crate) config: &'a StoreConfig,
+    segment_bytes: u64,
+    pub(crate) drafts: BTreeMap<QueueId, Draft>,
+    logs: BTreeMap<LogId, Fill>,
+    pub(crate) total: Fill,
+    pub(crate) documents: Vec<(Vec<u8>, Option<Bytes>)>,
+    pub(crate) commits: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A plan that is complete, no longer bound to the index it was made from.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    drafts: BTreeMap<QueueId, Draft>,
+    documents: Vec<(Vec<u8>, Option<Bytes>)>,
+    pub(crate) commits: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(index: &'a Index, config: &'a StoreConfig) -> Self {
+        let total = Fill { bytes: index.bytes(), bytes_max: config.quota_bytes };
+        let segment_bytes = config.segment_bytes_effective();
+        let (drafts, logs, documents) = Default::default();
+        Self {
+            index,
+            config,
+            segment_bytes,
+            drafts,
+            logs,
+            total,
+            documents,
+            commits: 0,
+            messages: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn draft(&mut self, queue: &QueueId) -> &mut Draft {
+        if !self.drafts.contains_key(queue) {
+            let draft = self.index.queues.get(queue).map(Draft::of).unwrap_or_default();
+            self.drafts.insert(queue.clone(), draft);
+        }
+        self.drafts.entry(queue.clone()).or_default()
+    }
+
+    pub(crate) fn log(&mut self, log: &LogId) -> &mut Fill {
+        if !self.logs.contains_key(log) {
+            let bytes_max = self.config.log_quota(log);
+            self.logs.insert(log.clone(), Fill { bytes: self.index.log_bytes(log), bytes_max });
+        }
+        self.logs.entry(log.clone()).or_default()
+    }
+
+    /// Counts bytes as freed in a log.
+    pub(crate) fn free(&mut self, log: &LogId, bytes: u64) {
+        self.log(log).free(bytes);
+        self.total.free(bytes);
+    }
+
+    pub(crate) fn push(&mut self, queue: &QueueId, record: &Encoded) -> Offset {
+        let bytes = record.len() as u64;
+        self.log(&queue.log).bytes += bytes;
+        self.total.bytes += bytes;
+        self.messages += 1;
+        self.bytes += bytes;
+        let segment_bytes = self.segment_bytes;
+        self.draft(queue).push(record, segment_bytes)
+    }
+
+    pub(crate) fn finish(mut self) -> Prepared {
+        self.drafts.values_mut().for_each(Draft::finish_pack);
+        let Self { drafts, documents, commits, messages, bytes, .. } = self;
+        Prepared { drafts, documents, commits, messages, bytes }
+    }
+}
+
+impl Prepared {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.drafts.values().all(|draft| draft.packs.is_empty() && !draft.state && draft.dropped.is_empty())
+            && self.documents.is_empty()
+    }
+
+    /// Everything as one batch.
+    pub(crate) fn batch(&self, index: &Index, engine: &Engine) -> Result<OwnedWriteBatch, CommitError> {
+        let items: usize = self.drafts.values().map(|d| d.packs.len() + 2).sum();
+        let batch = OwnedWriteBatch::with_capacity(engine.db.clone(), items + self.documents.len());
+        let mut batch = batch.durability(Some(fjall::PersistMode::SyncData));
+        let fresh = QueueIndex::default();
+        for (id, draft) in &self.drafts {
+            draft.write(id, index.queues.get(id).unwrap_or(&fresh), engine, &mut batch)?;
+        }
+        for (key, value) in &self.documents {
+            match value {
+                Some(value) => batch.insert(&engine.documents, key.clone(), value.clone()),
+                None => batch.remove(&engine.documents, key.clone()),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Takes the plan into the index. Returns the logs that got messages and the queues that lost segments.
+    pub(crate) fn apply(self, index: &mut Index) -> (BTreeSet<LogId>, Vec<QueueId>) {
+        let mut grown = BTreeSet::new();
+        let mut shrunk = Vec::new();
+        for (id, draft) in self.drafts {
+            let queue = index.queues.entry(id.clone()).or_default();
+            if draft.next > queue.tail {
+                grown.insert(id.log.clone());
+            }
+            if draft.apply(queue) {
+                shrunk.push(id);
+            }
+        }
+        (grown, shrunk)
+    }
+}

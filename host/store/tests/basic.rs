@@ -1,0 +1,89 @@
+//! The life of messages in one store, opened, closed and opened again.
+
+mod support;
+
+use holdfast_store::{Ack, Appended, Commit, DeadLetter, DocumentWrite, ReadLimit, Which};
+use holdfast_types::{LogId, Offset};
+use support::{Folder, append, bodies, queue};
+
+#[test]
+fn what_was_committed_is_read_in_order_also_after_reopening() {
+    let folder = Folder::new();
+    let up = queue("upstream", 10);
+    {
+        let (store, report) = folder.open();
+        assert!(report.created);
+        for n in 0..100_u32 {
+            let done = store
+                .commit_blocking(Commit { appends: vec![append(&up, n, 20)], ..Commit::default() })
+                .unwrap();
+            assert_eq!(done.appends, [Appended::Stored(Offset(n.into()))]);
+        }
+        assert_eq!(bodies(&store, &up), (0..100).collect::<Vec<_>>());
+        store.close().unwrap();
+    }
+    let (store, report) = folder.open();
+    assert!(report.is_clean() && !report.created, "{report}");
+    assert_eq!(report.messages, 100);
+    assert_eq!(bodies(&store, &up), (0..100).collect::<Vec<_>>());
+    let ack = Ack { queue: up.clone(), cursor: Offset(40) };
+    store.commit_blocking(Commit { acks: vec![ack], ..Commit::default() }).unwrap();
+    assert_eq!(bodies(&store, &up), (40..100).collect::<Vec<_>>());
+    let status = store.queues();
+    assert_eq!((status[0].waiting, status[0].cursor, status[0].tail), (60, Offset(40), Offset(100)));
+}
+
+#[test]
+fn a_dead_letter_keeps_its_reason_and_goes_back_where_it_came_from() {
+    let folder = Folder::new();
+    let (store, _) = folder.open();
+    let work = queue("module/m", 3);
+    for n in 0..3 {
+        store.commit_blocking(Commit { appends: vec![append(&work, n, 20)], ..Commit::default() }).unwrap();
+    }
+    let dead =
+        DeadLetter { queue: work.clone(), offset: Offset(0), reason: "it trapped".into(), attempts: 5 };
+    let ack = Ack { queue: work.clone(), cursor: Offset(1) };
+    store.commit_blocking(Commit { dead: vec![dead], acks: vec![ack], ..Commit::default() }).unwrap();
+    let log = LogId::named("module/m");
+    let letters = store.dead_letters(&log, None, 10).unwrap();
+    assert_eq!((letters.len(), &*letters[0].death.reason, letters[0].death.attempts), (1, "it trapped", 5));
+    assert_eq!(store.queues()[0].dead, 1);
+    assert_eq!(store.requeue(&log, Which::All, None).unwrap(), 1);
+    assert_eq!(bodies(&store, &work), [1, 2, 0]);
+    assert_eq!(store.queues()[0].dead, 0);
+}
+
+#[test]
+fn documents_are_written_with_the_messages_and_found_by_prefix() {
+    let folder = Folder::new();
+    let (store, _) = folder.open();
+    let write = |key: &str, value: Option<&'static str>| DocumentWrite {
+        space: "state/m".into(),
+        key: key.into(),
+        value: value.map(Into::into),
+    };
+    let documents = vec![write("a/1", Some("x")), write("a/2", Some("y")), write("b", Some("z"))];
+    store.commit_blocking(Commit { documents, ..Commit::default() }).unwrap();
+    store.commit_blocking(Commit { documents: vec![write("a/1", None)], ..Commit::default() }).unwrap();
+    assert_eq!(store.document("state/m", "b").unwrap().as_deref(), Some(&b"z"[..]));
+    let found = store.documents("state/m", "a/", 10).unwrap();
+    assert_eq!(found.iter().map(|(key, _)| &**key).collect::<Vec<_>>(), ["a/2"]);
+    assert!(store.documents("state", "", 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_purge_counts_what_it_took_and_a_read_stops_at_its_limit() {
+    let folder = Folder::new();
+    let (store, _) = folder.open();
+    let up = queue("upstream", 0);
+    let appends = (0..50).map(|n| append(&up, n, 1000)).collect();
+    store.commit_blocking(Commit { appends, ..Commit::default() }).unwrap();
+    let batch = store.read(&up, Offset(10), ReadLimit { messages: 7, bytes: usize::MAX }).unwrap();
+    assert_eq!((batch.entries.len(), batch.next), (7, Offset(17)));
+    let batch = store.read(&up, Offset(0), ReadLimit { messages: 100, bytes: 2000 }).unwrap();
+    assert_eq!(batch.entries.len(), 2);
+    assert_eq!(store.purge(&up).unwrap(), 50);
+    assert_eq!((store.queues()[0].waiting, store.queues()[0].gone.purged), (0, 50));
+    assert_eq!(store.stats().bytes, 0);
+}
