@@ -21,6 +21,8 @@ pub use tls::{
     ClientAuth, ClientTls, ClientTlsConfig, Identity, Roots, ServerTls, ServerTlsConfig, TlsFault,
 };
 
+use holdfast_types::Text;
+
 /// Whether bytes may pass without TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlainTcp {
@@ -34,22 +36,23 @@ pub enum PlainTcp {
 /// The names of the settings that an address came from, so that an error can name the one to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The setting that holds the address.
-    pub address: holdfast_types::Text,
-    /// The setting that turns TLS on.
-    pub tls: holdfast_types::Text,
-    /// The setting that allows plain TCP beyond the loopback interface.
-    pub allow_plain: holdfast_types::Text,
+    /// The setting that holds the address, such as `upstream.url`.
+    pub address: Text,
+    /// How TLS is turned on, such as `mqtts:// in upstream.url`.
+    pub tls: Text,
+    /// The setting that allows plain TCP beyond the loopback interface, such as `upstream.allow_plain`.
+    pub allow_plain: Text,
 }
 
 impl Settings {
-    /// The usual names within a section of the configuration: `{section}.address`, `{section}.tls`,
-    /// `{section}.allow-plain`.
+    /// The usual names within a section: `{section}.address`, `{section}.tls`, `{section}.allow_plain`.
     pub fn of_section(section: &str) -> Self {
-        Self {
-            address: format!("{section}.address").into(),
-            tls: format!("{section}.tls").into(),
-            allow_plain: format!("{section}.allow-plain").into(),
-        }
+        let name = |key: &str| format!("{section}.{key}").into();
+        Self { address: name("address"), tls: name("tls"), allow_plain: name("allow_plain") }
+    }
+
+    /// Names, in the order of the fields.
+    pub fn new(address: &str, tls: &str, allow_plain: &str) -> Self {
+        Self { address: address.into(), tls: tls.into(), allow_plain: allow_plain.into() }
     }
 }

@@ -8,12 +8,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn listen(address: &str, plain: PlainTcp) -> ListenConfig {
     let address: SocketAddr = address.parse().unwrap();
-    ListenConfig { address, tls: None, plain, settings: Settings::of_section("gateway") }
+    ListenConfig {
+        address,
+        tls: None,
+        plain,
+        settings: Settings::new("gateway.listen", "gateway.tls", "gateway.allow_remote_plain"),
+    }
 }
 
 fn target(host: &str, port: u16, plain: PlainTcp) -> Target {
     let host = HostName::new(host).unwrap();
-    Target { host, port, tls: None, plain, settings: Settings::of_section("upstream") }
+    Target {
+        host,
+        port,
+        tls: None,
+        plain,
+        settings: Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain"),
+    }
 }
 
 #[tokio::test]
@@ -33,14 +44,17 @@ async fn loopback_needs_no_permission() {
 #[tokio::test]
 async fn plain_tcp_beyond_loopback_is_refused_until_the_setting_says_otherwise() {
     let refused = Listener::bind(listen("0.0.0.0:0", PlainTcp::LoopbackOnly)).await.unwrap_err().to_string();
-    assert!(refused.contains("gateway.allow-plain = true") && refused.contains("gateway.tls"), "{refused}");
+    assert!(
+        refused.contains("gateway.allow_remote_plain = true") && refused.contains("gateway.tls"),
+        "{refused}"
+    );
     assert!(Listener::bind(listen("0.0.0.0:0", PlainTcp::Allowed)).await.is_ok());
 
     let away = target("192.0.2.1", 1883, PlainTcp::LoopbackOnly);
     let error = dial(&away, Timeouts::default()).await.unwrap_err();
     assert!(error.needs_a_person());
     let text = error.to_string();
-    assert!(text.contains("192.0.2.1:1883") && text.contains("upstream.allow-plain = true"), "{text}");
+    assert!(text.contains("192.0.2.1:1883") && text.contains("upstream.allow_plain = true"), "{text}");
 }
 
 #[tokio::test]
@@ -50,7 +64,7 @@ async fn a_port_that_is_taken_is_told_with_the_way_to_find_its_holder() {
     let error = Listener::bind(again).await.unwrap_err();
     assert!(matches!(error, ListenError::PortTaken { .. }));
     let (text, port) = (error.to_string(), first.local().port());
-    assert!(text.contains(&format!("port {port} of")) && text.contains("gateway.address"), "{text}");
+    assert!(text.contains(&format!("port {port} of")) && text.contains("gateway.listen"), "{text}");
     if cfg!(target_os = "linux") {
         assert!(text.contains(&format!("ss -ltnp 'sport = :{port}'")), "{text}");
     }
@@ -75,5 +89,5 @@ async fn nobody_there_and_no_answer_are_two_things() {
         .await
         .unwrap_err();
     assert!(matches!(error, DialError::Unresolved { .. }), "{error}");
-    assert!(error.to_string().contains("check the spelling in upstream.address"), "{error}");
+    assert!(error.to_string().contains("check the spelling in upstream.url"), "{error}");
 }

@@ -19,7 +19,7 @@ async fn listen(identity: Identity, clients: ClientAuth) -> Listener {
         address: "127.0.0.1:0".parse().unwrap(),
         tls: Some(tls),
         plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("gateway"),
+        settings: Settings::new("gateway.listen", "gateway.tls", "gateway.allow_remote_plain"),
     })
     .await
     .unwrap()
@@ -32,7 +32,7 @@ fn target(port: u16, roots: PathBuf, identity: Option<Identity>) -> Target {
         port,
         tls: Some(ClientTls::build(&config).unwrap()),
         plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("upstream"),
+        settings: Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain"),
     }
 }
 
