@@ -1,0 +1,5 @@
+//! A command: a program with main instead of a handler.
+
+fn main() {
+    println!("hello");
+}
