@@ -5,7 +5,7 @@ use bytes::Bytes;
 use holdfast_mqtt::Version;
 use holdfast_net::{Target, Timeouts};
 use holdfast_types::Text;
-use std::{collections::BTreeMap, fmt, num::NonZeroU16, time::Duration};
+use std::{fmt, num::NonZeroU16, time::Duration};
 
 /// Most messages in flight that can be asked for. Packet identifiers would allow 65,535, but all of a window may come
 /// twice after a reconnect.
@@ -51,10 +51,8 @@ pub struct UpstreamConfig {
     pub clean_start: bool,
     /// How long the broker keeps a session that is not clean (MQTT 5).
     pub session_expiry: Duration,
-    /// Topic template of all routes that have none of their own.
+    /// Topic template of the messages whose route has none of its own.
     pub topic: Text,
-    /// Topic templates of single routes, by the name of the route.
-    pub topics: BTreeMap<Text, Text>,
     /// How a message is packed.
     pub payload: Payload,
     /// Most messages in flight.
@@ -79,7 +77,7 @@ pub struct UpstreamConfig {
 }
 
 impl UpstreamConfig {
-    /// The defaults for a broker. The topic is `holdfast/{edge}/{module}/{output}/{child}/{topic}`.
+    /// The defaults for a broker. The topic is `holdfast/{edge}/{source}`.
     pub fn new(target: Target, client_id: impl Into<Text>) -> Self {
         let seconds = Duration::from_secs;
         Self {
@@ -91,8 +89,7 @@ impl UpstreamConfig {
             password: None,
             clean_start: true,
             session_expiry: seconds(86_400),
-            topic: "holdfast/{edge}/{module}/{output}/{child}/{topic}".into(),
-            topics: BTreeMap::new(),
+            topic: "holdfast/{edge}/{source}".into(),
             payload: Payload::Raw,
             window: 256,
             window_bytes: 8 * 1024 * 1024,
@@ -137,90 +134,70 @@ impl fmt::Display for BuildError {
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) topic: Template,
-    pub(crate) topics: BTreeMap<Text, Template>,
     pub(crate) window: NonZeroU16,
     pub(crate) keep_alive_s: u16,
-    /// What works, but not as well as it could.
-    pub(crate) notes: Vec<ConfigFault>,
 }
 
 impl UpstreamConfig {
-    fn section(&self) -> &str {
+    /// The section of the configuration that this stands in.
+    pub(crate) fn section(&self) -> &str {
         self.target.settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section)
+    }
+
+    fn fault(&self, name: &str, text: impl Into<String>) -> ConfigFault {
+        ConfigFault { setting: format!("{}.{name}", self.section()), text: text.into() }
+    }
+
+    /// Whether a receiver can tell a message from its duplicate without looking at the topic.
+    pub(crate) fn carries_id(&self) -> bool {
+        self.version == Version::V5 || self.payload == Payload::Envelope
     }
 
     /// Checks everything.
     pub(crate) fn check(&self) -> Result<Checked, BuildError> {
         let mut faults = Vec::new();
-        let fault =
-            |name: &str, text: String| ConfigFault { setting: format!("{}.{name}", self.section()), text };
-        let template = |name: &str, text: &str| {
-            Template::new(text).map_err(|why: InvalidTemplate| fault(name, why.to_string()))
-        };
-        let topic = template("topic", &self.topic).map_err(|f| faults.push(f)).ok();
-        let mut topics = BTreeMap::new();
-        for (route, text) in &self.topics {
-            match template(&format!("topics.{route}"), text) {
-                Ok(template) => drop(topics.insert(route.clone(), template)),
-                Err(why) => faults.push(why),
-            }
-        }
+        let template = Template::new(&self.topic)
+            .map_err(|why: InvalidTemplate| faults.push(self.fault("topic", why.to_string())))
+            .ok();
         let window = NonZeroU16::new(self.window).filter(|window| window.get() <= WINDOW_MAX);
         if window.is_none() {
-            faults.push(fault("window", format!("{} is out of range; give 1 to {WINDOW_MAX}", self.window)));
+            let text = format!("{} is out of range; give 1 to {WINDOW_MAX}", self.window);
+            faults.push(self.fault("window", text));
         }
         let keep_alive_s = u16::try_from(self.keep_alive.as_secs()).ok();
         if keep_alive_s.is_none() {
-            faults.push(fault("keep-alive", "MQTT allows at most 65535 s; 0 turns it off".to_owned()));
+            faults.push(self.fault("keep_alive", "MQTT allows at most 65535 s; 0 turns it off"));
         }
         if self.backoff.min.is_zero() || self.backoff.min > self.backoff.max {
             let text = format!(
-                "the delays {:?} to {:?} are no range; the first must be above 0 and not above the last",
+                "{:?} to {:?} is no range; the shortest wait must be above 0 and not above the longest, backoff_max",
                 self.backoff.min, self.backoff.max
             );
-            faults.push(fault("backoff", text));
+            faults.push(self.fault("backoff_min", text));
         }
-        self.check_identity(&fault, &mut faults);
-        match (topic, window, keep_alive_s) {
+        self.check_identity(&mut faults);
+        match (template, window, keep_alive_s) {
             (Some(topic), Some(window), Some(keep_alive_s)) if faults.is_empty() => {
-                let notes = self.notes(&topic, &topics, &fault);
-                Ok(Checked { topic, topics, window, keep_alive_s, notes })
+                Ok(Checked { topic, window, keep_alive_s })
             }
             _ => Err(BuildError { faults }),
         }
     }
 
-    fn check_identity(&self, fault: &dyn Fn(&str, String) -> ConfigFault, faults: &mut Vec<ConfigFault>) {
-        let texts = [("client-id", Some(&*self.client_id)), ("user", self.user.as_deref())].into_iter();
-        for (name, text) in texts.filter_map(|(name, text)| Some((name, text?))) {
-            if text.contains('\0') || text.len() > usize::from(u16::MAX) {
-                faults
-                    .push(fault(name, "MQTT allows at most 65535 bytes and no character U+0000".to_owned()));
+    fn check_identity(&self, faults: &mut Vec<ConfigFault>) {
+        for (name, text) in [("client_id", Some(&self.client_id)), ("user", self.user.as_ref())] {
+            if text.is_some_and(|text| text.contains('\0') || text.len() > usize::from(u16::MAX)) {
+                faults.push(self.fault(name, "MQTT allows at most 65535 bytes and no character U+0000"));
             }
         }
         if self.client_id.is_empty() {
             let text =
                 "it is empty, and the broker could not tell this edge from others; give the name of the edge";
-            faults.push(fault("client-id", text.to_owned()));
+            faults.push(self.fault("client_id", text));
         }
         if self.version == Version::V311 && self.password.is_some() && self.user.is_none() {
             let text = "MQTT 3.1.1 allows no password without a user name; give one [MQTT-3.1.2-22]";
-            faults.push(fault("user", text.to_owned()));
+            faults.push(self.fault("user", text));
         }
-    }
-
-    fn notes(
-        &self,
-        topic: &Template,
-        topics: &BTreeMap<Text, Template>,
-        fault: &dyn Fn(&str, String) -> ConfigFault,
-    ) -> Vec<ConfigFault> {
-        let carries_no_id = self.version == Version::V311 && self.payload == Payload::Raw;
-        let lacking = std::iter::once(("topic".to_owned(), topic))
-            .chain(topics.iter().map(|(route, template)| (format!("topics.{route}"), template)))
-            .filter(|(_, template)| carries_no_id && !template.names_id());
-        let text = "MQTT 3.1.1 has no user properties, so the messages carry no identity and a receiver cannot drop \
-                    duplicates; put {id} into the topic, set payload = \"envelope\", or use version 5";
-        lacking.map(|(name, _)| fault(&name, text.to_owned())).collect()
     }
 }

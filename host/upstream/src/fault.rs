@@ -65,10 +65,10 @@ fn fix(fault: &Fault, settings: &Settings) -> Option<String> {
             format!("check {section}.user and {section}.password, and that the broker knows this user")
         }
         ReasonCode::NotAuthorized | ReasonCode::Banned => format!(
-            "check {section}.user, {section}.password and {section}.client-id, and what the broker allows them"
+            "check {section}.user, {section}.password and {section}.client_id, and what the broker allows them"
         ),
         ReasonCode::ClientIdentifierNotValid => {
-            format!("choose another {section}.client-id; some brokers take 1 to 23 letters and digits only")
+            format!("choose another {section}.client_id; some brokers take 1 to 23 letters and digits only")
         }
         ReasonCode::UnsupportedProtocolVersion => {
             format!(
@@ -76,7 +76,7 @@ fn fix(fault: &Fault, settings: &Settings) -> Option<String> {
             )
         }
         ReasonCode::SessionTakenOver => {
-            format!("another client uses the same {section}.client-id; give each edge its own")
+            format!("another client uses the same {section}.client_id; give each edge its own")
         }
         ReasonCode::ServerUnavailable | ReasonCode::ServerBusy | ReasonCode::ServerShuttingDown => {
             "the broker will be tried again".to_owned()

@@ -22,6 +22,7 @@ mod run;
 mod sender;
 mod status;
 mod template;
+mod topics;
 mod verdict;
 mod wire;
 

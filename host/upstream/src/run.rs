@@ -1,20 +1,17 @@
 //! The task: dial, run a connection, wait, again.
 
 use crate::{
-    Backoff, BuildError, ConfigFault, LinkFault, LinkState, StatusHandle, Template, UpstreamConfig,
-    link::Ended, sender::Sender, status::Teller,
+    Backoff, BuildError, ConfigFault, LinkFault, LinkState, StatusHandle, UpstreamConfig, link::Ended,
+    sender::Sender, status::Teller, topics::Topics,
 };
-use holdfast_broker::{Broker, Reader};
+use holdfast_broker::Broker;
 use holdfast_mqtt::{
     Version,
     client::{Client, Options},
 };
 use holdfast_net::{Stream, dial};
-use holdfast_types::{LogId, Name, Text};
-use std::{
-    collections::BTreeMap,
-    time::{Instant, SystemTime},
-};
+use holdfast_types::LogId;
+use std::time::{Instant, SystemTime};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::sleep,
@@ -43,11 +40,6 @@ pub struct Running {
 pub struct Drained {
     /// Messages that were sent and not acknowledged in time. They are sent again at the next start.
     pub unacknowledged: usize,
-}
-
-pub(crate) struct Topics {
-    pub(crate) usual: Template,
-    pub(crate) of_route: BTreeMap<Text, Template>,
 }
 
 struct Run {
@@ -83,12 +75,19 @@ impl Upstream {
         };
         let target = format!("{}:{}", config.target.host, config.target.port);
         let (teller, handle) = Teller::new(target.into());
-        let edge: Name = broker.edge().clone();
-        let reader: Reader = broker.reader(LogId::upstream());
-        let topics = Topics { usual: checked.topic, of_route: checked.topics };
-        let sender = Sender::new(&config, edge, topics, Client::new(options), reader, teller);
+        let (topics, faults) = Topics::new(broker, checked.topic);
+        if !faults.is_empty() {
+            let of_route = |(route, why)| ConfigFault {
+                setting: format!("routes.{route}.topic"),
+                text: format!("{why}"),
+            };
+            return Err(BuildError { faults: faults.into_iter().map(of_route).collect() });
+        }
+        let notes = notes(&config, &topics);
+        let reader = broker.reader(LogId::upstream());
+        let sender = Sender::new(&config, topics, Client::new(options), reader, teller);
         let backoff = Backoff::new(config.backoff);
-        Ok(Self { run: Run { config, sender, backoff }, handle, notes: checked.notes })
+        Ok(Self { run: Run { config, sender, backoff }, handle, notes })
     }
 
     /// What works, but not as well as it could; for `holdfast check`.
@@ -162,6 +161,14 @@ impl Run {
         let ended = self.sender.run(stream, stop).await;
         (ended, self.sender.disconnected())
     }
+}
+
+/// Duplicates can only be dropped by those who can tell them.
+fn notes(config: &UpstreamConfig, topics: &Topics) -> Vec<ConfigFault> {
+    let text = "MQTT 3.1.1 has no user properties, so the messages carry no identity and a receiver cannot drop \
+                duplicates; put {id} into the topic, set payload = \"envelope\", or use version 5";
+    let without = if config.carries_id() { Vec::new() } else { topics.without_id(config.section()) };
+    without.into_iter().map(|setting| ConfigFault { setting, text: text.to_owned() }).collect()
 }
 
 /// Jitter needs no secrecy. Where the system has no random numbers the nanoseconds of the clock do.

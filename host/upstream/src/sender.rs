@@ -3,8 +3,9 @@
 use crate::{
     Counters, LinkFault, Payload, UpstreamConfig,
     hold::Hold,
-    run::{INBOUND_PACKET_BYTES_MAX, Topics},
+    run::INBOUND_PACKET_BYTES_MAX,
     status::Teller,
+    topics::Topics,
     verdict::{ATTEMPTS_MAX, Verdict, verdict},
     wire,
 };
@@ -16,7 +17,7 @@ use holdfast_mqtt::{
     client::{Action, Client, Granted},
 };
 use holdfast_net::Settings;
-use holdfast_types::{Name, Text, UnixMillis};
+use holdfast_types::{Text, UnixMillis};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
@@ -26,7 +27,6 @@ use tokio::sync::Notify;
 
 /// Carries messages from the reader to the session and acknowledgements back. Lives as long as the link.
 pub(crate) struct Sender {
-    edge: Name,
     topics: Topics,
     version: Version,
     payload: Payload,
@@ -75,14 +75,12 @@ fn codec(version: Version) -> Codec {
 impl Sender {
     pub(crate) fn new(
         config: &UpstreamConfig,
-        edge: Name,
         topics: Topics,
         client: Client<Delivery>,
         reader: Reader,
         teller: Teller,
     ) -> Self {
         Self {
-            edge,
             topics,
             version: config.version,
             payload: config.payload,
@@ -172,11 +170,13 @@ impl Sender {
         if self.ready.is_empty() {
             return;
         }
+        for (route, why) in self.topics.refresh() {
+            tracing::warn!(%route, %why, "the route's own topic cannot be used; its messages go to the usual one");
+        }
         let unix = unix_now();
         while !self.hold.is_on() && self.client.room() > 0 {
             let Some(delivery) = self.ready.pop_front() else { return };
-            let template = self.topics.of_route.get(&delivery.route).unwrap_or(&self.topics.usual);
-            match template.render(&self.edge, &delivery) {
+            match self.topics.of(&delivery) {
                 Ok(topic) => {
                     let publish = wire::publish(&delivery, topic, self.version, self.payload, unix);
                     if let Err((delivery, _)) = self.client.publish(delivery, publish, now) {

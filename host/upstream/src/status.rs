@@ -121,10 +121,10 @@ impl StatusHandle {
 
     /// Waits until the state is as `wanted`; gives it back, or the last state if the link has ended before.
     pub async fn wait_for(&mut self, wanted: impl FnMut(&LinkState) -> bool) -> LinkState {
-        match self.state.wait_for(wanted).await {
-            Ok(state) => state.clone(),
-            Err(_) => self.state.borrow().clone(),
+        if let Ok(state) = self.state.wait_for(wanted).await {
+            return state.clone();
         }
+        self.state.borrow().clone()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Topic templates.
 //!
-//! A template is a topic with placeholders: `{edge}`, `{module}`, `{output}`, `{child}`, `{topic}`, `{route}`, `{id}`.
-//! Not every message has all of them: a child's has no module, a module's has no child. A level (the part between two
+//! A template is a topic with placeholders: `{edge}`, `{source}` (module and output, or child and topic), `{module}`,
+//! `{output}`, `{child}`, `{topic}`, `{route}`, `{priority}`, `{id}`. Not every message has all of them: a child's has no module, a
+//! module's has no child. A level (the part between two
 //! slashes) whose placeholder has no value is left out together with its slash, so that one template serves both:
 //! `plant/{edge}/{module}/{output}/{child}/{topic}`. `{topic}` is the whole topic that a child published to, and `{id}`
 //! the stable identity `edge/epoch/priority/sequence`; both bring slashes of their own.
@@ -27,21 +28,25 @@ enum Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Field {
     Edge,
+    Source,
     Module,
     Output,
     Child,
     Topic,
     Route,
+    Priority,
     Id,
 }
 
-const FIELDS: [(&str, Field); 7] = [
+const FIELDS: [(&str, Field); 9] = [
     ("edge", Field::Edge),
+    ("source", Field::Source),
     ("module", Field::Module),
     ("output", Field::Output),
     ("child", Field::Child),
     ("topic", Field::Topic),
     ("route", Field::Route),
+    ("priority", Field::Priority),
     ("id", Field::Id),
 ];
 
@@ -53,8 +58,8 @@ pub enum InvalidTemplate {
     Empty,
     /// A placeholder that there is not.
     #[error(
-        "{{{0}}} is not a placeholder; there are {{edge}}, {{module}}, {{output}}, {{child}}, {{topic}}, {{route}} and \
-         {{id}}"
+        "{{{0}}} is not a placeholder; there are {{edge}}, {{source}}, {{module}}, {{output}}, {{child}}, {{topic}}, \
+         {{route}}, {{priority}} and {{id}}"
     )]
     Unknown(String),
     /// A brace without its partner.
@@ -179,11 +184,32 @@ impl Piece {
                 Source::Child { topic, .. } => topic.as_deref(),
                 Source::Module { .. } | Source::TwinChange { .. } => None,
             },
+            Self::Field(Field::Source) => {
+                write_source(topic, source);
+                Some("")
+            }
+            Self::Field(Field::Priority) => {
+                return delivery.id.as_ref().is_some_and(|id| write!(topic, "{}", id.priority).is_ok());
+            }
             Self::Field(Field::Id) => {
                 return delivery.id.as_ref().is_some_and(|id| write!(topic, "{id}").is_ok());
             }
         };
         topic.push_str(value.unwrap_or_default());
         value.is_some()
+    }
+}
+
+/// Module and output, or child and topic, as levels.
+fn write_source(topic: &mut String, source: &Source) {
+    let (first, second): (&str, Option<&str>) = match source {
+        Source::Module { module, output } => (module, output.as_deref()),
+        Source::Child { child, topic } => (child, topic.as_deref()),
+        Source::TwinChange { device, module } => (device, module.as_deref()),
+    };
+    topic.push_str(first);
+    if let Some(second) = second {
+        topic.push('/');
+        topic.push_str(second);
     }
 }
