@@ -9,11 +9,16 @@
 //! | byte order mark | not JSON | read, and tells the byte order |
 //! | a string that is a date (`2026-01-31T12:00:00Z`) | undefined | the same |
 //! | an array or a scalar as the whole body | undefined | the same |
+//! | more than 1 MiB | not possible, messages have at most 256 KB | undefined |
 
 use super::value::Value;
 use holdfast_types::{Envelope, Source, SystemKey};
 use serde_json::Value as Json;
 use std::{borrow::Cow, fmt};
+
+/// Most bytes of a body that conditions read: 1 MiB, four times the largest message of IoT Edge. JSON takes up to twenty
+/// times its size in memory once it is read, and a body of the largest size would not fit a small device then.
+pub const JSON_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why the body is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum BodyFault {
     NoContentEncoding,
     /// Another content encoding.
     ContentEncoding(String),
+    /// More bytes than [`JSON_BYTES_MAX`]; holds how many.
+    TooLong(usize),
     /// Bytes that are not text in the encoding.
     NotText(&'static str),
     /// Text that is not JSON.
@@ -45,6 +52,9 @@ impl fmt::Display for BodyFault {
             Self::ContentEncoding(given) => {
                 write!(f, "contentEncoding is {given:?}; it must be utf-8, utf-16 or utf-32")
             }
+            Self::TooLong(bytes) => {
+                write!(f, "the body has {bytes} bytes; conditions read at most {JSON_BYTES_MAX}")
+            }
             Self::NotText(encoding) => write!(f, "the body is not {encoding} text"),
             Self::NotJson(why) => write!(f, "the body is not JSON: {why}"),
             Self::NotAnObject => f.write_str("the body is JSON, but not an object"),
@@ -63,6 +73,9 @@ enum Encoding {
 pub(crate) fn parse(envelope: &Envelope) -> Result<Json, BodyFault> {
     let encoding = encoding(envelope)?;
     let body = &*envelope.message.body;
+    if body.len() > JSON_BYTES_MAX {
+        return Err(BodyFault::TooLong(body.len()));
+    }
     let text = match encoding {
         Encoding::Utf8 => {
             std::str::from_utf8(body).map(Cow::Borrowed).map_err(|_| BodyFault::NotText("utf-8"))?

@@ -29,10 +29,7 @@ use std::borrow::Cow;
 
 /// Checks a condition. When there are faults, all of them are in `faults` and the result is of no use.
 pub(crate) fn check(condition: Expr, twin_changes: bool, faults: &mut Vec<Found>) -> Typed {
-    let mut checker = Checker { twin_changes, faults };
-    let typed = checker.expr(condition);
-    debug_assert!(typed.kind != Type::Body || !matches!(typed.op, Op::Constant(Value::Null)));
-    typed
+    Checker { twin_changes, faults }.expr(condition)
 }
 
 struct Checker<'f> {

@@ -218,7 +218,10 @@ impl<'t> Parser<'t> {
             {
                 return (Span { start: token.span.start, end: token.span.end + 1 }, Fault::DoubleEqual);
             }
-            TokenKind::OpenText => Fault::OpenText,
+            // A quote right behind a comment was most likely the end of a string that the comment began in.
+            TokenKind::OpenText if self.comments.iter().all(|comment| comment.end != token.span.start) => {
+                Fault::OpenText
+            }
             TokenKind::Indexed => Fault::IndexedName(word.to_owned()),
             TokenKind::Close if self.depth == 0 => Fault::UnmatchedClose,
             _ => Fault::Expected { wanted, found: self.found(token), hint: self.hint(token) },
