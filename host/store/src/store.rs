@@ -140,6 +140,21 @@ impl Store {
         Ok(())
     }
 
+    /// The same, but waits on the caller's thread while the mailbox is full, which lasts about one fsync. Must not be
+    /// called from a completion: that would wait for itself.
+    pub fn commit_when_room<D>(&self, commit: Commit, done: D)
+    where
+        D: FnOnce(Result<Committed, CommitError>) + Send + 'static,
+    {
+        if let Err(error) = check(&commit) {
+            done(Err(error));
+            return;
+        }
+        if let Err(job) = self.shared.mailbox.send(encode(commit, Box::new(done))) {
+            refuse(*job);
+        }
+    }
+
     /// The same for threads that may wait: for room in the mailbox and for the disk.
     ///
     /// # Errors

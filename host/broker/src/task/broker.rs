@@ -90,10 +90,13 @@ pub struct CountersSnapshot {
     pub lost_by_subscribers: u64,
 }
 
-macro_rules! guard {
-    ($self:ident . $field:ident . $kind:ident) => {
-        $self.$field.$kind().unwrap_or_else(PoisonError::into_inner)
-    };
+// What a lock protects here is whole after every statement, so a panic elsewhere under it spoils nothing.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Broker {
@@ -131,7 +134,7 @@ impl Broker {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         let id = self.inner.next_subscriber.fetch_add(1, Ordering::Relaxed);
         let lost = Arc::new(AtomicU64::new(0));
-        guard!(self.inner.mailboxes.write()).insert(id, Mailbox { sender, lost: lost.clone() });
+        write(&self.inner.mailboxes).insert(id, Mailbox { sender, lost: lost.clone() });
         Subscriber { inner: self.inner.clone(), id, client, receiver, lost }
     }
 
@@ -142,18 +145,18 @@ impl Broker {
 
     /// Takes new routes. Messages that are in a log already keep the route that took them.
     pub fn replace_routes(&self, table: RouteTable) {
-        guard!(self.inner.routing.write()).table = Arc::new(table);
+        write(&self.inner.routing).table = Arc::new(table);
     }
 
     /// The routes in force.
     pub fn routes(&self) -> Arc<RouteTable> {
-        guard!(self.inner.routing.read()).table.clone()
+        read(&self.inner.routing).table.clone()
     }
 
     /// Says whether the host runs a module. Outputs of a present module that no route's `FROM` could match go upstream.
     pub fn module_present(&self, module: &Name, present: bool) {
         {
-            let mut routing = guard!(self.inner.routing.write());
+            let mut routing = write(&self.inner.routing);
             let mut names = (*routing.present).clone();
             if present {
                 names.insert(module.clone());
@@ -180,7 +183,7 @@ impl Broker {
 
     /// How many volatile messages wait for a log's reader, and how many senders wait for room.
     pub fn lane_lengths(&self, log: &LogId) -> (usize, usize) {
-        guard!(self.inner.lanes.read()).get(log).map_or((0, 0), |lane| lane.lengths())
+        read(&self.inner.lanes).get(log).map_or((0, 0), |lane| lane.lengths())
     }
 
     /// The store under this broker.
@@ -191,14 +194,14 @@ impl Broker {
     /// What has been counted.
     pub fn counters(&self) -> CountersSnapshot {
         let c = &self.inner.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CountersSnapshot {
-            accepted: read(&c.accepted),
-            no_route: read(&c.no_route),
-            refused: read(&c.refused),
-            not_recorded: read(&c.not_recorded),
-            dropped_volatile: read(&c.dropped_volatile),
-            lost_by_subscribers: read(&c.lost_by_subscribers),
+            accepted: count(&c.accepted),
+            no_route: count(&c.no_route),
+            refused: count(&c.refused),
+            not_recorded: count(&c.not_recorded),
+            dropped_volatile: count(&c.dropped_volatile),
+            lost_by_subscribers: count(&c.lost_by_subscribers),
         }
     }
 }
@@ -206,33 +209,40 @@ impl Broker {
 impl Inner {
     pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
         let (table, present) = {
-            let routing = guard!(self.routing.read());
+            let routing = read(&self.routing);
             (routing.table.clone(), routing.present.clone())
         };
         decide(&table, &present, &self.edge, self.time_to_live_ms, envelope)
     }
 
     pub(crate) fn lane(&self, log: &LogId) -> Arc<Lane> {
-        if let Some(lane) = guard!(self.lanes.read()).get(log) {
+        if let Some(lane) = read(&self.lanes).get(log) {
             return lane.clone();
         }
-        guard!(self.lanes.write()).entry(log.clone()).or_default().clone()
+        let mut lanes = write(&self.lanes);
+        let lane = lanes.entry(log.clone()).or_insert_with(|| {
+            let lane = Arc::<Lane>::default();
+            let bell = lane.clone();
+            self.store.on_append(log, Arc::new(move || bell.bell.notify_one()));
+            lane
+        });
+        lane.clone()
     }
 
     pub(crate) fn subscriptions(&self) -> RwLockReadGuard<'_, Subscriptions> {
-        guard!(self.subscriptions.read())
+        read(&self.subscriptions)
     }
 
     pub(crate) fn subscriptions_mut(&self) -> RwLockWriteGuard<'_, Subscriptions> {
-        guard!(self.subscriptions.write())
+        write(&self.subscriptions)
     }
 
     pub(crate) fn mailboxes(&self) -> RwLockReadGuard<'_, HashMap<SubscriberId, Mailbox>> {
-        guard!(self.mailboxes.read())
+        read(&self.mailboxes)
     }
 
     pub(crate) fn forget_subscriber(&self, id: SubscriberId) {
         self.subscriptions_mut().forget(id);
-        guard!(self.mailboxes.write()).remove(&id);
+        write(&self.mailboxes).remove(&id);
     }
 }

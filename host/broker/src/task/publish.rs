@@ -56,7 +56,7 @@ impl Broker {
             let part = pending.open_part();
             let inner = self.inner.clone();
             let commit = Commit { appends, ..Commit::default() };
-            self.inner.store.commit_or_wait(commit, move |result| {
+            self.inner.store.commit_when_room(commit, move |result| {
                 let (answer, durable, dropped) = inner.recorded(result);
                 part.part_done(answer, |receipt| {
                     receipt.durable += durable;
@@ -204,7 +204,7 @@ impl Inner {
     ) -> (Result<(), Refused>, u16, u16) {
         match result {
             Ok(committed) => {
-                let durable = committed.appends.iter().filter(|a| matches!(a, Appended::At(_))).count();
+                let durable = committed.appends.iter().filter(|a| matches!(a, Appended::Stored(_))).count();
                 let dropped = committed.appends.len() - durable;
                 let count = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
                 (Ok(()), count(durable), count(dropped))

@@ -3,7 +3,7 @@
 use super::{broker::Inner, lane::Lane};
 use crate::core::outstanding::Outstanding;
 use bytes::Bytes;
-use holdfast_store::{Ack, Commit, ReadLimit, StoreError};
+use holdfast_store::{Ack, Commit, QueuePosition, ReadLimit, StoreError};
 use holdfast_types::{Envelope, LogId, Message, Name, Offset, Priority, QueueId, StableId, Text, UnixMillis};
 use std::{
     collections::BTreeMap,
@@ -116,8 +116,6 @@ pub(crate) struct Progress {
 impl Reader {
     pub(crate) fn new(inner: Arc<Inner>, log: LogId) -> Self {
         let lane = inner.lane(&log);
-        let bell = lane.clone();
-        inner.store.on_append(&log, Arc::new(move || bell.bell.notify_one()));
         Self { inner, log, lane, progress: Arc::default(), volatile_first: true }
     }
 
@@ -156,7 +154,7 @@ impl Reader {
     }
 
     fn take_recorded(&mut self, max: usize, found: &mut Vec<Delivery>) -> Result<(), StoreError> {
-        for (queue, cursor, tail) in self.inner.store.extents(&self.log) {
+        for QueuePosition { queue, cursor, tail } in self.inner.store.positions(&self.log) {
             while found.is_empty() {
                 let (position, generation) = {
                     let mut progress = self.progress();
@@ -216,7 +214,7 @@ impl Reader {
         let Some(cursor) = cursor else { return };
         let acks = vec![Ack { queue: queue.clone(), cursor }];
         // Losing this is harmless: expired messages are passed again after a restart.
-        self.inner.store.commit_or_wait(Commit { acks, ..Commit::default() }, |_| {});
+        self.inner.store.commit_when_room(Commit { acks, ..Commit::default() }, |_| {});
     }
 
     /// Tells that messages are done, with nothing else to record. Does not wait: after a crash, messages that were

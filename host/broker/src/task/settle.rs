@@ -20,7 +20,7 @@ impl Reader {
     /// volatile routes and topics is handed over at once.
     ///
     /// After an error nothing of the turn was recorded, nor will any later turn be until [`Reader::rewind`].
-    pub fn settle(&self, turn: Turn, done: impl FnOnce(Result<(), Refused>) + std::marker::Send + 'static) {
+    pub fn settle(&self, turn: Turn, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
         // The lock is held until the store has the commit, so that commits arrive in the order of their cursors.
         let mut progress = self.progress();
         if progress.failed {
@@ -30,11 +30,11 @@ impl Reader {
         }
         let pending = Pending::new(Receipt::default(), Box::new(move |answer| done(answer.map(|_| ()))));
         let commit = self.commit_of(&mut progress, turn, &pending);
-        if !commit.is_empty() {
+        if !is_empty(&commit) {
             let part = pending.open_part();
             let inner = self.inner.clone();
             let shared = self.shared_progress();
-            self.inner.store.commit_or_wait(commit, move |result| {
+            self.inner.store.commit_when_room(commit, move |result| {
                 let (answer, _, _) = inner.recorded(result);
                 if answer.is_err() {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
@@ -89,6 +89,10 @@ impl Reader {
         inner.fan_out(entered);
         inner.push_volatile(entered, pending);
     }
+}
+
+fn is_empty(commit: &Commit) -> bool {
+    commit.appends.is_empty() && commit.acks.is_empty() && commit.dead.is_empty() && commit.documents.is_empty()
 }
 
 /// The module whose log this is. Only modules have outputs and state.
