@@ -141,7 +141,8 @@ impl Client {
         match self.writer.write_all(&bytes).await {
             Ok(()) => {}
             // A busy host says so and closes without reading; what it said is still to be read.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(Answers { client: self })

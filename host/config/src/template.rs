@@ -3,9 +3,10 @@
 use crate::reader::Problem;
 
 /// What may stand in braces in a topic template. The upstream room fills them in: the name of the edge; the source
-/// (module and output, or child); module, output, child and topic alone; the route; the priority.
+/// (module and output, or child and topic); module, output,
+/// child and topic alone; the route; the priority; the stable id.
 pub const TOPIC_PLACES: &[&str] =
-    &["edge", "source", "module", "output", "child", "topic", "route", "priority"];
+    &["edge", "source", "module", "output", "child", "topic", "route", "priority", "id"];
 
 /// Checks a topic template: places are known, braces are closed, what stands between them fits a topic.
 pub(crate) fn check(text: &str) -> Result<(), Problem> {

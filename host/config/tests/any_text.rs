@@ -1,5 +1,7 @@
 //! Whatever the file holds, the answer is a configuration or faults with places inside the file.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
 use holdfast_config::Config;
 use proptest::prelude::*;
 use std::path::Path;

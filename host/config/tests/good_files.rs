@@ -1,5 +1,7 @@
 //! Files without a fault, and no file at all.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
 use holdfast_config::{
     Config, ConfigError, KEYS, Level, Linger, MqttVersion, Password, Payload, Profile, Proof, Secret,
     edge_name,

@@ -55,11 +55,17 @@ struct ReadRoute<'a, 'i, 't> {
     key: String,
 }
 
+/// The route language says what is wrong and, after the last semicolon, what to do.
 fn problem_of(error: &holdfast_routes::RouteError) -> Problem {
-    Problem::new(
-        error.message.clone(),
-        "correct the route; its form is FROM /messages/* WHERE condition INTO $upstream",
-    )
+    let text = error.fault.to_string();
+    let (reason, fix) = text
+        .rsplit_once("; ")
+        .unwrap_or((&text, "correct the route; its form is FROM /messages/* WHERE condition INTO $upstream"));
+    let problem = Problem::new(reason, fix);
+    match error.span {
+        Some(span) => problem.at(span.start),
+        None => problem,
+    }
 }
 
 /// IoT Edge: `^[^\.\$# ]+$`.
