@@ -1,0 +1,308 @@
+//! Builds a module: finds the tool chain, runs it, looks at the result, and puts it into a plugins folder if asked to.
+
+use super::{
+    TARGET,
+    inspect::{self, Inspection},
+    toolchain::{NoToolchain, Toolchain},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// What to build, and where to put it.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// The folder of the module's `Cargo.toml`.
+    pub directory: PathBuf,
+    /// A folder to put `name.wasm` into, and `name.toml` if there is none yet; typically `plugins`.
+    pub into: Option<PathBuf>,
+}
+
+/// What has been built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The name of the module: that of its package.
+    pub name: String,
+    /// The component.
+    pub component: PathBuf,
+    /// Where it was put, if it was to be put somewhere.
+    pub installed: Option<PathBuf>,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What it needs and gives.
+    pub inspection: Inspection,
+    /// What it was built with.
+    pub toolchain: Toolchain,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Why nothing was built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The folder has no `Cargo.toml`.
+    NoProject(PathBuf),
+    /// No tool chain can build it.
+    NoToolchain(NoToolchain),
+    /// `cargo metadata` failed; what it printed.
+    Metadata(String),
+    /// The package is not one that a component can be made of.
+    NotALibrary(String),
+    /// `cargo build` failed, and has said why.
+    Cargo(ExitStatus),
+    /// The result is not a module: its faults.
+    NotAModule(PathBuf, Vec<String>),
+    /// A file could not be read or written.
+    File(PathBuf, io::Error),
+    /// A program could not be run.
+    Run(String, io::Error),
+}
+
+/// Builds. `progress` is told what happens, a line at a time; what cargo says goes to the error stream as it comes.
+pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
+    let begin = Instant::now();
+    let directory = absolute(&options.directory)?;
+    if !directory.join("Cargo.toml").is_file() {
+        return Err(BuildError::NoProject(directory));
+    }
+    let toolchain = Toolchain::find(&directory).map_err(BuildError::NoToolchain)?;
+    progress(&format!("building with {toolchain}"));
+    let project = Project::read(&toolchain, &directory)?;
+    if let Toolchain::BuildStd { .. } = toolchain {
+        progress("the first time this takes about half a minute, since the standard library is built, too");
+    }
+    let mut cargo = toolchain.cargo_build(project.remap_flags());
+    let status = cargo
+        .args(["--package", &project.name])
+        .current_dir(&directory)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| run_error(cargo.get_program(), error))?;
+    if !status.success() {
+        return Err(BuildError::Cargo(status));
+    }
+    let bytes =
+        fs::read(&project.component).map_err(|error| BuildError::File(project.component.clone(), error))?;
+    let inspection = inspect::inspect(&bytes);
+    let faults = inspection.faults();
+    if !faults.is_empty() {
+        return Err(BuildError::NotAModule(project.component, faults));
+    }
+    let installed =
+        options.into.as_deref().map(|into| install(&project, &directory, &bytes, into)).transpose()?;
+    Ok(Built {
+        name: project.name,
+        component: project.component,
+        installed,
+        bytes: bytes.len() as u64,
+        inspection,
+        toolchain,
+        elapsed: begin.elapsed(),
+    })
+}
+
+/// What `cargo metadata` tells about the module.
+struct Project {
+    name: String,
+    component: PathBuf,
+    /// Folders on this machine whose names the compiler would write into the component, and what to write instead.
+    remaps: BTreeMap<String, String>,
+}
+
+impl Project {
+    fn read(toolchain: &Toolchain, directory: &Path) -> Result<Self, BuildError> {
+        let mut cargo = toolchain.cargo();
+        // The error stream stays the user's: cargo shows there what it downloads.
+        let output = cargo
+            .args(["metadata", "--format-version", "1"])
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| run_error(cargo.get_program(), error))?;
+        if !output.status.success() {
+            return Err(BuildError::Metadata(format!("it ended with {}", output.status)));
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| BuildError::Metadata(error.to_string()))?;
+        Self::from_metadata(&metadata, directory)
+    }
+
+    fn from_metadata(metadata: &Value, directory: &Path) -> Result<Self, BuildError> {
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let list =
+            |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        let packages = list(metadata, "packages");
+        let folder = |package: &Value| text(package, "manifest_path").map(|path| parent(Path::new(&path)));
+        let package = packages
+            .iter()
+            .find(|package| folder(package).is_some_and(|folder| same(&folder, directory)))
+            .ok_or_else(|| BuildError::Metadata("the folder's Cargo.toml has no [package]".to_owned()))?;
+        let name = text(package, "name").unwrap_or_default();
+        let library = list(package, "targets")
+            .into_iter()
+            .find(|target| list(target, "crate_types").iter().any(|kind| kind == "cdylib"))
+            .and_then(|target| text(&target, "name"))
+            .ok_or_else(|| BuildError::NotALibrary(name.clone()))?;
+        let target =
+            text(metadata, "target_directory").map(PathBuf::from).unwrap_or_else(|| directory.join("target"));
+        let file = format!("{}.wasm", library.replace('-', "_"));
+        let component = target.join(TARGET).join("release").join(file);
+
+        // Packages that lie here are remapped to their names; for others the folder that they all lie in is left out.
+        let remap = |package: &Value| {
+            let is_local = package.get("source").is_none_or(Value::is_null);
+            let folder = folder(package)?;
+            match is_local {
+                true => Some((folder.display().to_string(), text(package, "name")?)),
+                false => Some((parent(&folder).display().to_string(), "registry".to_owned())),
+            }
+        };
+        let remaps = packages.iter().filter_map(remap).collect();
+        Ok(Self { name, component, remaps })
+    }
+
+    /// Names of folders on the machine of the builder have no place in a component: they tell about the builder, and
+    /// the same sources would give another component elsewhere.
+    fn remap_flags(&self) -> Vec<String> {
+        self.remaps.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect()
+    }
+}
+
+/// Puts the component where a running host sees it whole or not at all, and its settings before it.
+fn install(project: &Project, directory: &Path, bytes: &[u8], into: &Path) -> Result<PathBuf, BuildError> {
+    fs::create_dir_all(into).map_err(|error| BuildError::File(into.to_owned(), error))?;
+    let name = &project.name;
+    let settings = directory.join(format!("{name}.toml"));
+    let installed_settings = into.join(format!("{name}.toml"));
+    if settings.is_file() && !installed_settings.exists() {
+        let text = fs::read(&settings).map_err(|error| BuildError::File(settings, error))?;
+        place(&installed_settings, &text)?;
+    }
+    let component = into.join(format!("{name}.wasm"));
+    place(&component, bytes)?;
+    Ok(component)
+}
+
+/// Writes a file beside its place and moves it there.
+fn place(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    let name = path.file_name().unwrap_or(OsStr::new("module")).to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    let moved = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    moved.map_err(|error| {
+        // What is half written is of no use to anyone; that it may stay is no further error.
+        let _ = fs::remove_file(&beside);
+        BuildError::File(path.to_owned(), error)
+    })
+}
+
+fn absolute(directory: &Path) -> Result<PathBuf, BuildError> {
+    // Not canonical: on Windows that gives a form of paths that other programs do not take.
+    std::path::absolute(directory).map_err(|error| BuildError::File(directory.to_owned(), error))
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_owned()
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn run_error(program: &OsStr, error: io::Error) -> BuildError {
+    BuildError::Run(program.to_string_lossy().into_owned(), error)
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProject(directory) => write!(
+                f,
+                "{} has no Cargo.toml; name the folder of a module, or make one with: holdfast module new NAME",
+                directory.display()
+            ),
+            Self::NoToolchain(missing) => missing.fmt(f),
+            Self::Metadata(why) => write!(f, "cargo could not read the project: {why}"),
+            Self::NotALibrary(name) => write!(
+                f,
+                "package {name} is no module: its Cargo.toml needs [lib] with crate-type = [\"cdylib\"]"
+            ),
+            Self::Cargo(status) => write!(f, "cargo build failed ({status}); what is wrong stands above"),
+            Self::NotAModule(path, faults) => {
+                write!(f, "{} was built but is not a module: {}", path.display(), faults.join("; "))
+            }
+            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Run(program, error) => write!(f, "{program} could not be run: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn metadata(crate_type: &str) -> Value {
+        json!({
+            "target_directory": "/t",
+            "packages": [
+                { "name": "serde", "source": "registry", "manifest_path": "/r/serde/Cargo.toml", "targets": [] },
+                { "name": "sdk", "source": null, "manifest_path": "/sdk/Cargo.toml", "targets": [] },
+                {
+                    "name": "my-module", "source": null, "manifest_path": "/m/Cargo.toml",
+                    "targets": [{ "name": "my_module", "crate_types": [crate_type] }],
+                },
+            ],
+        })
+    }
+
+    #[test]
+    fn name_and_place_of_the_component_come_from_cargo() {
+        let project = Project::from_metadata(&metadata("cdylib"), Path::new("/m")).unwrap();
+        assert_eq!(project.name, "my-module");
+        assert_eq!(project.component, Path::new("/t/wasm32-wasip2/release/my_module.wasm"));
+        let flags = project.remap_flags();
+        assert!(flags.contains(&"--remap-path-prefix=/m=my-module".to_owned()), "{flags:?}");
+        assert!(flags.contains(&"--remap-path-prefix=/sdk=sdk".to_owned()), "{flags:?}");
+        assert!(flags.contains(&"--remap-path-prefix=/r=registry".to_owned()), "{flags:?}");
+    }
+
+    #[test]
+    fn a_package_that_is_no_module_is_told_what_it_lacks() {
+        let text = |metadata, folder: &str| {
+            Project::from_metadata(&metadata, Path::new(folder)).err().map(|error| error.to_string())
+        };
+        assert!(text(metadata("rlib"), "/m").unwrap().contains("crate-type = [\"cdylib\"]"));
+        assert!(text(metadata("cdylib"), "/elsewhere").unwrap().contains("has no [package]"));
+    }
+
+    #[test]
+    fn a_folder_without_a_project_is_named() {
+        let empty = tempfile::tempdir().unwrap();
+        let options = BuildOptions { directory: empty.path().to_owned(), into: None };
+        let error = build(&options, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("has no Cargo.toml") && error.contains("holdfast module new"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_a_user_has_changed_are_kept_and_the_component_is_replaced() {
+        let (project_dir, plugins) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let project = Project { name: "m".to_owned(), component: PathBuf::new(), remaps: BTreeMap::new() };
+        fs::write(project_dir.path().join("m.toml"), "fresh").unwrap();
+        let read = |name: &str| fs::read_to_string(plugins.path().join(name)).unwrap();
+        install(&project, project_dir.path(), b"one", plugins.path()).unwrap();
+        assert_eq!((read("m.toml").as_str(), read("m.wasm").as_str()), ("fresh", "one"));
+        fs::write(plugins.path().join("m.toml"), "changed").unwrap();
+        install(&project, project_dir.path(), b"two", plugins.path()).unwrap();
+        assert_eq!((read("m.toml").as_str(), read("m.wasm").as_str()), ("changed", "two"));
+        assert_eq!(fs::read_dir(plugins.path()).unwrap().count(), 2);
+    }
+}

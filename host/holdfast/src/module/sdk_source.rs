@@ -1,0 +1,65 @@
+//! The sources of `holdfast-sdk`, so that an installed binary can write a project that needs nothing else.
+
+macro_rules! files {
+    ($($path:literal)*) => {
+        /// Each file with its path inside the crate.
+        pub const FILES: &[(&str, &str)] =
+            &[$(($path, include_str!(concat!("../../../../sdk/rust/", $path)))),*];
+    };
+}
+
+files! {
+    "Cargo.toml"
+    "README.md"
+    "src/clock.rs"
+    "src/config.rs"
+    "src/config/read.rs"
+    "src/handler.rs"
+    "src/imports.rs"
+    "src/imports/component.rs"
+    "src/imports/double.rs"
+    "src/json.rs"
+    "src/lib.rs"
+    "src/log.rs"
+    "src/outbox.rs"
+    "src/state.rs"
+    "src/testing.rs"
+    "src/testing/world.rs"
+    "src/timers.rs"
+    "src/types.rs"
+    "wit/deps/wasi-config/store.wit"
+    "wit/deps/wasi-keyvalue/store.wit"
+    "wit/deps/wasi-logging/logging.wit"
+    "wit/handler.wit"
+    "wit/outbox.wit"
+    "wit/timers.wit"
+    "wit/types.wit"
+    "wit/world.wit"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    #[test]
+    fn every_source_file_of_the_sdk_is_here() {
+        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/rust");
+        let mut found = BTreeSet::new();
+        let mut folders = vec![sdk.join("src"), sdk.join("wit")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => drop(
+                        found.insert(path.strip_prefix(&sdk).unwrap().to_str().unwrap().replace('\\', "/")),
+                    ),
+                }
+            }
+        }
+        let here =
+            FILES.iter().map(|(path, _)| (*path).to_owned()).filter(|path| path.contains('/')).collect();
+        assert_eq!(found, here);
+    }
+}
