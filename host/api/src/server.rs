@@ -227,18 +227,19 @@ impl Connection {
         let mut count = 0;
         loop {
             tokio::select! {
+                // In this order, so that a flood of items does not hide a stop or a client that has gone.
                 biased;
                 done = &mut answering, if result.is_none() => result = Some(done),
-                item = items.recv() => match item {
-                    Some(item) => count += self.output.write_items(item, &mut items).await?,
-                    None => break,
-                },
-                () = self.lines.end(), if follows => return Err(Close::Gone),
                 () = self.stop.cancelled(), if follows => {
                     let refusal = Refusal::new(Code::Stopping, "the host stops");
                     self.output.write(&Content::Error(refusal)).await?;
                     return Err(Close::Stopping);
                 }
+                () = self.lines.end(), if follows => return Err(Close::Gone),
+                item = items.recv() => match item {
+                    Some(item) => count += self.output.write_items(item, &mut items).await?,
+                    None => break,
+                },
             }
         }
         // The items have ended, so the answer has, or is about to.

@@ -30,7 +30,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Every fault of a file, in the order of its lines. Never empty.
+/// Every fault of a file, in the order of its lines; of a hopeless file the first thousand. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub(crate) Vec<Fault>);
 

@@ -32,12 +32,17 @@ impl Config {
             _ => ConfigError::Unreadable { path: path.to_owned(), source },
         };
         let file = File::open(path).map_err(unreadable)?;
+        let too_large = |bytes| ConfigError::TooLarge { path: path.to_owned(), bytes };
         let bytes = file.metadata().map_err(unreadable)?.len();
         if bytes > FILE_BYTES_MAX {
-            return Err(ConfigError::TooLarge { path: path.to_owned(), bytes });
+            return Err(too_large(bytes));
         }
+        // What is not a plain file does not say its size beforehand.
         let mut text = String::new();
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)? as u64;
+        if bytes > FILE_BYTES_MAX {
+            return Err(too_large(bytes));
+        }
         Ok(read(&text, path, host_name, open)?)
     }
 

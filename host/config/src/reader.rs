@@ -30,10 +30,15 @@ impl Problem {
     }
 }
 
+/// Most faults that are listed: more is another file by mistake, and nobody reads on.
+const FAULTS_MAX: usize = 1000;
+
 /// Collects faults and knows where the lines begin.
 pub(crate) struct Report<'t> {
     file: Arc<str>,
     text: &'t str,
+    /// Where each line begins.
+    lines: Vec<usize>,
     faults: RefCell<Vec<Fault>>,
     /// Parts of the text that could not be read: faults of meaning there would only repeat the fault of form.
     broken: Vec<Range<usize>>,
@@ -41,12 +46,13 @@ pub(crate) struct Report<'t> {
 
 impl<'t> Report<'t> {
     pub(crate) fn new(file: &str, text: &'t str) -> Self {
-        Self { file: file.into(), text, faults: RefCell::default(), broken: Vec::new() }
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { file: file.into(), text, lines, faults: RefCell::default(), broken: Vec::new() }
     }
 
     /// Takes what the TOML parser could not read.
     pub(crate) fn take_syntax(&mut self, errors: &[toml::de::Error]) {
-        for error in errors {
+        for error in errors.iter().take(FAULTS_MAX) {
             let at = error.span().map_or(0, |span| span.start).min(self.text.len());
             let line = self.line_of(at);
             let header = self.text.get(line.clone()).is_some_and(|text| text.trim_start().starts_with('['));
@@ -67,6 +73,10 @@ impl<'t> Report<'t> {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.faults.borrow().len() >= FAULTS_MAX
+    }
+
     fn is_broken(&self, at: usize) -> bool {
         self.broken.iter().any(|range| range.contains(&at) || range.end == at)
     }
@@ -83,15 +93,15 @@ impl<'t> Report<'t> {
         while !self.text.is_char_boundary(at) {
             at -= 1;
         }
-        let before = self.text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let column = self.text.get(start..at).unwrap_or_default().chars().count() + 1;
         (line, column)
     }
 
     /// Adds a fault at byte `at`.
     pub(crate) fn push(&self, at: usize, key: String, problem: Problem) {
-        if self.is_broken(at) {
+        if self.is_broken(at) || self.is_full() {
             return;
         }
         let (line, column) = self.position(at);
@@ -132,6 +142,9 @@ fn syntax_problem(message: &str) -> Problem {
     let fix = match message {
         m if m.contains("duplicate key") => "keep one of the two and remove the other",
         m if m.contains("string values must be quoted") => "put the value in quotation marks",
+        m if m.contains("escape") => {
+            "write \\\\ for a backslash, or put the text in single quotation marks: 'C:\\folder'"
+        }
         _ => "write it as TOML has it: key = \"text\", key = 12, key = [\"a\", \"b\"], [section]",
     };
     Problem::new(format!("this is not TOML: {message}"), fix)
@@ -295,7 +308,8 @@ impl<'a, 'i, 't> Section<'a, 'i, 't> {
     /// Reports every key that nobody asked for.
     pub(crate) fn finish(self) {
         for (key, at, _) in self.entries() {
-            if !self.asked.contains(&key) && !self.aliases.contains(&key) {
+            // To find what was meant takes time that a full report does not need.
+            if !self.asked.contains(&key) && !self.aliases.contains(&key) && !self.report.is_full() {
                 self.report.push(at, self.key(key), self.unknown(key));
             }
         }

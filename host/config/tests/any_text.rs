@@ -56,3 +56,13 @@ proptest! {
         answer_is_sound(&format!("{header}{last} = {{ {last} = \"{quoted}\" }}"));
     }
 }
+
+#[test]
+fn a_hopeless_file_is_answered_with_its_first_faults() {
+    for line in ["x = \n", "[\n", "k{} = 1\n", "[store.a{}]\n"] {
+        let text: String = (0..20_000).map(|number| line.replace("{}", &number.to_string())).collect();
+        let faults = Config::parse(&text, Path::new("holdfast.toml"), "a-host").unwrap_err();
+        assert!((1..=1000).contains(&faults.iter().len()), "{line}: {}", faults.iter().len());
+        answer_is_sound(&text);
+    }
+}
