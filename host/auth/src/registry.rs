@@ -35,7 +35,7 @@ pub enum Fault {
     Twice(Name),
     /// The hash is no Argon2 hash in PHC form.
     #[error(
-        "the password hash of user {user} is not an Argon2 hash in PHC form ({why}); make one with `holdfast user hash`"
+        "the password hash of user {user} is not an Argon2 hash in PHC form ({why}); the argon2 tool makes one: `argon2 SALT -id -e`"
     )]
     BadHash {
         /// Whose.

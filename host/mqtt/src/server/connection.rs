@@ -5,7 +5,8 @@ use super::{
     acks::{Acks, Awaits, Outcome, Ticket, answer},
 };
 use crate::{
-    Ack, Disconnect, Packet, ProtocolError, Publish, QoS, ReasonCode, Subscribe, Unsubscribe, Version,
+    Ack, Disconnect, Packet, PacketId, ProtocolError, Publish, QoS, ReasonCode, Subscribe, Unsubscribe,
+    Version,
 };
 use bytestring::ByteString;
 use std::time::Instant;
@@ -204,6 +205,11 @@ impl Connection {
     /// Makes a message ready to be sent. For QoS 1 and 2 the caller has seen that there is [`Self::room`].
     pub fn deliver(&mut self, publish: Publish) -> Packet {
         Packet::Publish(self.session.outgoing.send(publish))
+    }
+
+    /// Forgets a message that turned out to be larger than the client takes.
+    pub fn give_up(&mut self, id: PacketId) {
+        self.session.outgoing.give_up(id);
     }
 
     /// What to send again when the connection begins.

@@ -111,6 +111,13 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Forgets a message that cannot be sent.
+    pub fn give_up(&mut self, id: PacketId) {
+        if let Some(at) = self.position(id) {
+            self.flights.remove(at);
+        }
+    }
+
     /// What to send again on a new connection, in the order in which it was sent first (MQTT-4.4.0-1, MQTT-4.6.0-1).
     pub fn again(&self) -> impl Iterator<Item = Packet> {
         self.flights.iter().map(|flight| match &flight.stage {

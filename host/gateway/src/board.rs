@@ -1,0 +1,53 @@
+//! Where the broker leaves the fates of messages for the task of their connection.
+
+use holdfast_broker::{Receipt, Refused};
+use holdfast_mqtt::{
+    ReasonCode,
+    server::{Outcome, Ticket},
+};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::Notify;
+
+/// Fates of messages. The thread that commits writes them, many in a row; the connection is woken by the first of them
+/// and takes all that are there.
+#[derive(Default)]
+pub(crate) struct Board {
+    settled: Mutex<Vec<(Ticket, Outcome)>>,
+    written: Notify,
+}
+
+impl Board {
+    pub(crate) fn settle(&self, ticket: Ticket, result: &Result<Receipt, Refused>) {
+        let outcome = outcome(result);
+        let first = {
+            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.push((ticket, outcome));
+            settled.len() == 1
+        };
+        if first {
+            self.written.notify_one();
+        }
+    }
+
+    /// Waits until there are fates to take. Cancel safe.
+    pub(crate) async fn written(&self) {
+        self.written.notified().await;
+    }
+
+    /// Takes what is there; `into` is empty and gives its memory.
+    pub(crate) fn take(&self, into: &mut Vec<(Ticket, Outcome)>) {
+        std::mem::swap(&mut *self.settled.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+}
+
+fn outcome(result: &Result<Receipt, Refused>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Taken,
+        Err(
+            Refused::BodyTooLarge { .. } | Refused::TooManyProperties { .. } | Refused::TooManyHops { .. },
+        ) => Outcome::Refused(ReasonCode::QuotaExceeded),
+        // Not sayable in an acknowledgement: the connection ends, and the client sends again on the next one.
+        Err(Refused::NotRecorded(_)) => Outcome::Refused(ReasonCode::ServerBusy),
+        Err(Refused::Stopping) => Outcome::Refused(ReasonCode::ServerShuttingDown),
+    }
+}

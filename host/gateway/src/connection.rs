@@ -1,0 +1,410 @@
+//! One task for each connection.
+//!
+//! It waits for whichever comes first: fates of messages, room to write, bytes to read, messages for the client, a
+//! deadline, another connection of the same client, the end of the host. Each turn takes all that is there: one read
+//! feeds many messages to the broker, one wake-up takes many fates, one write carries many acknowledgements.
+
+use crate::{
+    board::Board,
+    end::End,
+    greet::Greeted,
+    inbound::Inbound,
+    outbound,
+    pace::Pace,
+    sessions::{Attached, Held, Kept, Key},
+    shared::Shared,
+    stats::{Gauge, Stats},
+    subscriptions::Subscriptions,
+    wills::{self, UserWill},
+};
+use bytes::BytesMut;
+use holdfast_broker::Published;
+use holdfast_mqtt::{
+    Codec, ConnAck, Disconnect, Packet, Publish, ReasonCode, Version,
+    server::{Action, Connection, Outcome, Rules, Session, Ticket},
+};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Least and most bytes asked for in one read. A connection that is quiet holds the least; one that fills its reads gets
+/// twice as much, up to the most.
+const READ_BYTES: std::ops::RangeInclusive<usize> = (2 << 10)..=(64 << 10);
+
+/// Longest time for the last bytes to a client.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How far away a timer is set when nothing has a deadline.
+const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) rules: Rules,
+    pub(crate) session_expiry_s: u32,
+    /// Whether the client asked for a longer session and has to be told.
+    pub(crate) expiry_shortened: bool,
+}
+
+/// A connection and all that it holds.
+pub(crate) struct Client {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) key: Key,
+    pub(crate) codec: Codec,
+    pub(crate) connection: Connection,
+    pub(crate) subscriptions: Subscriptions,
+    /// Retained messages for new subscriptions, until the window lets them go.
+    pub(crate) backlog: VecDeque<Publish>,
+    /// Losses of the queue that have been dealt with.
+    pub(crate) seen_lost: u64,
+    pub(crate) out: BytesMut,
+    inbuf: BytesMut,
+    read_bytes: usize,
+    inbound: Inbound,
+    board: Arc<Board>,
+    fates: Vec<(Ticket, Outcome)>,
+    actions: Vec<Action>,
+    pace: Pace,
+    /// Since when the client has taken no byte of what is to be written.
+    stalled: Option<Instant>,
+}
+
+/// Serves a client from its CONNACK to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    greeted: Greeted,
+    attached: Attached,
+    stop: CancellationToken,
+) {
+    let _open = Gauge::up(&shared.stats.connections);
+    let Attached { held, kept, will: due } = attached;
+    if let Some(due) = due {
+        wills::publish(&shared, due);
+    }
+    let (terms, will) = (greeted.terms, greeted.will.clone());
+    let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), kept);
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let end = match client.process() {
+        Ok(()) => client.run(&mut reader, &mut writer, &held, &stop).await,
+        Err(end) => end,
+    };
+    client.count(&end);
+    client.finish(&mut writer, &end).await;
+    leave(&shared, client, held, will, terms, &end);
+}
+
+/// Leaves the session behind, or ends it, and says the will if the time has come.
+fn leave(shared: &Shared, client: Client, held: Held, will: Option<UserWill>, terms: Terms, end: &End) {
+    let expiry_s = match end {
+        End::Goodbye { session_expiry_s: Some(s), .. } if terms.session_expiry_s > 0 => {
+            u64::from(*s).min(shared.limits.session_expiry_max.as_secs())
+        }
+        _ => u64::from(terms.session_expiry_s),
+    };
+    let will = will.filter(|_| end.wants_will());
+    let kept =
+        Box::new(Kept { session: client.connection.into_session(), subscriptions: client.subscriptions });
+    let delay_s = will.as_ref().map_or(0, |will| u64::from(will.will.delay_s)).min(expiry_s);
+    let (now, later) = if delay_s == 0 { (will, None) } else { (None, will) };
+    if expiry_s > 0 {
+        let later = later.map(|will| (Instant::now() + Duration::from_secs(delay_s), will));
+        shared.sessions.detach(held, kept, Duration::from_secs(expiry_s), later);
+    } else {
+        drop(kept);
+        drop(held);
+    }
+    shared.count_sessions();
+    if let Some(will) = now {
+        wills::publish(shared, will);
+    }
+}
+
+impl Client {
+    fn begin(shared: Arc<Shared>, greeted: Greeted, key: Key, kept: Option<Box<Kept>>) -> Self {
+        let session_present = kept.is_some();
+        let (session, subscriptions) = match kept {
+            Some(kept) => (kept.session, kept.subscriptions),
+            None => (Session::default(), Subscriptions::new()),
+        };
+        let now = Instant::now();
+        let board = Arc::new(Board::default());
+        let mut client = Self {
+            inbound: Inbound::new(greeted.user, board.clone()),
+            connection: Connection::new(greeted.terms.rules, session, now),
+            codec: greeted.codec,
+            seen_lost: subscriptions.lost(),
+            subscriptions,
+            backlog: VecDeque::new(),
+            out: BytesMut::new(),
+            inbuf: greeted.rest,
+            read_bytes: *READ_BYTES.start(),
+            board,
+            fates: Vec::new(),
+            actions: Vec::new(),
+            pace: Pace::new(shared.limits.messages_per_second_max, now),
+            stalled: None,
+            key,
+            shared,
+        };
+        Stats::one(&client.shared.stats.connections_accepted);
+        client.send_connack(&greeted.terms, session_present, greeted.assigned);
+        let again: Vec<Packet> = client.connection.again().collect();
+        again.iter().for_each(|packet| client.send(packet));
+        client
+    }
+
+    fn send_connack(&mut self, terms: &Terms, session_present: bool, assigned: bool) {
+        let mut ack = ConnAck::new(ReasonCode::Success);
+        ack.session_present = session_present;
+        if terms.rules.version == Version::V5 {
+            let limits = &self.shared.limits;
+            ack.session_expiry_s = terms.expiry_shortened.then_some(terms.session_expiry_s);
+            ack.receive_maximum = limits.unacked_max.try_into().ok();
+            ack.maximum_packet_bytes = u32::try_from(limits.packet_bytes_max).ok();
+            ack.assigned_client_id = assigned.then(|| self.key.client_id.as_str().into());
+            ack.topic_alias_maximum = limits.topic_aliases_max;
+            ack.shared_subscriptions_available = false;
+        }
+        self.send(&Packet::ConnAck(Box::new(ack)));
+    }
+
+    /// Appends a packet to what is to be written.
+    pub(crate) fn send(&mut self, packet: &Packet) {
+        if let Err(error) = self.codec.encode(packet, &mut self.out) {
+            tracing::debug!(user = %self.key.user, packet = packet.name(), %error, "a packet cannot be sent");
+        }
+    }
+
+    async fn run(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+        held: &Held,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut replaced = pin!(held.replaced.cancelled());
+        let mut stopped = pin!(stop.cancelled());
+        let mut armed = self.deadline();
+        let mut timer = pin!(sleep_until(armed.into()));
+        let mut messages: Vec<Published> = Vec::new();
+        let board = self.board.clone();
+        loop {
+            self.write_backlog();
+            let deadline = self.deadline();
+            if deadline < armed {
+                armed = deadline;
+                timer.as_mut().reset(armed.into());
+            }
+            let reading = self.may_take_packets();
+            if reading && self.inbuf.capacity() - self.inbuf.len() < self.read_bytes / 2 {
+                self.inbuf.reserve(self.read_bytes);
+            }
+            let wanted = self.wanted();
+            let turn = tokio::select! {
+                biased;
+                () = &mut replaced => Err(End::TakenOver),
+                () = &mut stopped => Err(End::Stopping),
+                () = board.written() => self.settle(),
+                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => self.written(written),
+                read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
+                () = self.subscriptions.next_many(&mut messages, wanted), if wanted > 0 => {
+                    self.write_messages(&mut messages)
+                }
+                () = &mut timer => {
+                    let checked = self.check_deadlines(Instant::now());
+                    armed = self.deadline();
+                    timer.as_mut().reset(armed.into());
+                    checked
+                }
+            };
+            if let Err(end) = turn {
+                return end;
+            }
+        }
+    }
+
+    /// Whether packets of the client may be taken now. A client that is ahead of the log, of its own pace, or of what
+    /// it reads, is not read from.
+    fn may_take_packets(&self) -> bool {
+        let limits = &self.shared.limits;
+        !self.is_ahead() && self.out.len() < limits.write_buffer_bytes_max
+    }
+
+    /// Whether it is for our reasons that the client is not read from.
+    fn is_ahead(&self) -> bool {
+        let limits = &self.shared.limits;
+        self.connection.unsettled() >= usize::from(limits.unacked_max)
+            || self.connection.unsettled_bytes() >= limits.unacked_bytes_max
+            || self.pace.is_over()
+    }
+
+    fn read(&mut self, read: std::io::Result<usize>) -> Result<(), End> {
+        let count = match read {
+            Ok(0) => return Err(End::Closed),
+            Ok(count) => count,
+            Err(error) => return Err(End::Broken(error)),
+        };
+        if count >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(*READ_BYTES.end());
+        } else if count < self.read_bytes / 8 {
+            self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
+        }
+        self.connection.heard(Instant::now());
+        self.process()
+    }
+
+    /// Takes the packets that are in the buffer, as far as the client may be ahead.
+    fn process(&mut self) -> Result<(), End> {
+        let mut taken = 0_usize;
+        while self.may_take_packets() {
+            let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
+            let mut actions = std::mem::take(&mut self.actions);
+            self.connection.packet(packet, &mut actions).map_err(End::Protocol)?;
+            for action in actions.drain(..) {
+                taken += usize::from(matches!(action, Action::Publish { .. }));
+                self.act(action)?;
+            }
+            self.actions = actions;
+        }
+        if taken > 0 {
+            Stats::add(&self.shared.stats.messages_in, taken);
+            self.pace.spend(taken, Instant::now());
+        }
+        // Refusals are settled at once.
+        self.release()
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), End> {
+        match action {
+            Action::Publish { ticket, publish } => {
+                self.inbound.publish(&self.shared, &mut self.connection, ticket, publish);
+            }
+            Action::Send(packet) => self.send(&packet),
+            Action::Subscribe(subscribe) => self.subscribe(&subscribe),
+            Action::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Action::Ended(disconnect) => {
+                let will = disconnect.reason != ReasonCode::Success;
+                return Err(End::Goodbye { will, session_expiry_s: disconnect.session_expiry_s });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the fates that are there and writes the acknowledgements that may leave.
+    fn settle(&mut self) -> Result<(), End> {
+        self.take_fates();
+        self.release()?;
+        if self.inbuf.is_empty() { Ok(()) } else { self.process() }
+    }
+
+    fn take_fates(&mut self) {
+        self.board.take(&mut self.fates);
+        for (ticket, outcome) in self.fates.drain(..) {
+            self.connection.settle(ticket, outcome);
+        }
+    }
+
+    fn release(&mut self) -> Result<(), End> {
+        let (codec, out) = (&self.codec, &mut self.out);
+        let released = self.connection.ready(|packet| {
+            // An acknowledgement always fits.
+            let _ = codec.encode(&packet, out);
+        });
+        released.map_err(End::NotTaken)
+    }
+
+    fn written(&mut self, written: std::io::Result<usize>) -> Result<(), End> {
+        match written {
+            Ok(0) => return Err(End::Broken(std::io::ErrorKind::WriteZero.into())),
+            Ok(_) => {}
+            Err(error) => return Err(End::Broken(error)),
+        }
+        self.stalled = None;
+        if self.out.is_empty() && self.out.capacity() > *READ_BYTES.end() {
+            self.out = BytesMut::new();
+        }
+        // The buffer was full: packets may wait behind it.
+        if self.inbuf.is_empty() { Ok(()) } else { self.process() }
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let now = Instant::now();
+        if self.out.is_empty() {
+            self.stalled = None;
+        } else {
+            self.stalled.get_or_insert(now);
+        }
+        let stall = self.stalled.map(|since| since + self.shared.limits.write_stall_max);
+        let all = [self.connection.deadline(), stall, self.pace.resume()];
+        all.into_iter().flatten().min().unwrap_or(now + NO_DEADLINE)
+    }
+
+    fn check_deadlines(&mut self, now: Instant) -> Result<(), End> {
+        if self.stalled.is_some_and(|since| now >= since + self.shared.limits.write_stall_max) {
+            return Err(End::Stalled);
+        }
+        if self.is_ahead() {
+            // What we do not read cannot be held against the client.
+            self.connection.heard(now);
+        }
+        if self.connection.deadline().is_some_and(|deadline| now >= deadline) {
+            return Err(End::Silent);
+        }
+        self.pace.refill(now);
+        if self.inbuf.is_empty() { Ok(()) } else { self.process() }
+    }
+
+    fn count(&self, end: &End) {
+        let stats = &self.shared.stats;
+        let counter = match end {
+            End::Goodbye { .. } | End::Closed | End::Broken(_) | End::Stopping | End::NotTaken(_) => None,
+            End::Protocol(_) => Some(&stats.protocol_errors),
+            End::Silent => Some(&stats.keep_alive_expired),
+            End::TakenOver => Some(&stats.taken_over),
+            End::Behind { .. } | End::Stalled => Some(&stats.too_slow),
+        };
+        let Key { user, client_id } = &self.key;
+        if let Some(counter) = counter {
+            Stats::one(counter);
+            let kind = format!("end {user} {client_id}");
+            crate::episodes::warn_once!(self.shared.episodes, &kind, %user, client_id, why = %end, "a connection ends");
+        } else {
+            tracing::debug!(%user, client_id, why = %end, "a connection ends");
+        }
+    }
+
+    /// Waits a little for the fates of messages that were taken, tells the client what is to be told, and closes.
+    async fn finish(&mut self, writer: &mut (impl AsyncWrite + Unpin), end: &End) {
+        let board = self.board.clone();
+        let settle_time_max = self.shared.limits.settle_time_max;
+        let settled = async {
+            while self.connection.unsettled() > 0 {
+                self.take_fates();
+                if self.release().is_err() || self.connection.unsettled() == 0 {
+                    break;
+                }
+                board.written().await;
+            }
+        };
+        // What is not settled in time stays unacknowledged; the client sends it again.
+        let _ = timeout(settle_time_max, settled).await;
+        if let (Some(reason), Version::V5) = (end.reason(), self.connection.rules().version) {
+            self.send(&Packet::Disconnect(Box::new(Disconnect::new(outbound::sayable(reason)))));
+        }
+        let farewell = async {
+            // A client that is gone or does not read cannot be told.
+            let _ = writer.write_all_buf(&mut self.out).await;
+            let _ = writer.shutdown().await;
+        };
+        let _ = timeout(FAREWELL_TIME_MAX, farewell).await;
+    }
+}

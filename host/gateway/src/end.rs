@@ -1,0 +1,70 @@
+//! How a connection ends.
+
+use holdfast_mqtt::{ProtocolError, ReasonCode};
+use std::fmt;
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client sent DISCONNECT; it may ask for its will all the same.
+    Goodbye { will: bool, session_expiry_s: Option<u32> },
+    /// The client closed the connection without DISCONNECT.
+    Closed,
+    /// The connection broke.
+    Broken(std::io::Error),
+    /// The client broke the protocol.
+    Protocol(ProtocolError),
+    /// The client was silent for too long.
+    Silent,
+    /// Another connection of the same client has taken over.
+    TakenOver,
+    /// The host stops.
+    Stopping,
+    /// The client reads more slowly than messages of QoS 1 or 2 come for it.
+    Behind { lost: u64 },
+    /// The client took no byte for too long.
+    Stalled,
+    /// A message was not taken and there is no acknowledgement that would say so.
+    NotTaken(ReasonCode),
+}
+
+impl End {
+    /// What a client of version 5 is told; none if it has gone by itself.
+    pub(crate) fn reason(&self) -> Option<ReasonCode> {
+        match self {
+            Self::Goodbye { .. } | Self::Closed | Self::Broken(_) => None,
+            Self::Protocol(error) => Some(error.reason),
+            Self::Silent => Some(ReasonCode::KeepAliveTimeout),
+            Self::TakenOver => Some(ReasonCode::SessionTakenOver),
+            Self::Stopping => Some(ReasonCode::ServerShuttingDown),
+            Self::Behind { .. } => Some(ReasonCode::QuotaExceeded),
+            Self::Stalled => Some(ReasonCode::UnspecifiedError),
+            Self::NotTaken(reason) => Some(*reason),
+        }
+    }
+
+    /// Whether the will is published: always but after a plain goodbye (MQTT-3.1.2-8, MQTT-3.14.4-3).
+    pub(crate) fn wants_will(&self) -> bool {
+        !matches!(self, Self::Goodbye { will: false, .. })
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Goodbye { .. } => f.write_str("the client said goodbye"),
+            Self::Closed => f.write_str("the client closed the connection without DISCONNECT"),
+            Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::Protocol(error) => write!(f, "the client broke the protocol: {error}"),
+            Self::Silent => f.write_str("the client was silent for one and a half times its keep alive"),
+            Self::TakenOver => f.write_str("another connection of the same client has taken over"),
+            Self::Stopping => f.write_str("the host stops"),
+            Self::Behind { lost } => write!(
+                f,
+                "the client is behind: its queue is full and {lost} messages were lost; read faster, or subscribe to less"
+            ),
+            Self::Stalled => f.write_str("the client takes no bytes"),
+            Self::NotTaken(reason) => write!(f, "a message was not taken: {reason}"),
+        }
+    }
+}

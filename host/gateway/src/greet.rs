@@ -1,0 +1,174 @@
+//! The first packet: who is it, and on what terms?
+
+use crate::{connection::Terms, episodes::warn_once, shared::Shared, stats::Stats, wills::UserWill};
+use bytes::BytesMut;
+use holdfast_auth::{Action, Evidence, NotProved};
+use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, server::Rules};
+use holdfast_types::{Name, Topic};
+use std::{net::SocketAddr, sync::Arc};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes asked for at once before the client is known.
+const FIRST_READ_BYTES: usize = 1024;
+
+/// A client that has proved who it is.
+pub(crate) struct Greeted {
+    pub(crate) user: Name,
+    pub(crate) client_id: String,
+    /// Whether the client brought no identifier and has to be told the one it was given.
+    pub(crate) assigned: bool,
+    pub(crate) clean_start: bool,
+    pub(crate) terms: Terms,
+    pub(crate) will: Option<UserWill>,
+    pub(crate) codec: Codec,
+    /// Bytes that came behind CONNECT.
+    pub(crate) rest: BytesMut,
+}
+
+/// Reads CONNECT and decides. None if the client was refused; it has been told.
+pub(crate) async fn greet(
+    shared: &Arc<Shared>,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    peer: SocketAddr,
+) -> Option<Greeted> {
+    let mut codec = Codec::server(shared.limits.connect_bytes_max);
+    let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
+    let connect = loop {
+        match codec.decode(&mut buffer) {
+            Ok(Some(Packet::Connect(connect))) => break connect,
+            // The codec of a server gives nothing before CONNECT.
+            Ok(Some(_)) => return None,
+            Ok(None) => {}
+            Err(error) => {
+                Stats::one(&shared.stats.protocol_errors);
+                warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, %error, "a client is refused");
+                let version = codec.version().unwrap_or(Version::V311);
+                refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;
+                return None;
+            }
+        }
+        buffer.reserve(FIRST_READ_BYTES);
+        match stream.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    };
+    match decide(shared, *connect, peer).await {
+        Ok(mut greeted) => {
+            greeted.codec.max_packet_bytes = shared.limits.packet_bytes_max;
+            greeted.rest = buffer;
+            Some(greeted)
+        }
+        Err((reason, why)) => {
+            Stats::one(&shared.stats.connects_refused);
+            warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, why, %reason, "a client is refused");
+            refuse(stream, &codec, reason, true).await;
+            None
+        }
+    }
+}
+
+/// Tells the client the reason in CONNACK. A client of version 3.1.1 that broke the protocol is told only what its
+/// version has a word for.
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), codec: &Codec, reason: ReasonCode, any: bool) {
+    let sayable =
+        matches!(reason, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
+    if !any && !sayable {
+        return;
+    }
+    let mut bytes = BytesMut::new();
+    if codec.encode(&Packet::ConnAck(Box::new(ConnAck::new(reason))), &mut bytes).is_ok() {
+        // A client that is gone cannot be told.
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+async fn decide(
+    shared: &Arc<Shared>,
+    connect: Connect,
+    peer: SocketAddr,
+) -> Result<Greeted, (ReasonCode, String)> {
+    if let Some(method) = &connect.authentication_method {
+        return Err((
+            ReasonCode::BadAuthenticationMethod,
+            format!("authentication method {method:?} is not known"),
+        ));
+    }
+    let user =
+        prove(shared, &connect).await.map_err(|why| (ReasonCode::BadUserNameOrPassword, why.to_string()))?;
+    let will = match &connect.will {
+        Some(will) => {
+            let topic =
+                Topic::new(&will.topic).map_err(|why| (ReasonCode::TopicNameInvalid, why.to_string()))?;
+            shared
+                .registry
+                .may(&user, Action::Publish(&topic))
+                .map_err(|why| (ReasonCode::NotAuthorized, format!("its will is refused: {why}")))?;
+            Some(UserWill { user: user.clone(), will: will.clone() })
+        }
+        None => None,
+    };
+    let assigned = connect.client_id.is_empty();
+    let client_id = if assigned { shared.assign_client_id() } else { connect.client_id.to_string() };
+    tracing::debug!(%peer, %user, client_id, version = %connect.version, "a client has connected");
+    Ok(Greeted {
+        user,
+        client_id,
+        assigned,
+        clean_start: connect.clean_start,
+        terms: terms(shared, &connect),
+        will,
+        codec: codec(&connect),
+        rest: BytesMut::new(),
+    })
+}
+
+fn codec(connect: &Connect) -> Codec {
+    let mut codec = Codec::client(connect.version, 0);
+    if let Some(bytes) = connect.maximum_packet_bytes {
+        codec.peer_max_packet_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    }
+    codec
+}
+
+fn terms(shared: &Shared, connect: &Connect) -> Terms {
+    let limits = &shared.limits;
+    let expiry_max_s = u32::try_from(limits.session_expiry_max.as_secs()).unwrap_or(u32::MAX);
+    let asked_s = match connect.version {
+        Version::V311 if connect.clean_start => 0,
+        Version::V311 => u32::MAX,
+        Version::V5 => connect.session_expiry_s,
+    };
+    let window = connect.receive_maximum.map_or(u16::MAX, Into::into).min(limits.window_max);
+    Terms {
+        rules: Rules {
+            version: connect.version,
+            keep_alive_s: connect.keep_alive_s,
+            window,
+            unacked_max: limits.unacked_max,
+            topic_alias_maximum: limits.topic_aliases_max,
+        },
+        session_expiry_s: asked_s.min(expiry_max_s),
+        expiry_shortened: asked_s > expiry_max_s,
+    }
+}
+
+/// Who it is. A password that is not remembered is checked where blocking is allowed, a few at a time.
+async fn prove(shared: &Arc<Shared>, connect: &Connect) -> Result<Name, NotProved> {
+    let evidence = Evidence { user: connect.user_name.as_deref(), password: connect.password.as_deref() };
+    if let Some(answer) = shared.registry.who_quickly(evidence) {
+        return answer;
+    }
+    let _turn = shared.password_checks.acquire().await;
+    // Another connection of the same user may have proved the password in the meantime.
+    if let Some(answer) = shared.registry.who_quickly(evidence) {
+        return answer;
+    }
+    let registry = shared.registry.clone();
+    let (user, password) = (connect.user_name.clone(), connect.password.clone());
+    let checked = tokio::task::spawn_blocking(move || {
+        registry.who(Evidence { user: user.as_deref(), password: password.as_deref() })
+    });
+    checked.await.unwrap_or(Err(NotProved::Missing("proof: the host is stopping")))
+}

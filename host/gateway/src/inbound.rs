@@ -1,0 +1,81 @@
+//! Messages from a client: may it, what is it, and who hears of its fate.
+
+use crate::{board::Board, episodes::warn_once, shared::Shared, stats::Stats, translate};
+use holdfast_auth::Action;
+use holdfast_mqtt::{
+    Publish, ReasonCode,
+    server::{Connection, Outcome, Ticket},
+};
+use holdfast_types::{Name, Source, Topic};
+use std::{collections::HashSet, sync::Arc};
+
+/// Topics of one client whose grant is remembered. A client with more of them is looked up again.
+const TOPICS_REMEMBERED: usize = 64;
+
+/// The way in for one client.
+pub(crate) struct Inbound {
+    user: Name,
+    board: Arc<Board>,
+    /// Topics that the client may publish to: checked once, allocated once.
+    granted: HashSet<Topic>,
+}
+
+impl Inbound {
+    pub(crate) fn new(user: Name, board: Arc<Board>) -> Self {
+        Self { user, board, granted: HashSet::new() }
+    }
+
+    /// Hands a message on. Its fate comes by the board, or at once if it is refused here.
+    pub(crate) fn publish(
+        &mut self,
+        shared: &Shared,
+        connection: &mut Connection,
+        ticket: Ticket,
+        publish: Publish,
+    ) {
+        if let Err(reason) = self.hand_on(shared, ticket, publish) {
+            Stats::one(&shared.stats.messages_refused);
+            connection.settle(ticket, Outcome::Refused(reason));
+        }
+    }
+
+    fn hand_on(&mut self, shared: &Shared, ticket: Ticket, publish: Publish) -> Result<(), ReasonCode> {
+        let topic = self.topic(shared, &publish.topic)?;
+        let Ok(message) = translate::message(publish.payload.clone(), publish.properties.as_deref()) else {
+            warn_once!(
+                shared.episodes, &format!("properties {}", self.user), user = %self.user, %topic,
+                "a message has too many user properties and is refused"
+            );
+            return Err(ReasonCode::QuotaExceeded);
+        };
+        if publish.retain && shared.retained.set(&topic, &publish).is_err() {
+            Stats::one(&shared.stats.retained_over_limit);
+            warn_once!(
+                shared.episodes, "retained", user = %self.user, %topic,
+                max = shared.limits.retained_messages_max, max_bytes = shared.limits.retained_bytes_max,
+                "there are too many retained messages; this one is handed on but not kept"
+            );
+        }
+        let source = Source::Child { child: self.user.clone(), topic: Some(topic) };
+        let board = self.board.clone();
+        shared.broker.publish_then(source, message, move |result| board.settle(ticket, &result));
+        Ok(())
+    }
+
+    fn topic(&mut self, shared: &Shared, text: &str) -> Result<Topic, ReasonCode> {
+        if let Some(topic) = self.granted.get(text) {
+            return Ok(topic.clone());
+        }
+        let topic = Topic::new(text).map_err(|_| ReasonCode::TopicNameInvalid)?;
+        if let Err(refusal) = shared.registry.may(&self.user, Action::Publish(&topic)) {
+            let kind = format!("publish {}", self.user);
+            warn_once!(shared.episodes, &kind, %refusal, "a message is refused");
+            return Err(ReasonCode::NotAuthorized);
+        }
+        if self.granted.len() >= TOPICS_REMEMBERED {
+            self.granted.clear();
+        }
+        self.granted.insert(topic.clone());
+        Ok(topic)
+    }
+}

@@ -1,0 +1,77 @@
+//! Every bound of the gateway, with its reason.
+
+use std::time::Duration;
+
+/// Bounds of the gateway. What happens at each is said beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, over all listeners. One more is closed unheard.
+    pub connections_max: usize,
+    /// Longest time from the first byte to an answered CONNECT, proof included. Then the connection is closed.
+    pub connect_time_max: Duration,
+    /// Largest first packet in bytes: what a stranger can make the gateway hold. A larger CONNECT is refused.
+    pub connect_bytes_max: usize,
+    /// Passwords that are checked at once. A check takes megabytes and tens of milliseconds on purpose; others wait.
+    pub password_checks_max: usize,
+    /// Largest packet in bytes. A larger one ends the connection with reason 0x95.
+    pub packet_bytes_max: usize,
+    /// Messages of one client whose record is awaited. At this bound the client is not read from; a client of version 5
+    /// is told it as receive maximum.
+    pub unacked_max: u16,
+    /// Bytes of those messages. At this bound the client is not read from.
+    pub unacked_bytes_max: usize,
+    /// Messages of QoS 1 and 2 sent to one client and not acknowledged by it. Others wait in its queue.
+    pub window_max: u16,
+    /// Messages that wait for one client, or for its return. Over it, messages of QoS 0 are dropped and counted, and a
+    /// client with subscriptions of QoS 1 or 2 is cut off with reason 0x97. A place in the queue takes under 200 bytes;
+    /// the message itself is shared by all who wait for it.
+    pub queue_messages_max: usize,
+    /// Bytes ready to be written to one client. At this bound nothing more is taken from its queue or read from it.
+    pub write_buffer_bytes_max: usize,
+    /// Longest time in which a client takes no byte of what is written to it. Then it is cut off.
+    pub write_stall_max: Duration,
+    /// Subscriptions of one session. One more is refused with reason 0x97.
+    pub subscriptions_max: usize,
+    /// Messages that one client may send each second; none is no bound. At the bound the client is not read from.
+    pub messages_per_second_max: Option<u32>,
+    /// Topic aliases that a client of version 5 may use; each keeps one topic in memory.
+    pub topic_aliases_max: u16,
+    /// Sessions at once, with and without a connection. A new client is refused with "server unavailable".
+    pub sessions_max: usize,
+    /// Longest life of a session without a connection. A client of version 5 is told so.
+    pub session_expiry_max: Duration,
+    /// Retained messages. One more is handed on but not kept.
+    pub retained_messages_max: usize,
+    /// Bytes of retained messages. Beyond, as above.
+    pub retained_bytes_max: usize,
+    /// Longest time that a closing connection waits for the records of messages it has taken.
+    pub settle_time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1000,
+            connect_time_max: Duration::from_secs(10),
+            connect_bytes_max: 16 << 10,
+            password_checks_max: 1,
+            // IoT Hub takes 256 KiB with properties; the rest is for the topic.
+            packet_bytes_max: 320 << 10,
+            // Enough to fill a group of the store's committer.
+            unacked_max: 1000,
+            unacked_bytes_max: 4 << 20,
+            window_max: 100,
+            queue_messages_max: 10_000,
+            write_buffer_bytes_max: 256 << 10,
+            write_stall_max: Duration::from_secs(30),
+            subscriptions_max: 500,
+            messages_per_second_max: None,
+            topic_aliases_max: 16,
+            sessions_max: 10_000,
+            session_expiry_max: Duration::from_secs(24 * 3600),
+            retained_messages_max: 1000,
+            retained_bytes_max: 4 << 20,
+            settle_time_max: Duration::from_secs(2),
+        }
+    }
+}

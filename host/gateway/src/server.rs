@@ -1,0 +1,198 @@
+//! Listening, letting in, and stopping.
+
+use crate::{
+    connection::serve,
+    episodes::warn_once,
+    greet::{Greeted, greet},
+    limits::Limits,
+    sessions::{Attached, Key},
+    shared::Shared,
+    stats::Stats,
+    wills,
+};
+use holdfast_auth::Registry;
+use holdfast_broker::Broker;
+use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
+use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often expired sessions and delayed wills are looked for while any client is away.
+const EXPIRY_CHECK: Duration = Duration::from_secs(1);
+
+/// What a gateway is made of.
+pub struct GatewayConfig {
+    /// Where it listens.
+    pub listen: Vec<ListenConfig>,
+    /// Its bounds.
+    pub limits: Limits,
+    /// A random number, so that client identifiers that it assigns differ from those of the process before.
+    pub instance: u64,
+}
+
+/// The gateway, bound but not running.
+pub struct Gateway {
+    listeners: Vec<Listener>,
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// Binds all listeners. Nothing is accepted before [`Self::run`].
+    pub async fn bind(
+        config: GatewayConfig,
+        broker: Broker,
+        registry: Arc<Registry>,
+    ) -> Result<Self, ListenError> {
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for listen in config.listen {
+            listeners.push(Listener::bind(listen).await?);
+        }
+        let shared = Arc::new(Shared::new(broker, registry, config.limits, config.instance));
+        Ok(Self { listeners, shared })
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Listener::local).collect()
+    }
+
+    /// The counters; they go on counting while the gateway runs.
+    pub fn stats(&self) -> Arc<Stats> {
+        self.shared.stats.clone()
+    }
+
+    /// Serves until `stop` is cancelled and every connection has ended: each waits a little for the records of messages
+    /// that it has taken, acknowledges them, and says goodbye.
+    pub async fn run(self, stop: CancellationToken) {
+        let doors = Arc::new(Semaphore::new(self.shared.limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        let mut tasks = JoinSet::new();
+        for listener in self.listeners {
+            tasks.spawn(accept(listener, self.shared.clone(), doors.clone(), stop.clone()));
+        }
+        tasks.spawn(expire(self.shared, stop));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn accept(listener: Listener, shared: Arc<Shared>, doors: Arc<Semaphore>, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        let incoming = tokio::select! {
+            () = stop.cancelled() => break,
+            _ = connections.join_next(), if !connections.is_empty() => continue,
+            incoming = listener.accept() => incoming,
+        };
+        let incoming = match incoming {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                tracing::error!(address = %listener.local(), %error, "the gateway cannot accept connections any more");
+                break;
+            }
+        };
+        let Ok(permit) = doors.clone().try_acquire_owned() else {
+            Stats::one(&shared.stats.connections_over_limit);
+            let max = shared.limits.connections_max;
+            warn_once!(shared.episodes, "connections", max, peer = %incoming.peer(), "there are too many connections");
+            continue;
+        };
+        connections.spawn(admit(incoming, shared.clone(), permit, stop.clone()));
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// One connection from its first byte to its last.
+async fn admit(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
+    let peer = incoming.peer();
+    let within = shared.limits.connect_time_max;
+    let begin = async {
+        let mut stream = match incoming.handshake(within).await {
+            Ok(stream) => stream,
+            Err(fault) => {
+                warn_once!(shared.episodes, &format!("tls {}", peer.ip()), %peer, %fault, "a TLS handshake failed");
+                return None;
+            }
+        };
+        let greeted = greet(&shared, &mut stream, peer).await?;
+        let attached = attach(&shared, &greeted, &mut stream).await?;
+        Some((stream, greeted, attached))
+    };
+    let begun = tokio::select! {
+        () = stop.cancelled() => return,
+        begun = timeout(within, begin) => begun,
+    };
+    match begun {
+        Ok(Some((stream, greeted, attached))) => {
+            Box::pin(serve(shared, stream, greeted, attached, stop)).await;
+        }
+        Ok(None) => {}
+        Err(_) => {
+            Stats::one(&shared.stats.connects_too_late);
+            let kind = format!("late {}", peer.ip());
+            warn_once!(shared.episodes, &kind, %peer, ?within, "a client did not say in time who it is");
+        }
+    }
+}
+
+async fn attach(
+    shared: &Shared,
+    greeted: &Greeted,
+    stream: &mut (impl tokio::io::AsyncWrite + Unpin),
+) -> Option<Attached> {
+    let key = Key { user: greeted.user.clone(), client_id: greeted.client_id.clone() };
+    match shared.sessions.attach(key, greeted.clean_start).await {
+        Ok(attached) => {
+            shared.count_sessions();
+            Some(attached)
+        }
+        Err(_) => {
+            Stats::one(&shared.stats.connects_refused);
+            warn_once!(
+                shared.episodes,
+                "sessions",
+                max = shared.limits.sessions_max,
+                "there are too many sessions"
+            );
+            let mut bytes = bytes::BytesMut::new();
+            let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
+            if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
+                // A client that is gone cannot be told.
+                let _ = stream.write_all(&bytes).await;
+            }
+            None
+        }
+    }
+}
+
+/// Ends expired sessions and says delayed wills.
+async fn expire(shared: Arc<Shared>, stop: CancellationToken) {
+    let work = async {
+        loop {
+            shared.sessions.somebody_away().await;
+            sleep(EXPIRY_CHECK).await;
+            for will in shared.sessions.expire(Instant::now()) {
+                wills::publish(&shared, will);
+            }
+            shared.count_sessions();
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}

@@ -1,0 +1,200 @@
+//! All sessions: which client is connected, which is away, and taking over.
+//!
+//! A session belongs to a user and a client identifier, so that no user can take over another's by using its identifier.
+//! It is in one of two states: attached to one connection, or away with what the connection left. The newest connection
+//! wins: it asks the one before to end and waits until that has left its session behind (MQTT-3.1.4-2, MQTT-3.1.4-3).
+
+use crate::{subscriptions::Subscriptions, wills::UserWill};
+use holdfast_mqtt::server::Session;
+use holdfast_types::Name;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Whose session it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) user: Name,
+    pub(crate) client_id: String,
+}
+
+/// What outlives a connection.
+pub(crate) struct Kept {
+    pub(crate) session: Session,
+    pub(crate) subscriptions: Subscriptions,
+}
+
+enum Slot {
+    Attached { number: u64, replaced: CancellationToken, left: CancellationToken },
+    Away(Box<Away>),
+}
+
+struct Away {
+    kept: Box<Kept>,
+    expires: Instant,
+    will: Option<(Instant, UserWill)>,
+}
+
+/// All sessions of the gateway.
+pub(crate) struct Sessions {
+    slots: Arc<Mutex<Slots>>,
+    max: usize,
+    /// Somebody went away, so that there is an end to wait for.
+    went_away: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_key: HashMap<Key, Slot>,
+    attached: u64,
+    away: usize,
+}
+
+/// There are as many sessions as may be.
+#[derive(Debug)]
+pub(crate) struct TooMany;
+
+/// The hold of a connection on its session. Dropped without [`Sessions::detach`], the session ends.
+pub(crate) struct Held {
+    slots: Arc<Mutex<Slots>>,
+    key: Key,
+    number: u64,
+    left: CancellationToken,
+    /// Cancelled when another connection wants the session.
+    pub(crate) replaced: CancellationToken,
+}
+
+/// A session taken up.
+pub(crate) struct Attached {
+    pub(crate) held: Held,
+    /// What the connection before left; none if the session is new.
+    pub(crate) kept: Option<Box<Kept>>,
+    /// A will that is due because the session before has ended now.
+    pub(crate) will: Option<UserWill>,
+}
+
+impl Sessions {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { slots: Arc::default(), max, went_away: Notify::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.slots).by_key.len()
+    }
+
+    /// Takes up the session of `key`, from a connection that has it if need be.
+    pub(crate) async fn attach(&self, key: Key, clean: bool) -> Result<Attached, TooMany> {
+        loop {
+            let left = {
+                let mut slots = lock(&self.slots);
+                match slots.by_key.get(&key) {
+                    Some(Slot::Attached { replaced, left, .. }) => {
+                        replaced.cancel();
+                        left.clone()
+                    }
+                    None if slots.by_key.len() >= self.max => return Err(TooMany),
+                    None | Some(Slot::Away(_)) => return Ok(self.take(&mut slots, key, clean)),
+                }
+            };
+            left.cancelled().await;
+        }
+    }
+
+    fn take(&self, slots: &mut Slots, key: Key, clean: bool) -> Attached {
+        slots.attached += 1;
+        let number = slots.attached;
+        let (replaced, left) = (CancellationToken::new(), CancellationToken::new());
+        let slot = Slot::Attached { number, replaced: replaced.clone(), left: left.clone() };
+        let before = slots.by_key.insert(key.clone(), slot);
+        let held = Held { slots: self.slots.clone(), key, number, left, replaced };
+        let Some(Slot::Away(away)) = before else {
+            return Attached { held, kept: None, will: None };
+        };
+        let Away { kept, expires, will } = *away;
+        slots.away -= 1;
+        if clean || expires <= Instant::now() {
+            return Attached { held, kept: None, will: will.map(|(_, will)| will) };
+        }
+        Attached { held, kept: Some(kept), will: None }
+    }
+
+    /// Leaves a session behind for `expiry`, with a will that comes later unless the client comes back.
+    pub(crate) fn detach(
+        &self,
+        held: Held,
+        kept: Box<Kept>,
+        expiry: Duration,
+        will: Option<(Instant, UserWill)>,
+    ) {
+        let expires = Instant::now() + expiry;
+        {
+            let mut slots = lock(&self.slots);
+            if is_held(&slots, &held) {
+                slots.by_key.insert(held.key.clone(), Slot::Away(Box::new(Away { kept, expires, will })));
+                slots.away += 1;
+            }
+        }
+        self.went_away.notify_one();
+        held.left.cancel();
+    }
+
+    /// Waits until at least one client is away.
+    pub(crate) async fn somebody_away(&self) {
+        while lock(&self.slots).away == 0 {
+            self.went_away.notified().await;
+        }
+    }
+
+    /// Ends what has expired and gives the wills that are due.
+    pub(crate) fn expire(&self, now: Instant) -> Vec<UserWill> {
+        let mut due = Vec::new();
+        let mut ended = Vec::new();
+        let mut slots = lock(&self.slots);
+        for (key, slot) in &mut slots.by_key {
+            let Slot::Away(away) = slot else { continue };
+            let over = away.expires <= now;
+            if over || away.will.as_ref().is_some_and(|(at, _)| *at <= now) {
+                due.extend(away.will.take().map(|(_, will)| will));
+            }
+            if over {
+                ended.push(key.clone());
+            }
+        }
+        slots.away -= ended.len();
+        let dropped: Vec<_> = ended.iter().filter_map(|key| slots.by_key.remove(key)).collect();
+        // Subscribers tell the broker when they are dropped; that needs no lock here.
+        drop(slots);
+        drop(dropped);
+        due
+    }
+}
+
+impl Held {
+    /// Whose session it is.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut slots = lock(&self.slots);
+        if is_held(&slots, self) {
+            slots.by_key.remove(&self.key);
+        }
+        drop(slots);
+        self.left.cancel();
+    }
+}
+
+fn is_held(slots: &Slots, held: &Held) -> bool {
+    matches!(slots.by_key.get(&held.key), Some(Slot::Attached { number, .. }) if *number == held.number)
+}
+
+fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,50 @@
+//! What all connections share.
+
+use crate::{episodes::Episodes, limits::Limits, retained::Retained, sessions::Sessions, stats::Stats};
+use holdfast_auth::Registry;
+use holdfast_broker::Broker;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::Semaphore;
+
+pub(crate) struct Shared {
+    pub(crate) broker: Broker,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) limits: Limits,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) sessions: Sessions,
+    pub(crate) retained: Retained,
+    pub(crate) episodes: Episodes,
+    pub(crate) password_checks: Semaphore,
+    /// Makes assigned client identifiers differ between processes.
+    pub(crate) instance: u64,
+    assigned: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(broker: Broker, registry: Arc<Registry>, limits: Limits, instance: u64) -> Self {
+        Self {
+            broker,
+            registry,
+            limits,
+            stats: Arc::default(),
+            sessions: Sessions::new(limits.sessions_max),
+            retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
+            episodes: Episodes::default(),
+            password_checks: Semaphore::new(limits.password_checks_max.max(1)),
+            instance,
+            assigned: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn count_sessions(&self) {
+        self.stats.sessions.store(self.sessions.len() as u64, Ordering::Relaxed);
+    }
+
+    /// An identifier for a client that brought none.
+    pub(crate) fn assign_client_id(&self) -> String {
+        format!("auto-{:016x}-{}", self.instance, self.assigned.fetch_add(1, Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,91 @@
+//! What the gateway counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])* $name:ident;)*) => {
+        /// Counters since the start.
+        #[derive(Debug, Default)]
+        pub struct Stats { $(pub(crate) $name: AtomicU64,)* }
+
+        /// [`Stats`] at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct StatsSnapshot { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl Stats {
+            /// The counters now.
+            pub fn snapshot(&self) -> StatsSnapshot {
+                StatsSnapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl StatsSnapshot {
+            /// Names and values, for tables and metrics.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+stats! {
+    /// Connections that are open.
+    connections;
+    /// Sessions, with and without a connection.
+    sessions;
+    /// Connections that were let in.
+    connections_accepted;
+    /// Connections that were closed unheard because there were too many.
+    connections_over_limit;
+    /// Clients that did not say who they are in time.
+    connects_too_late;
+    /// Clients that were refused in CONNACK.
+    connects_refused;
+    /// Connections that ended because the client broke the protocol.
+    protocol_errors;
+    /// Connections that another one of the same client replaced.
+    taken_over;
+    /// Clients that were silent for too long.
+    keep_alive_expired;
+    /// Clients that were cut off because they read too slowly.
+    too_slow;
+    /// Messages from clients.
+    messages_in;
+    /// Messages from clients that may not publish there, or that the broker refused.
+    messages_refused;
+    /// Messages to clients.
+    messages_out;
+    /// Messages that clients lost because they read too slowly.
+    messages_lost;
+    /// Subscriptions that were refused.
+    subscriptions_refused;
+    /// Wills that were published.
+    wills;
+    /// Retained messages that were not kept because there are too many.
+    retained_over_limit;
+}
+
+impl Stats {
+    pub(crate) fn one(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(counter: &AtomicU64, n: usize) {
+        counter.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// Counts something as long as it lives.
+pub(crate) struct Gauge<'a>(&'a AtomicU64);
+
+impl<'a> Gauge<'a> {
+    pub(crate) fn up(counter: &'a AtomicU64) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
