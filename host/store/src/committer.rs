@@ -147,7 +147,7 @@ impl Committer {
         let mut control = None;
         let prepared = {
             let index = read(&shared.index);
-            let mut plan = Plan::new(&index, &shared.config);
+            let mut plan = Plan::new(&index, &shared);
             if tick {
                 self.retention.plan(&shared, &mut plan);
             }
@@ -192,7 +192,7 @@ impl Committer {
         control: &mut Option<Control>,
     ) {
         let mut jobs = std::mem::take(&mut self.left).into_iter();
-        while let Some(job) = jobs.next() {
+        for job in jobs.by_ref() {
             let job = match job {
                 Job::Commit(job) => job,
                 Job::Control(next) => {
@@ -297,11 +297,10 @@ impl Committer {
             return Err(CommitError::Failed { reason: "the database is closed".into() });
         };
         let batch = prepared.batch(&read(&shared.index), engine)?;
+        prepared.wait_for_flushes(engine)?;
         let started = Instant::now();
         batch.commit().map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
-        shared
-            .committed_upto
-            .store(crate::fjall_compat::next_batch(&engine.db), std::sync::atomic::Ordering::Release);
+        shared.note_committed(engine);
         let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut stats = lock(&shared.stats);
         stats.fsyncs += 1;

@@ -4,7 +4,6 @@ use crate::{
     committer::{Committer, EncodedAppend},
     dead_letter::queue_of_dead,
     error::{CommitError, StoreError},
-    housekeeping::Work,
     message::{Death, Entry},
     plan::Plan,
     queue_index::HOLES_MAX,
@@ -60,7 +59,7 @@ fn purge(committer: &mut Committer, queues: &[QueueId]) -> Result<u64, StoreErro
     let mut purged = 0;
     let prepared = {
         let index = read(&shared.index);
-        let mut plan = Plan::new(&index, &shared.config);
+        let mut plan = Plan::new(&index, &shared);
         for id in queues {
             let Some(queue) = index.queues.get(id) else { continue };
             let waiting = queue.waiting();
@@ -129,7 +128,7 @@ fn requeue_some(
     let sent = appends.len() as u64;
     let prepared = {
         let index = read(&shared.index);
-        let mut plan = Plan::new(&index, &shared.config);
+        let mut plan = Plan::new(&index, &shared);
         match room(&mut plan, &appends) {
             Room::Yes => {}
             Room::Never(error) => return Err(error.into()),
@@ -191,9 +190,11 @@ fn delete(committer: &mut Committer, log: &LogId) -> Result<u64, StoreError> {
             }
         }
         batch.commit().map_err(&fault)?;
+        shared.note_committed(engine);
         queues.iter().try_for_each(|queue| engine.delete_queue(queue))
     })?;
     write(&shared.index).queues.retain(|id, _| !queues.contains(id));
-    shared.housekeeping.ask(Work::Marks);
+    // A mark that still counts the deleted messages would be taken for a loss after a crash.
+    shared.recovery.keep_marks(&shared);
     Ok(purged)
 }

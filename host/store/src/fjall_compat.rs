@@ -49,9 +49,10 @@ pub(crate) fn rotate(keyspace: &Keyspace) -> fjall::Result<()> {
     keyspace.rotate_memtable().map(|_| ())
 }
 
-/// How many tables a keyspace has.
-pub(crate) fn table_count(keyspace: &Keyspace) -> usize {
-    keyspace.table_count()
+/// Whether the keyspace is close to what the database answers by waiting without end: four memtables that are not
+/// written yet, or twenty tables that are not sorted in.
+pub(crate) fn is_congested(keyspace: &Keyspace) -> bool {
+    keyspace.sealed_memtable_count() >= 3 || keyspace.l0_table_count() >= 18
 }
 
 /// The number that the next batch gets. Batches in the journal with this number or a higher one came later.

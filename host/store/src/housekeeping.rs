@@ -14,7 +14,7 @@ use holdfast_types::QueueId;
 use std::{
     collections::BTreeSet,
     sync::{Condvar, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often the marks are written when there is traffic: loss of at most this much goes unnoticed by the high-water
@@ -29,15 +29,12 @@ const MEMTABLES_MAX: u64 = 3;
 pub(crate) enum Work {
     /// Segments of this queue are of no more use.
     Drop(QueueId),
-    /// The set of queues changed.
-    Marks,
 }
 
 #[derive(Debug, Default)]
 struct Todo {
     /// A queue stands here at most once, so this is bounded by the number of queues.
     shrunk: BTreeSet<QueueId>,
-    marks: bool,
     stop: bool,
 }
 
@@ -54,7 +51,6 @@ impl Housekeeping {
             Work::Drop(queue) => {
                 todo.shrunk.insert(queue);
             }
-            Work::Marks => todo.marks = true,
         }
         self.called.notify_one();
     }
@@ -66,7 +62,7 @@ impl Housekeeping {
 
     fn next(&self) -> Todo {
         let todo = lock(&self.todo);
-        let idle = |todo: &mut Todo| todo.shrunk.is_empty() && !todo.marks && !todo.stop;
+        let idle = |todo: &mut Todo| todo.shrunk.is_empty() && !todo.stop;
         let mut todo =
             self.called.wait_timeout_while(todo, ROUND, idle).unwrap_or_else(PoisonError::into_inner).0;
         let stop = todo.stop;
@@ -76,21 +72,26 @@ impl Housekeeping {
 
 /// Runs until it is stopped.
 pub(crate) fn run(shared: &Shared) {
+    let mut round = Instant::now();
     loop {
         let todo = shared.housekeeping.next();
         if todo.stop {
             return;
         }
-        if !todo.shrunk.is_empty() {
-            for queue in &todo.shrunk {
-                warn_on_fault(
-                    "give space back",
-                    shared.with_engine(|engine| drop_dead(shared, engine, queue)),
-                );
-            }
+        for queue in &todo.shrunk {
+            warn_on_fault("give space back", shared.with_engine(|engine| drop_dead(shared, engine, queue)));
+        }
+        if round.elapsed() < ROUND {
+            continue;
+        }
+        round = Instant::now();
+        // Once in a round all queues: memtables that were written since hold what was passed before.
+        let queues: Vec<QueueId> = read(&shared.index).queues.keys().cloned().collect();
+        for queue in &queues {
+            warn_on_fault("give space back", shared.with_engine(|engine| drop_dead(shared, engine, queue)));
         }
         warn_on_fault("bound its memory", shared.with_engine(|engine| bound_memory(&shared.config, engine)));
-        shared.recovery.keep_marks(shared, todo.marks);
+        shared.recovery.keep_marks(shared);
     }
 }
 

@@ -5,8 +5,10 @@ use crate::{
     config::StoreConfig,
     engine::Engine,
     error::CommitError,
+    fjall_compat,
     queue_index::{Index, QueueIndex, Segment},
     record::{Encoded, PackBuilder, key},
+    shared::Shared,
     state::{State, encode_segment, encode_state, segment_key, state_key},
     status::Gone,
 };
@@ -122,8 +124,10 @@ impl Draft {
         if self.state {
             queue.dirty -= self.dirty_seen.min(queue.dirty);
         }
+        let was = queue.cursor;
         let passed = queue.pass(self.cursor);
-        !passed.is_empty() || !self.dropped.is_empty()
+        let is_drained = queue.cursor > was && queue.cursor >= queue.tail;
+        is_drained || !passed.is_empty() || !self.dropped.is_empty()
     }
 }
 
@@ -169,8 +173,10 @@ pub(crate) struct Prepared {
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(index: &'a Index, config: &'a StoreConfig) -> Self {
-        let total = Fill { bytes: index.bytes(), bytes_max: config.quota_bytes };
+    pub(crate) fn new(index: &'a Index, shared: &'a Shared) -> Self {
+        let config = &shared.config;
+        let bytes_max = config.quota_bytes.min(shared.recovery.ceiling());
+        let total = Fill { bytes: index.bytes(), bytes_max };
         let segment_bytes = config.segment_bytes_effective();
         let (drafts, logs, documents) = Default::default();
         Self {
@@ -248,6 +254,20 @@ impl Prepared {
             }
         }
         Ok(batch)
+    }
+
+    /// Waits until the background has caught up with what the batch touches, as long as it is alive. Without this the
+    /// database would wait by itself, for ever when its background has died of a full disk.
+    pub(crate) fn wait_for_flushes(&self, engine: &Engine) -> Result<(), CommitError> {
+        for queue in self.drafts.keys() {
+            let Some(keyspace) = engine.queue(queue) else { continue };
+            while fjall_compat::is_congested(&keyspace) {
+                let alive = engine.db.persist(fjall::PersistMode::Buffer);
+                alive.map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the plan into the index. Returns the logs that got messages and the queues that lost segments.

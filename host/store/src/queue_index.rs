@@ -165,13 +165,14 @@ impl QueueIndex {
         passed
     }
 
-    /// What lies below the tail and belongs to no live segment, as ranges of offsets.
+    /// What lies below the cursor, and what lies above it and belongs to no segment, as ranges of offsets.
     pub(crate) fn dead_ranges(&self) -> Vec<(Offset, Offset)> {
         let mut from = Offset(0);
         let mut ranges = Vec::new();
         for segment in self.segments.iter().chain([&self.open]) {
-            if segment.first > from {
-                ranges.push((from, segment.first));
+            let first = segment.first.max(self.cursor.min(segment.end));
+            if first > from {
+                ranges.push((from, first));
             }
             from = segment.end.max(from);
         }

@@ -58,7 +58,8 @@ pub(crate) fn room(plan: &mut Plan<'_>, appends: &[EncodedAppend]) -> Room {
     for (log, bytes) in blocking {
         let fill = *plan.log(log);
         let alone = fill.bytes == 0 && plan.total.has_room(bytes);
-        if !alone && !(fill.has_room(bytes) && plan.total.has_room(all)) {
+        let fits = fill.has_room(bytes) && plan.total.has_room(all);
+        if !alone && !fits {
             return Room::Wait(log.clone());
         }
     }

@@ -16,7 +16,10 @@ use crate::{
 use holdfast_types::LogId;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, RwLock, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -48,6 +51,11 @@ impl Shared {
         }
     }
 
+    /// Everything that is in the journal now is acknowledged.
+    pub(crate) fn note_committed(&self, engine: &Engine) {
+        self.committed_upto.store(crate::fjall_compat::next_batch(&engine.db), Ordering::Release);
+    }
+
     /// Runs `f` with the open database.
     pub(crate) fn with_engine<T>(
         &self,
@@ -59,7 +67,7 @@ impl Shared {
     /// Writes counters that are not on disk yet. At the end of the committer.
     pub(crate) fn write_down_state(&self) {
         let index = read(&self.index);
-        let mut plan = Plan::new(&index, &self.config);
+        let mut plan = Plan::new(&index, self);
         let dirty = index.queues.iter().filter(|(_, queue)| queue.dirty > 0);
         dirty.for_each(|(id, _)| plan.draft(id).state = true);
         let prepared = plan.finish();

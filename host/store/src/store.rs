@@ -90,7 +90,7 @@ impl Owner {
             }
         }
         let synced = self.shared.with_engine(crate::engine::Engine::sync);
-        self.shared.recovery.keep_marks(&self.shared, true);
+        self.shared.recovery.keep_marks(&self.shared);
         *write(&self.shared.engine) = None;
         synced
     }

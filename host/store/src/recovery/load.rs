@@ -62,7 +62,7 @@ fn segments(
         match first.and_then(|first| decode_segment(first, &value)) {
             Ok(segment) => queue.segments.push_back(segment),
             Err(Malformed(reason)) => {
-                report.damage(format!("a segment of queue {id} cannot be read: {reason}"))
+                report.damage(format!("a segment of queue {id} cannot be read: {reason}"));
             }
         }
     }

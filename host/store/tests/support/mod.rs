@@ -1,5 +1,6 @@
 //! What the store's tests share.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, reason = "a test may fail")]
 
 use holdfast_store::{Append, Clock, Entry, ReadLimit, RecoveryReport, Store, StoreConfig};
 use holdfast_types::{
