@@ -1,4 +1,4 @@
-//! Write [Holdfast](https://docs.rs/holdfast-sdk) modules in Rust.
+//! Write Holdfast modules in Rust.
 //!
 //! A module is a sandboxed WebAssembly component. It receives messages on its inputs, sends messages to its outputs,
 //! and keeps durable state; routes outside decide what flows where. This crate gives a module typed access to all that
