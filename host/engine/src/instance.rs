@@ -56,7 +56,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct Instance {
     store: Store<Host>,
     module: bindings::Module,
-    fire: Option<TypedFunc<(String,), (Result<(), Failure>,)>>,
+    fire: Option<Fire>,
     call_limit: Duration,
     started: UnixMillis,
 }

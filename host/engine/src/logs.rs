@@ -10,6 +10,9 @@ use tokio::sync::Notify;
 /// Most bytes of one line; what is longer is cut. A line longer than this is data, not a message to people.
 pub(crate) const LINE_BYTES_MAX: usize = 4 * 1024;
 
+/// Most lines of standard error that are told as the cause of a trap.
+const LAST_LINES: usize = 6;
+
 /// How grave a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LogLevel {
@@ -129,14 +132,22 @@ impl LogBook {
         self.0.written.notify_waiters();
     }
 
-    /// The last line that the module itself wrote to standard error: a panic's own words.
-    pub(crate) fn last_words(&self, since: UnixMillis) -> Option<Text> {
+    /// What the module last wrote to standard error since then: a panic's own words, in one line.
+    pub(crate) fn last_words(&self, since: UnixMillis) -> Option<String> {
         let ring = self.ring();
-        let mut own = ring.lines.iter().rev().take_while(|line| line.at >= since);
-        own.find(|line| {
-            line.origin == LogOrigin::Stderr && !line.text.starts_with("note:") && !line.text.is_empty()
-        })
-        .map(|line| line.text.clone())
+        let own = ring.lines.iter().rev().take_while(|line| line.at >= since);
+        let mut words: Vec<&str> = own
+            .take_while(|line| line.origin == LogOrigin::Stderr)
+            .take(LAST_LINES)
+            .map(|line| &*line.text)
+            .collect();
+        // A panic of a Rust guest begins with the thread's name; what stands before it is older.
+        if let Some(begin) = words.iter().position(|line| line.starts_with("thread '")) {
+            words.truncate(begin + 1);
+        }
+        words.retain(|line| !line.is_empty() && !line.starts_with("note:"));
+        words.reverse();
+        (!words.is_empty()).then(|| words.join(" "))
     }
 
     /// Ends all readers: the module is gone.

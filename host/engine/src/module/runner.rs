@@ -304,7 +304,8 @@ impl Runner {
         let input = delivery.input.as_deref().unwrap_or_default();
         match instance.handle(input, &delivery.envelope).await {
             Outcome::Done => {
-                self.turn.keep(instance.host(), Some(delivery.ticket), delivery.envelope.hops);
+                let hops = delivery.envelope.hops.saturating_add(1);
+                self.turn.keep(instance.host(), Some(delivery.ticket), hops);
                 self.attempts = Attempts::default();
                 self.failures.message_done();
             }

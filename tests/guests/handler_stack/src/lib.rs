@@ -12,7 +12,7 @@ impl Handler for Guest {
     fn handle(_input: String, message: Message) -> Result<(), Failure> {
         out(text(&message));
         if text(&message) == "deep" {
-            deeper(&mut [0; 64]);
+            std::hint::black_box(deeper(0));
         }
         Ok(())
     }
@@ -23,7 +23,6 @@ impl Handler for Guest {
 guest::module!(Guest);
 
 #[expect(unconditional_recursion, reason = "that is what is tested")]
-fn deeper(bytes: &mut [u64; 64]) -> u64 {
-    let mut more = [bytes[0] + 1; 64];
-    deeper(std::hint::black_box(&mut more)) + bytes[1]
+fn deeper(n: u64) -> u64 {
+    std::hint::black_box(deeper(n + 1)) + n
 }
