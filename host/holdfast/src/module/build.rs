@@ -74,7 +74,8 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     let toolchain = Toolchain::find(&directory).map_err(BuildError::NoToolchain)?;
     progress(&format!("building with {toolchain}"));
     let project = Project::read(&toolchain, &directory)?;
-    if let Toolchain::BuildStd { .. } = toolchain {
+    let is_first = !project.component.parent().is_some_and(Path::exists);
+    if is_first && matches!(toolchain, Toolchain::BuildStd { .. }) {
         progress("the first time this takes about half a minute, since the standard library is built, too");
     }
     let mut cargo = toolchain.cargo_build(project.remap_flags());
