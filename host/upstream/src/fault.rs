@@ -19,10 +19,9 @@ pub enum LinkFault {
     /// The stream broke; holds the cause.
     Broken(String),
     /// The other side closed the stream.
-    Closed {
-        /// Whether it had welcomed us.
-        welcomed: bool,
-    },
+    Closed,
+    /// The stream ended before the broker had welcomed us; holds the cause.
+    NotWelcomed(String),
     /// The log cannot be read.
     Read(ReadError),
     /// The store did not record what was acknowledged.
@@ -43,10 +42,11 @@ impl fmt::Display for LinkFault {
             Self::Protocol(why) => write!(f, "the other side does not keep to MQTT: {why}"),
             Self::Unwritable(why) => write!(f, "the connection cannot be opened: {why}"),
             Self::Broken(why) => write!(f, "the connection broke: {why}"),
-            Self::Closed { welcomed: true } => f.write_str("the broker closed the connection without a word"),
-            Self::Closed { welcomed: false } => f.write_str(
-                "the broker closed the connection instead of welcoming it; it may want TLS on this port, another version \
-                 of MQTT, or a client certificate",
+            Self::Closed => f.write_str("the broker closed the connection without a word"),
+            Self::NotWelcomed(why) => write!(
+                f,
+                "the connection ended before the broker had welcomed it ({why}); the broker may want TLS on this port, \
+                 another version of MQTT, or a client certificate",
             ),
             Self::Read(error) => error.fmt(f),
             Self::NotRecorded(refused) => {

@@ -103,7 +103,7 @@ impl Sender {
                 },
                 written = output.write(&mut write), if output.has_work() => {
                     if let Err(error) = written {
-                        return Ended::Failed(LinkFault::Broken(io_cause(&error)));
+                        return Ended::Failed(self.broken(&error));
                     }
                 }
                 () = sleep_until(due) => {}
@@ -113,10 +113,16 @@ impl Sender {
 
     fn arrived(&self, got: io::Result<usize>) -> Result<(), LinkFault> {
         match got {
-            Ok(0) => Err(LinkFault::Closed { welcomed: self.is_welcomed() }),
-            Ok(_) => Ok(()),
-            Err(error) => Err(LinkFault::Broken(io_cause(&error))),
+            Ok(1..) => Ok(()),
+            Ok(0) if self.is_welcomed() => Err(LinkFault::Closed),
+            Ok(_) => Err(LinkFault::NotWelcomed("the other side closed it".to_owned())),
+            Err(error) => Err(self.broken(&error)),
         }
+    }
+
+    fn broken(&self, error: &io::Error) -> LinkFault {
+        let why = io_cause(error);
+        if self.is_welcomed() { LinkFault::Broken(why) } else { LinkFault::NotWelcomed(why) }
     }
 
     fn due(&self, drain_until: Option<Instant>, now: Instant) -> Instant {

@@ -104,7 +104,8 @@ struct Envelope<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Body<'a> {
-    Body(&'a RawValue),
+    #[serde(rename = "body")]
+    Json(&'a RawValue),
     Text(&'a str),
     Base64(String),
 }
@@ -142,7 +143,7 @@ fn body<'a>(bytes: &'a [u8], content_type: Option<&str>) -> Body<'a> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Body::Base64(BASE64_STANDARD.encode(bytes)) };
     let may_be_json = content_type.is_none_or(is_json);
     match may_be_json.then(|| serde_json::from_str::<&RawValue>(text)) {
-        Some(Ok(json)) => Body::Body(json),
+        Some(Ok(json)) => Body::Json(json),
         _ => Body::Text(text),
     }
 }

@@ -1,0 +1,82 @@
+//! A way to the broker that can be cut, blocked in one direction or both, and let be again.
+
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Bytes pass.
+    Open,
+    /// Connections are reset, and new ones refused.
+    Cut,
+    /// Connections stay, and bytes vanish in both directions.
+    BlackHole,
+    /// Bytes go to the broker, and its answers vanish.
+    HalfOpen,
+}
+
+pub struct Proxy {
+    pub port: u16,
+    way: Arc<watch::Sender<Way>>,
+}
+
+impl Proxy {
+    pub async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            way: Arc::new(watch::Sender::new(Way::Open)),
+        };
+        let way = proxy.way.clone();
+        tokio::spawn(async move {
+            loop {
+                let (inside, _) = listener.accept().await.unwrap();
+                if *way.borrow() == Way::Cut {
+                    continue;
+                }
+                let Ok(outside) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+                let (from_edge, to_edge) = inside.into_split();
+                let (from_broker, to_broker) = outside.into_split();
+                tokio::spawn(carry(from_edge, to_broker, way.subscribe(), |way| way != Way::BlackHole));
+                tokio::spawn(carry(from_broker, to_edge, way.subscribe(), |way| way == Way::Open));
+            }
+        });
+        proxy
+    }
+
+    pub fn set(&self, way: Way) {
+        self.way.send_replace(way);
+    }
+}
+
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut way: watch::Receiver<Way>,
+    passes: fn(Way) -> bool,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    // Once bytes have vanished the stream is broken for good: later bytes must not follow a gap.
+    let mut lost = false;
+    loop {
+        let got = tokio::select! {
+            got = from.read(&mut buffer) => got,
+            cut = way.wait_for(|way| *way == Way::Cut) => {
+                drop(cut);
+                return;
+            }
+        };
+        let Ok(count @ 1..) = got else { return };
+        lost = lost || !passes(*way.borrow());
+        if !lost && to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
