@@ -6,7 +6,7 @@ use holdfast_net::{Stream, io_cause};
 use std::{future::Future, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -67,14 +67,14 @@ impl Sender {
         let (mut read, mut write) = tokio::io::split(stream);
         let (mut input, mut output) = (BytesMut::new(), Output::default());
         let mut drain_until: Option<Instant> = None;
-        let not_recorded = self.not_recorded.clone();
+        let records = self.records.clone();
         loop {
             let now = Instant::now();
             if let Err(fault) = self.step(now.into_std(), &mut output.bytes) {
                 return Ended::Failed(fault);
             }
             if drain_until.is_some_and(|until| until <= now || self.client.in_flight() == 0) {
-                return self.say_goodbye(&mut write, output).await;
+                return self.say_goodbye(&mut write, output, drain_until.unwrap_or(now)).await;
             }
             let room =
                 if drain_until.is_some() || output.bytes.len() >= OUT_BYTES_MAX { 0 } else { self.room() };
@@ -86,8 +86,8 @@ impl Sender {
                     drain_until = Some(now + self.drain_within);
                     self.teller.state(LinkState::Draining);
                 }
-                () = not_recorded.bell.notified() => {
-                    if let Some(refused) = not_recorded.take() {
+                () = records.bell.notified() => {
+                    if let Some(refused) = records.take_fault() {
                         return Ended::Failed(LinkFault::NotRecorded(refused));
                     }
                 }
@@ -131,7 +131,12 @@ impl Sender {
         [client, hold, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
     }
 
-    async fn say_goodbye(&mut self, write: &mut WriteHalf<Stream>, mut output: Output) -> Ended {
+    async fn say_goodbye(
+        &mut self,
+        write: &mut WriteHalf<Stream>,
+        mut output: Output,
+        until: Instant,
+    ) -> Ended {
         let unacknowledged = self.leave(Instant::now().into_std(), &mut output.bytes);
         let gone = within(GOODBYE_WITHIN, async {
             output.write(write).await?;
@@ -139,6 +144,13 @@ impl Sender {
         });
         if let Err(error) = gone.await {
             tracing::debug!(%error, "the connection was not closed in order");
+        }
+        // What was acknowledged is recorded before the link is said to have ended: else the next one would send it again.
+        let records = self.records.clone();
+        if timeout_at(until.max(Instant::now() + GOODBYE_WITHIN), records.are_settled()).await.is_err() {
+            tracing::warn!(
+                "the store did not record the last acknowledgements in time; some messages will be sent twice"
+            );
         }
         Ended::Stopped { unacknowledged }
     }

@@ -20,7 +20,7 @@ use holdfast_net::Settings;
 use holdfast_types::{Text, UnixMillis};
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::Notify;
@@ -37,7 +37,7 @@ pub(crate) struct Sender {
     pub(crate) reader: Reader,
     pub(crate) teller: Teller,
     pub(crate) hold: Hold,
-    pub(crate) not_recorded: Arc<NotRecorded>,
+    pub(crate) records: Arc<Records>,
     codec: Codec,
     counters: Counters,
     welcomed: Option<Instant>,
@@ -50,21 +50,51 @@ pub(crate) struct Sender {
     told: Option<Text>,
 }
 
-/// Tells the task that the store did not record an acknowledgement.
+/// What the store has been asked to record of acknowledgements, and what became of it.
 #[derive(Default)]
-pub(crate) struct NotRecorded {
-    why: Mutex<Option<Refused>>,
+pub(crate) struct Records {
+    state: Mutex<RecordState>,
     pub(crate) bell: Notify,
 }
 
-impl NotRecorded {
-    pub(crate) fn take(&self) -> Option<Refused> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).take()
+#[derive(Default)]
+struct RecordState {
+    pending: usize,
+    failed: Option<Refused>,
+}
+
+impl Records {
+    fn state(&self) -> MutexGuard<'_, RecordState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, refused: Refused) {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refused);
-        self.bell.notify_one();
+    /// Why something was not recorded, if so. Told once.
+    pub(crate) fn take_fault(&self) -> Option<Refused> {
+        self.state().failed.take()
+    }
+
+    fn asked(&self) {
+        self.state().pending += 1;
+    }
+
+    fn answered(&self, result: Result<(), Refused>) {
+        let mut state = self.state();
+        state.pending -= 1;
+        let ring = state.pending == 0 || result.is_err();
+        if let Err(refused) = result {
+            state.failed.get_or_insert(refused);
+        }
+        drop(state);
+        if ring {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Waits until all that was asked for is recorded, or was not.
+    pub(crate) async fn are_settled(&self) {
+        while self.state().pending > 0 {
+            self.bell.notified().await;
+        }
     }
 }
 
@@ -91,7 +121,7 @@ impl Sender {
             reader,
             teller,
             hold: Hold::new(config.backoff.min, config.backoff.max),
-            not_recorded: Arc::default(),
+            records: Arc::default(),
             codec: codec(config.version),
             counters: Counters::default(),
             welcomed: None,
@@ -118,6 +148,8 @@ impl Sender {
 
     /// Does all that can be done without waiting: times out, sends what is ready, encodes, takes acknowledgements in.
     pub(crate) fn step(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
+        // IMPORTANT: answers first. They decide whether more may be sent, and how fast.
+        self.act(now, out)?;
         self.client.tick(now);
         if self.client.in_flight() == 0 {
             for delivery in self.hold.release(now).into_iter().rev() {
@@ -126,6 +158,14 @@ impl Sender {
         }
         self.client.limit_window(self.hold.pace());
         self.send_ready(now);
+        self.act(now, out)?;
+        self.settle();
+        self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
+        Ok(())
+    }
+
+    /// Does what the session asks for.
+    fn act(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
         while let Some(action) = self.client.next_action() {
             match action {
                 Action::Send(packet) => self.encode(&packet, out)?,
@@ -134,8 +174,6 @@ impl Sender {
                 Action::Fail(fault) => return Err(LinkFault::Session(fault, self.settings.clone())),
             }
         }
-        self.settle();
-        self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
         Ok(())
     }
 
@@ -266,12 +304,9 @@ impl Sender {
         if self.turn.done.is_empty() && self.turn.dead.is_empty() {
             return;
         }
-        let not_recorded = self.not_recorded.clone();
-        self.reader.settle(std::mem::take(&mut self.turn), move |result| {
-            if let Err(refused) = result {
-                not_recorded.tell(refused);
-            }
-        });
+        let records = self.records.clone();
+        records.asked();
+        self.reader.settle(std::mem::take(&mut self.turn), move |result| records.answered(result));
     }
 
     /// Ends the session in order: writes DISCONNECT. Gives the number of messages that are not acknowledged.
@@ -293,7 +328,7 @@ impl Sender {
         self.settle();
         self.client.closed();
         // A kept session is resumed with what is in flight, unless the store lost count of it.
-        if self.not_recorded.take().is_some() || self.client.in_flight() == 0 {
+        if self.records.take_fault().is_some() || self.client.in_flight() == 0 {
             self.start_over();
         }
         self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
