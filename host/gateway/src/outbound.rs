@@ -69,6 +69,7 @@ impl Client {
             return Err(ReasonCode::QuotaExceeded);
         }
         self.subscriptions.add(&self.shared, &self.key.user, &filter, Subscribed { qos: wanted.qos, id });
+        Stats::one(&self.shared.stats.subscriptions_granted);
         let reason = match wanted.qos {
             QoS::AtMostOnce => ReasonCode::Success,
             QoS::AtLeastOnce => ReasonCode::GrantedQos1,

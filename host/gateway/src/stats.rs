@@ -56,6 +56,8 @@ stats! {
     messages_out;
     /// Messages that clients lost because they read too slowly.
     messages_lost;
+    /// Subscriptions that were granted, also those that replaced one with the same filter.
+    subscriptions_granted;
     /// Subscriptions that were refused.
     subscriptions_refused;
     /// Wills that were published.
