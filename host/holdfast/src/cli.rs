@@ -33,8 +33,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Restart a module, or all of them.
     Restart(RestartArgs),
-    /// Stop a module until it is started again; its messages wait.
-    Stop(ModuleName),
+    /// Stop a module until it is started again, or the whole edge in order.
+    Stop(StopArgs),
     /// Start a module that was stopped or has failed.
     Start(ModuleName),
     /// Send a message as an operator, to try a route or a module.
@@ -49,7 +49,7 @@ pub enum Command {
     Routes(RoutesCommand),
     /// Check configuration, ports, store, clock and the way upstream.
     Check(CheckArgs),
-    /// Show or change what the running edge logs.
+    /// Change what the running edge logs.
     Log(LogArgs),
     /// Make, build and inspect modules.
     #[command(subcommand)]
@@ -108,6 +108,13 @@ pub struct RestartArgs {
     pub all: bool,
 }
 
+/// Arguments of `stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// The module, whose messages wait meanwhile. Without one, the whole edge stops.
+    pub module: Option<String>,
+}
+
 /// The name of a module.
 #[derive(Debug, Args)]
 pub struct ModuleName {
@@ -146,6 +153,12 @@ pub struct SendArgs {
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
 pub struct TailArgs {
+    /// Only messages whose source begins with this.
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<String>,
+    /// Only messages that this route takes.
+    #[arg(long, value_name = "ROUTE")]
+    pub route: Option<String>,
     /// Stop after so many messages.
     #[arg(short = 'n', long, value_name = "MESSAGES")]
     pub count: Option<usize>,
@@ -228,8 +241,20 @@ pub struct CheckArgs {
 /// Arguments of `log`.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// The least severe that is logged from now on; without it, the level in force is shown.
-    pub level: Option<LevelName>,
+    /// The least severe that is logged from now on.
+    pub level: LevelName,
+}
+
+impl From<LevelName> for holdfast_api::Level {
+    fn from(name: LevelName) -> Self {
+        match name {
+            LevelName::Error => Self::Error,
+            LevelName::Warn => Self::Warn,
+            LevelName::Info => Self::Info,
+            LevelName::Debug => Self::Debug,
+            LevelName::Trace => Self::Trace,
+        }
+    }
 }
 
 /// How severe.
@@ -263,12 +288,12 @@ pub enum ModuleCommand {
 pub struct ModuleNewArgs {
     /// The module's name; also the folder's.
     pub name: String,
-    /// Where to make the folder.
-    #[arg(long, default_value = ".")]
-    pub dir: PathBuf,
-    /// A folder that holds the SDK crate; by default the checkout's, or a copy that is written beside the module.
-    #[arg(long, value_name = "DIR")]
-    pub sdk: Option<PathBuf>,
+    /// Where to make the project's folder; by default here.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Where the project finds the SDK: `auto`, `embedded`, a folder, or the address of a git repository.
+    #[arg(long, default_value = "auto")]
+    pub sdk: String,
 }
 
 /// Arguments of `module build`.

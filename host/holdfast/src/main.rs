@@ -1,1 +1,76 @@
-fn main() {}
+//! Holdfast: an edge runtime in one binary.
+//!
+//! This room reads the command line, wires the others together, and starts and stops them in order. It is the only one
+//! that ends the process.
+
+mod cli;
+mod commands;
+mod demo;
+mod module;
+mod output;
+mod run;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use holdfast_api::ModuleAction;
+use std::process::ExitCode;
+
+/// Something was wrong with what was asked, or it could not be done.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(format!("error: no threads can be started: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(carry_out(cli)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(error) => {
+            output::note(format!("error: {error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Does what was asked. Gives whether all is well.
+async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
+    let json = cli.json;
+    let config = || commands::config(cli.config.as_deref());
+    let control = || config().map(|config| config.paths.control);
+    match &cli.command {
+        Command::Init(args) => commands::init::run(args)?,
+        Command::Run => {
+            let config = config()?;
+            let log = run::logging::start(config.log.level);
+            run::run(config, log).await?;
+        }
+        Command::Demo(args) => return demo::run(args, json).await,
+        Command::List => commands::list::list(&control()?, json).await?,
+        Command::Logs(args) => commands::logs::logs(&control()?, args, json).await?,
+        Command::Log(args) => commands::logs::level(&control()?, args).await?,
+        Command::Restart(args) => {
+            commands::list::change(&control()?, ModuleAction::Restart, args.module.clone(), json).await?;
+        }
+        Command::Stop(args) => match &args.module {
+            Some(module) => {
+                commands::list::change(&control()?, ModuleAction::Stop, Some(module.clone()), json).await?;
+            }
+            None => commands::client::stop(&control()?).await?,
+        },
+        Command::Start(args) => {
+            commands::list::change(&control()?, ModuleAction::Start, Some(args.module.clone()), json).await?;
+        }
+        Command::Send(args) => commands::send::run(&control()?, args, json).await?,
+        Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
+        Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
+        Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
+        Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
+        Command::Module(command) => commands::module::run(command, json)?,
+    }
+    Ok(true)
+}

@@ -44,7 +44,7 @@ fn nothing_is_left_for_later() {
 
 #[test]
 fn the_root_holds_the_prescribed_folders_and_no_others() {
-    let allowed = ["host", "wit", "plugins", "sdk", "tests", "examples", ".ci"];
+    let allowed = ["host", "wit", "plugins", "sdk", "tests", "examples", ".ci", ".config"];
     for file in files() {
         let mut parts = file.components();
         let first = parts.next().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();

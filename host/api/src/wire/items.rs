@@ -109,7 +109,10 @@ pub struct ModuleItem {
     pub restarts: u64,
     /// Messages handled since the host started.
     pub handled: u64,
-    /// Calls that failed since the host started.
+    /// Messages sent since the host started.
+    #[serde(default)]
+    pub sent: u64,
+    /// Messages given up since the host started.
     pub failed: u64,
     /// Messages that wait for it.
     pub waiting: u64,

@@ -101,6 +101,9 @@ pub struct Reader {
     pub(crate) log: LogId,
     lane: Arc<Lane>,
     progress: Arc<Mutex<Progress>>,
+    /// Held from the reckoning of a turn's cursors until the store has its commit, so that commits arrive in the order
+    /// of their cursors. Not the lock above: a store that refuses at once calls back before it returns.
+    pub(crate) submission: Mutex<()>,
     /// Whose turn it is, so that neither volatile nor durable messages starve the other.
     volatile_first: bool,
 }
@@ -116,7 +119,7 @@ pub(crate) struct Progress {
 impl Reader {
     pub(crate) fn new(inner: Arc<Inner>, log: LogId) -> Self {
         let lane = inner.lane(&log);
-        Self { inner, log, lane, progress: Arc::default(), volatile_first: true }
+        Self { inner, log, lane, progress: Arc::default(), submission: Mutex::default(), volatile_first: true }
     }
 
     /// The log.

@@ -21,7 +21,7 @@ impl Reader {
     ///
     /// After an error nothing of the turn was recorded, nor will any later turn be until [`Reader::rewind`].
     pub fn settle(&self, turn: Turn, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
-        // The lock is held until the store has the commit, so that commits arrive in the order of their cursors.
+        let _in_order = self.submission.lock().unwrap_or_else(PoisonError::into_inner);
         let mut progress = self.progress();
         if progress.failed {
             drop(progress);
@@ -30,6 +30,7 @@ impl Reader {
         }
         let pending = Pending::new(Receipt::default(), Box::new(move |answer| done(answer.map(|_| ()))));
         let commit = self.commit_of(&mut progress, turn, &pending);
+        drop(progress);
         if !is_empty(&commit) {
             let part = pending.open_part();
             let inner = self.inner.clone();
@@ -42,7 +43,6 @@ impl Reader {
                 part.part_done(answer, |_| {});
             });
         }
-        drop(progress);
         pending.part_done(Ok(()), |_| {});
     }
 

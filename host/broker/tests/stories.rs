@@ -1,0 +1,310 @@
+//! What happens to messages, told as stories over the real store.
+
+use holdfast_broker::{Broker, BrokerConfig, Delivery, Reader, Receipt, Refused, Send, StateWrite, Turn};
+use holdfast_routes::{RouteDefinition, RouteTable};
+use holdfast_store::{Clock, StoreConfig, SystemClock};
+use holdfast_types::{
+    Durability, HOPS_MAX, LogId, Message, Name, Priority, Source, Topic, TopicFilter, UnixMillis, WhenFull,
+};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn definition(route: &str, text: &str) -> RouteDefinition {
+    RouteDefinition {
+        name: route.into(),
+        text: text.into(),
+        priority: Priority::DEFAULT,
+        time_to_live_secs: None,
+        durability: Durability::Durable,
+        when_full: WhenFull::default(),
+        topic: None,
+    }
+}
+
+fn broker_with(dir: &Path, routes: Vec<RouteDefinition>, clock: Arc<dyn Clock>, ttl: Option<Duration>) -> Broker {
+    let (store, _) = holdfast_store::open(StoreConfig::new(dir), clock.clone()).unwrap();
+    let routes = RouteTable::compile(routes).unwrap();
+    Broker::new(BrokerConfig { edge: name("edge-1"), routes, time_to_live: ttl }, store, clock)
+}
+
+fn broker(dir: &Path, routes: &[(&str, &str)]) -> Broker {
+    let routes = routes.iter().map(|(n, t)| definition(n, t)).collect();
+    broker_with(dir, routes, Arc::new(SystemClock::new()), None)
+}
+
+fn from_module(module: &str, output: &str) -> Source {
+    Source::Module { module: name(module), output: Some(name(output)) }
+}
+
+fn from_child(child: &str, topic: &str) -> Source {
+    Source::Child { child: name(child), topic: Some(Topic::new(topic).unwrap()) }
+}
+
+fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|d| String::from_utf8(d.envelope.message.body.to_vec()).unwrap()).collect()
+}
+
+async fn settle(reader: &Reader, turn: Turn) -> Result<(), Refused> {
+    let (answer, wait) = oneshot::channel();
+    reader.settle(turn, move |result| answer.send(result).unwrap());
+    wait.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_message_is_read_in_order_and_what_was_acknowledged_stays_done_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let routes = [("up", "FROM /messages/* INTO $upstream")];
+    {
+        let broker = broker(dir.path(), &routes);
+        for n in 0..5 {
+            let receipt = broker.publish(from_child("c", "t"), Message::new(n.to_string())).await.unwrap();
+            assert_eq!(receipt, Receipt { durable: 1, ..Receipt::default() });
+        }
+        let mut reader = broker.reader(LogId::upstream());
+        let read = reader.next(3).await.unwrap();
+        assert_eq!(bodies(&read), ["0", "1", "2"]);
+        let done = read[..2].iter().map(|d| d.ticket).collect();
+        settle(&reader, Turn { done, ..Turn::default() }).await.unwrap();
+        broker.store().close().unwrap();
+    }
+    let broker = broker(dir.path(), &routes);
+    let read = broker.reader(LogId::upstream()).next(10).await.unwrap();
+    assert_eq!(bodies(&read), ["2", "3", "4"]);
+    let ids: Vec<String> = read.iter().map(|d| d.id.clone().unwrap().to_string()).collect();
+    assert!(ids[0].starts_with("edge-1/") && ids[0].ends_with("/d/2"), "{ids:?}");
+}
+
+#[tokio::test]
+async fn higher_priority_is_read_first_and_one_sink_gets_one_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut urgent = definition("urgent", "FROM /messages/* WHERE level = 'high' INTO $upstream");
+    urgent.priority = Priority::new(0).unwrap();
+    let routes = vec![definition("all", "FROM /messages/* INTO $upstream"), urgent];
+    let broker = broker_with(dir.path(), routes, Arc::new(SystemClock::new()), None);
+    for (body, level) in [("1", "low"), ("2", "high"), ("3", "low"), ("4", "high")] {
+        let mut message = Message::new(body);
+        message.properties.set("level", level);
+        assert_eq!(broker.publish(from_child("c", "t"), message).await.unwrap().durable, 1);
+    }
+    let mut reader = broker.reader(LogId::upstream());
+    let first = reader.next(10).await.unwrap();
+    assert_eq!(bodies(&first), ["2", "4"]);
+    assert_eq!(&*first[0].route, "urgent");
+    assert_eq!(bodies(&reader.next(10).await.unwrap()), ["1", "3"]);
+}
+
+#[tokio::test]
+async fn a_dropped_module_sends_upstream_until_a_route_mentions_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[]);
+    let receipt = broker.publish(from_module("m", "out"), Message::new("1")).await.unwrap();
+    assert_eq!(receipt, Receipt::default(), "nobody runs m");
+    assert_eq!(broker.counters().no_route, 1);
+
+    broker.module_present(&name("m"), true);
+    assert_eq!(broker.publish(from_module("m", "out"), Message::new("2")).await.unwrap().durable, 1);
+
+    let other = "FROM /messages/modules/m/outputs/other INTO $upstream";
+    broker.replace_routes(RouteTable::compile(vec![definition("other", other)]).unwrap());
+    assert_eq!(broker.publish(from_module("m", "out"), Message::new("3")).await.unwrap().durable, 0);
+    broker.module_present(&name("m"), false);
+    assert_eq!(bodies(&broker.reader(LogId::upstream()).next(9).await.unwrap()), ["2"]);
+}
+
+#[tokio::test]
+async fn a_turn_is_recorded_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let into_m = "FROM /messages WHERE NOT is_defined($connectionModuleId) INTO BrokeredEndpoint(\"/modules/m/inputs/in\")";
+    let routes = [("in", into_m), ("out", "FROM /messages/modules/m/* INTO $upstream")];
+    {
+        let broker = broker(dir.path(), &routes);
+        broker.publish(from_child("c", "t"), Message::new("1")).await.unwrap();
+        let mut reader = broker.reader(LogId::module(&name("m")));
+        let read = reader.next(9).await.unwrap();
+        assert_eq!(read[0].input, Some(name("in")));
+        let turn = Turn {
+            done: vec![read[0].ticket],
+            sends: vec![Send { output: Some(name("out")), message: Message::new("one"), hops: 1 }],
+            state: vec![StateWrite { key: "count".into(), value: Some("1".into()) }],
+            ..Turn::default()
+        };
+        settle(&reader, turn).await.unwrap();
+        assert_eq!(broker.documents().value("state/m", "count").unwrap().unwrap(), "1");
+        // The next message is read, and the process ends before its turn.
+        broker.publish(from_child("c", "t"), Message::new("2")).await.unwrap();
+        reader.next(9).await.unwrap();
+        broker.store().close().unwrap();
+        let lost = settle(&reader, Turn::default()).await;
+        assert_eq!(lost, Ok(()), "an empty turn asks nothing of the store");
+    }
+    let broker = broker(dir.path(), &routes);
+    assert_eq!(bodies(&broker.reader(LogId::module(&name("m"))).next(9).await.unwrap()), ["2"]);
+    assert_eq!(bodies(&broker.reader(LogId::upstream()).next(9).await.unwrap()), ["one"]);
+    assert_eq!(broker.documents().value("state/m", "count").unwrap().unwrap(), "1");
+}
+
+#[tokio::test]
+async fn after_a_turn_that_was_not_recorded_no_later_one_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("in", "FROM /messages INTO BrokeredEndpoint('modules/m/inputs/in')")]);
+    for n in 0..3 {
+        broker.publish(from_child("c", "t"), Message::new(n.to_string())).await.unwrap();
+    }
+    let mut reader = broker.reader(LogId::module(&name("m")));
+    let read = reader.next(9).await.unwrap();
+    broker.store().close().unwrap();
+    let turn = |n: usize| Turn { done: vec![read[n].ticket], ..Turn::default() };
+    assert_eq!(settle(&reader, turn(0)).await, Err(Refused::Stopping));
+    assert!(matches!(settle(&reader, turn(1)).await, Err(Refused::NotRecorded(_))));
+    reader.rewind();
+    assert_eq!(reader.outstanding(), 0);
+}
+
+#[tokio::test]
+async fn what_was_not_settled_comes_again_after_a_rewind_and_old_tickets_are_void() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("up", "FROM /messages/* INTO $upstream")]);
+    for n in 0..4 {
+        broker.publish(from_child("c", "t"), Message::new(n.to_string())).await.unwrap();
+    }
+    let mut reader = broker.reader(LogId::upstream());
+    let first = reader.next(9).await.unwrap();
+    reader.ack([first[0].ticket]);
+    reader.rewind();
+    reader.ack([first[1].ticket]);
+    assert_eq!(bodies(&reader.next(9).await.unwrap()), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_passes_the_cursor_and_is_kept_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("in", "FROM /messages INTO BrokeredEndpoint('modules/m/inputs/in')")]);
+    broker.publish(from_child("c", "t"), Message::new("poison")).await.unwrap();
+    let log = LogId::module(&name("m"));
+    let mut reader = broker.reader(log.clone());
+    let read = reader.next(9).await.unwrap();
+    settle(&reader, Turn { dead: vec![(read[0].ticket, "trapped".into(), 5)], ..Turn::default() }).await.unwrap();
+    assert!(reader.take(9).unwrap().is_empty());
+    let dead = broker.store().dead_letters(&log, None, 9).unwrap();
+    assert_eq!((&*dead[0].death.reason, dead[0].death.attempts), ("trapped", 5));
+    assert_eq!(dead[0].entry.envelope.message.body, "poison");
+}
+
+#[tokio::test]
+async fn expired_messages_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
+    let routes = vec![definition("up", "FROM /messages/* INTO $upstream")];
+    let broker = broker_with(dir.path(), routes, clock.clone(), Some(Duration::from_secs(10)));
+    broker.publish(from_child("c", "t"), Message::new("old")).await.unwrap();
+    let mut reader = broker.reader(LogId::upstream());
+    clock.0.fetch_add(11_000, Ordering::Relaxed);
+    assert!(reader.take(9).unwrap().is_empty());
+    broker.publish(from_child("c", "t"), Message::new("new")).await.unwrap();
+    assert_eq!(bodies(&reader.next(9).await.unwrap()), ["new"]);
+}
+
+#[tokio::test]
+async fn volatile_messages_reach_the_reader_without_the_store_and_block_when_the_lane_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut route = definition("in", "FROM /messages INTO BrokeredEndpoint('modules/m/inputs/in')");
+    route.durability = Durability::Volatile;
+    route.when_full = WhenFull::Block;
+    let broker = broker_with(dir.path(), vec![route], Arc::new(SystemClock::new()), None);
+    let mut reader = broker.reader(LogId::module(&name("m")));
+    let mut sent = 0;
+    let waiting = loop {
+        let (answer, mut wait) = oneshot::channel();
+        broker.publish_then(from_child("c", "t"), Message::new(sent.to_string()), move |r| answer.send(r).unwrap());
+        sent += 1;
+        match wait.try_recv() {
+            Ok(receipt) => assert_eq!(receipt.unwrap().volatile, 1),
+            Err(_) => break wait,
+        }
+        assert!(sent < 1_000_000, "the lane has a bound");
+    };
+    assert_eq!(broker.store().stats().messages, 0);
+    let read = reader.next(1).await.unwrap();
+    assert_eq!((bodies(&read), read[0].id.clone()), (vec!["0".to_owned()], None));
+    assert_eq!(waiting.await.unwrap().unwrap().volatile, 1, "a place became free");
+    broker.module_present(&name("m"), false);
+    assert_eq!(broker.lane_lengths(&LogId::module(&name("m"))), (0, 0));
+}
+
+#[tokio::test]
+async fn subscribers_get_what_matches_and_a_slow_one_loses_without_holding_the_sender() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("alarm", "FROM /messages/modules/m/* INTO Topic(\"alarms/high\")")]);
+    let mut quick = broker.subscribe(name("quick"), 100);
+    quick.add(&TopicFilter::new("plant/#").unwrap(), 1);
+    quick.add(&TopicFilter::new("alarms/+").unwrap(), 2);
+    let slow = broker.subscribe(name("slow"), 1);
+    slow.add(&TopicFilter::new("plant/#").unwrap(), 0);
+    for n in 0..3 {
+        let receipt = broker.publish(from_child("c", "plant/t"), Message::new(n.to_string())).await.unwrap();
+        assert_eq!(receipt.subscribers, if n == 0 { 2 } else { 1 });
+    }
+    broker.publish(from_module("m", "out"), Message::new("alarm")).await.unwrap();
+    let mut got = Vec::new();
+    while got.len() < 4 {
+        let one = quick.next().await.unwrap();
+        got.push((one.topic.to_string(), one.filters.clone()));
+    }
+    assert_eq!(got[0], ("plant/t".to_owned(), vec![1]));
+    assert_eq!(got[3], ("alarms/high".to_owned(), vec![2]));
+    assert_eq!(slow.lost(), 2);
+    drop(slow);
+    let receipt = broker.publish(from_child("c", "plant/t"), Message::new("x")).await.unwrap();
+    assert_eq!(receipt.subscribers, 1);
+}
+
+#[tokio::test]
+async fn loops_and_giants_are_refused_with_their_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("loop", "FROM /messages/modules/m/* INTO BrokeredEndpoint('modules/m/inputs/in')")]);
+    let giant = Message::new(vec![0; holdfast_types::BODY_BYTES_MAX + 1]);
+    let refused = broker.publish(from_child("c", "t"), giant).await.unwrap_err();
+    assert!(refused.to_string().contains("16777217 bytes"), "{refused}");
+
+    broker.publish(from_module("m", "out"), Message::new("round")).await.unwrap();
+    let mut reader = broker.reader(LogId::module(&name("m")));
+    let mut rounds = 0;
+    loop {
+        let Some(read) = reader.take(1).unwrap().pop() else { break };
+        rounds += 1;
+        let hops = read.envelope.hops + 1;
+        let send = Send { output: Some(name("out")), message: read.envelope.message.clone(), hops };
+        settle(&reader, Turn { done: vec![read.ticket], sends: vec![send], ..Turn::default() }).await.unwrap();
+    }
+    assert_eq!(rounds, usize::from(HOPS_MAX) + 1);
+}
+
+#[tokio::test]
+async fn a_watcher_sees_what_passes_and_which_route_took_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("up", "FROM /messages/* INTO $upstream")]);
+    let mut tap = broker.tap();
+    broker.publish(from_child("c", "t"), Message::new("1")).await.unwrap();
+    let passing = tap.next().await.unwrap().unwrap();
+    assert_eq!(passing.envelope.message.body, "1");
+    assert_eq!(&*passing.decision.taken[0].route, "up");
+}

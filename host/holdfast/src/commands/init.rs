@@ -1,0 +1,35 @@
+//! `holdfast init`: a commented configuration and the folders it names.
+
+use crate::{cli::InitArgs, output};
+use anyhow::{Context, bail};
+use holdfast_config::{Config, edge_name};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+};
+
+/// Writes `holdfast.toml` into the folder. Never overwrites.
+pub fn run(args: &InitArgs) -> anyhow::Result<()> {
+    let edge = match &args.edge {
+        Some(name) => name.clone(),
+        None => edge_name(&super::host_name()).to_string(),
+    };
+    let text = Config::default_text(&edge);
+    let file = args.dir.join("holdfast.toml");
+    let config = Config::parse(&text, &file, &super::host_name()).with_context(|| format!("the edge's name {edge:?} cannot be used"))?;
+    fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
+    let mut out = match OpenOptions::new().write(true).create_new(true).open(&file) {
+        Ok(out) => out,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            bail!("{} is there already and was left as it is; edit it, or choose another folder", file.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot write {}", file.display())),
+    };
+    out.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+    for folder in [&config.paths.data, &config.paths.plugins] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    output::line(format!("wrote {} for the edge {edge}", file.display()));
+    output::line(format!("put modules into {}, then: holdfast run --config {}", config.paths.plugins.display(), file.display()));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! `holdfast routes`: list routes, and explain what they would do. Works from the configuration, without a running edge.
+
+use super::message;
+use crate::{
+    cli::{ExplainArgs, RoutesCommand},
+    output::{self, Table},
+    run::{host, parts},
+};
+use holdfast_api::{RouteExplanation, RouteItem};
+use holdfast_config::Config;
+use holdfast_routes::{Route, RouteTable, Verdict};
+use holdfast_types::{Durability, Envelope, Name, UnixMillis};
+
+/// Carries out a `routes` command.
+pub fn run(config: &Config, command: &RoutesCommand, json: bool) -> anyhow::Result<()> {
+    let table = parts::routes(config)?;
+    match command {
+        RoutesCommand::List => list(&table, json),
+        RoutesCommand::Explain(args) => explain_command(config, &table, args, json),
+    }
+}
+
+fn list(table: &RouteTable, json: bool) -> anyhow::Result<()> {
+    if json {
+        return table.routes().iter().map(item).try_for_each(|route| output::json(&route));
+    }
+    let mut rows = Table::new(["ROUTE", "PRIORITY", "DURABLE", "WHEN FULL", "TEXT"]);
+    for route in table.routes() {
+        rows.row([
+            route.name.to_string(),
+            route.priority.to_string(),
+            if route.durability == Durability::Durable { "yes" } else { "no" }.to_owned(),
+            host::when_full(route.when_full).to_owned(),
+            route.text.to_string(),
+        ]);
+    }
+    rows.print();
+    Ok(())
+}
+
+fn explain_command(config: &Config, table: &RouteTable, args: &ExplainArgs, json: bool) -> anyhow::Result<()> {
+    let (source, message) = message::parse(&args.message)?;
+    let envelope = Envelope { message, source, received: UnixMillis(0), hops: 0 };
+    if json {
+        return explain(table, &config.edge, &envelope).iter().try_for_each(output::json);
+    }
+    output::line(table.explain(&envelope, &config.edge, host::origin(&envelope.source)).to_string());
+    Ok(())
+}
+
+/// What every route would do with a message.
+pub fn explain(table: &RouteTable, edge: &Name, envelope: &Envelope) -> Vec<RouteExplanation> {
+    let explanation = table.explain(envelope, edge, host::origin(&envelope.source));
+    let one = |route: &holdfast_routes::RouteExplanation| {
+        let findings = match &route.verdict {
+            Verdict::NotTrue { findings, .. } => findings.as_slice(),
+            Verdict::Taken | Verdict::Behind(_) | Verdict::SourceDiffers(..) => &[],
+        };
+        RouteExplanation {
+            route: route.name.to_string(),
+            sink: route.sink.to_string(),
+            taken: matches!(route.verdict, Verdict::Taken),
+            why: std::iter::once(route.verdict.to_string()).chain(findings.iter().map(ToString::to_string)).collect(),
+        }
+    };
+    explanation.routes.iter().map(one).collect()
+}
+
+/// A route for programs.
+pub fn item(route: &Route) -> RouteItem {
+    RouteItem {
+        name: route.name.to_string(),
+        text: route.text.to_string(),
+        sink: route.sink.to_string(),
+        priority: route.priority.level(),
+        time_to_live_secs: route.time_to_live_secs,
+        durable: route.durability == Durability::Durable,
+        when_full: host::when_full(route.when_full).to_owned(),
+        topic: route.topic.clone(),
+    }
+}

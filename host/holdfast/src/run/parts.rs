@@ -1,0 +1,183 @@
+//! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
+
+use crate::commands::check_settings;
+use anyhow::{Context, anyhow};
+use holdfast_auth::{Grants, Password as UserPassword, Registry};
+use holdfast_broker::Broker;
+use holdfast_config::{self as config, Config};
+use holdfast_engine::EngineConfig;
+use holdfast_gateway::{Gateway, GatewayConfig, Limits};
+use holdfast_net::{ClientTls, ClientTlsConfig, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target};
+use holdfast_routes::{RouteDefinition, RouteTable};
+use holdfast_store::{Linger, MemoryProfile, StoreConfig};
+use holdfast_upstream::{Payload, Secret, Upstream, UpstreamConfig, Version};
+use std::{fs, path::Path, sync::Arc};
+
+/// The store.
+pub fn store(config: &Config) -> StoreConfig {
+    let mut store = StoreConfig::new(config.paths.data.join("store"));
+    store.quota_bytes = config.store.quota_bytes;
+    store.log_quotas = config.store.log_quota_bytes.clone();
+    store.age_max = config.store.age_max;
+    store.linger = match config.store.linger {
+        config::Linger::Auto => Linger::Auto,
+        config::Linger::Fixed(time) => Linger::Fixed(time),
+    };
+    store.memory = match config.store.profile {
+        config::Profile::Standard => MemoryProfile::Standard,
+        config::Profile::Small => MemoryProfile::Small,
+    };
+    store
+}
+
+/// The routes. Without any, everything that enters goes upstream, as in a new IoT Edge.
+pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
+    let definitions = if config.routes.is_empty() {
+        vec![RouteDefinition::new("default", "FROM /messages/* INTO $upstream")]
+    } else {
+        config.routes.clone()
+    };
+    RouteTable::compile(definitions).map_err(|faults| {
+        let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow!("the routes cannot be used:\n{}", all.join("\n"))
+    })
+}
+
+/// The gateway, bound; none if it listens nowhere.
+pub async fn gateway(config: &Config, broker: &Broker) -> anyhow::Result<Option<Gateway>> {
+    if config.gateway.listen.is_empty() {
+        return Ok(None);
+    }
+    let users = config.users.iter().map(|user| {
+        let password = match &user.proof {
+            config::Proof::Plain(secret) => UserPassword::Plain(secret.expose().as_bytes().to_vec()),
+            config::Proof::Hash(secret) => UserPassword::Hash(secret.expose().to_owned()),
+        };
+        let grants = Grants { publish: user.publish.clone(), subscribe: user.subscribe.clone() };
+        (user.name.clone(), password, grants)
+    });
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
+    let registry = Registry::new(users, random).map_err(|faults| {
+        let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow!("[[users]] cannot be used:\n{}", all.join("\n"))
+    })?;
+    let plain = if config.gateway.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+    let listen = config.gateway.listen.iter().map(|address| ListenConfig {
+        address: *address,
+        tls: None,
+        plain,
+        settings: check_settings(),
+    });
+    let limits = Limits {
+        connections_max: usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX),
+        packet_bytes_max: usize::try_from(config.gateway.packet_bytes_max).unwrap_or(usize::MAX),
+        unacked_max: config.gateway.unacked_max,
+        window_max: config.gateway.unacked_max,
+        ..Limits::default()
+    };
+    let instance = u64::from_le_bytes(random.first_chunk().copied().unwrap_or_default());
+    let gateway = GatewayConfig { listen: listen.collect(), limits, instance };
+    Ok(Some(Gateway::bind(gateway, broker.clone(), Arc::new(registry)).await?))
+}
+
+/// The module engine.
+pub fn engine(config: &Config) -> EngineConfig {
+    let profile = match config.store.profile {
+        config::Profile::Standard => holdfast_engine::Profile::Standard,
+        config::Profile::Small => holdfast_engine::Profile::Small,
+    };
+    let mut engine = EngineConfig::new(&config.paths.plugins, &config.paths.cache, profile);
+    engine.limits.memory_bytes = config.modules.memory_bytes_max;
+    engine.limits.call_ms = u32::try_from(config.modules.call_time_max.as_millis()).unwrap_or(u32::MAX);
+    engine.limits.attempts = config.modules.retries_max.saturating_add(1);
+    if !config.modules.compile_cache {
+        engine.cache_bytes_max = 0;
+    }
+    engine
+}
+
+/// The link upstream.
+pub fn upstream(given: &config::Upstream, broker: &Broker) -> anyhow::Result<Upstream> {
+    let mut upstream = UpstreamConfig::new(target(given)?, given.client_id.as_str());
+    upstream.version = match given.version {
+        config::MqttVersion::V311 => Version::V311,
+        config::MqttVersion::V5 => Version::V5,
+    };
+    upstream.user = given.user.as_deref().map(Into::into);
+    upstream.password = password(given.password.as_ref())?;
+    upstream.topic = given.topic.as_str().into();
+    upstream.payload = match given.payload {
+        config::Payload::Raw => Payload::Raw,
+        config::Payload::Envelope => Payload::Envelope,
+    };
+    upstream.window = given.window;
+    upstream.keep_alive = given.keep_alive;
+    upstream.backoff.min = given.backoff_min;
+    upstream.backoff.max = given.backoff_max;
+    Ok(Upstream::build(upstream, broker)?)
+}
+
+/// Where the link goes.
+pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
+    let settings = Settings {
+        address: "upstream.url".into(),
+        tls: "upstream.url = \"mqtts://…\"".into(),
+        allow_plain: "upstream.allow_plain".into(),
+    };
+    let tls = if given.address.tls {
+        let roots = match &given.ca_file {
+            Some(file) => Roots::File(file.clone()),
+            None => Roots::Native,
+        };
+        let identity = given.identity.as_ref().map(|identity| Identity {
+            certificates: identity.cert_file.clone(),
+            key: identity.key_file.clone(),
+        });
+        Some(ClientTls::build(&ClientTlsConfig { roots, identity, server_name: None, protocols: Vec::new() })?)
+    } else {
+        None
+    };
+    Ok(Target {
+        host: HostName::new(&given.address.host).with_context(|| format!("upstream.url names {}", given.address))?,
+        port: given.address.port,
+        tls,
+        plain: if given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly },
+        settings,
+    })
+}
+
+fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secret>> {
+    match given {
+        None => Ok(None),
+        Some(config::Password::Inline(secret)) => Ok(Some(Secret(secret.expose().as_bytes().to_vec().into()))),
+        Some(config::Password::File(path)) => Ok(Some(Secret(password_file(path)?.into()))),
+    }
+}
+
+/// An editor ends the last line; that is not part of the password.
+fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = fs::read(path).with_context(|| format!("upstream.password_file {} cannot be read", path.display()))?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_file_loses_its_last_line_end_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        for (text, password) in [("a b\n", "a b"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("", "")] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(password_file(&file).unwrap(), password.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What ends a run.
+
+use std::fmt;
+use tokio_util::sync::CancellationToken;
+
+/// Why the host stops.
+pub enum Reason {
+    Interrupted,
+    Asked,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupted => "a signal",
+            Self::Asked => "`holdfast` asked for it",
+        })
+    }
+}
+
+/// Waits for a signal or for the control socket.
+pub async fn wait(asked: &CancellationToken) -> Reason {
+    tokio::select! {
+        () = signal() => Reason::Interrupted,
+        () = asked.cancelled() => Reason::Asked,
+    }
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Without a handler the signal ends the process at once, which the store survives.
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let terminated = async {
+        match &mut terminate {
+            Some(terminate) => drop(terminate.recv().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    let _ = tokio::signal::ctrl_c().await;
+}
