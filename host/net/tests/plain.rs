@@ -1,5 +1,14 @@
 //! Plain TCP: only where it is allowed, and what is said when a port cannot be had or reached.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests are free"
+)]
+
 use holdfast_net::{
     DialError, HostName, ListenConfig, ListenError, Listener, PlainTcp, Settings, Target, Timeouts, dial,
 };

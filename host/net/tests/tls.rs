@@ -1,5 +1,14 @@
 //! Who is let in, who is believed, and what is said when not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests are free"
+)]
+
 mod authority;
 
 use authority::{Authority, EXPIRED, NOT_YET, VALID};

@@ -3,6 +3,15 @@
 //! The receiver is as fast as it can be: it reads, counts, and acknowledges everything it has read in one write. What is
 //! printed is the rate from the first message to the last acknowledgement recorded, and the CPU time of each thread.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests are free"
+)]
+
 use bytes::{Buf, BytesMut};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_mqtt::{Ack, Codec, ConnAck, Packet, PacketId, ReasonCode, Version};

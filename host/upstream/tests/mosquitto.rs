@@ -1,5 +1,14 @@
 //! Against a real mosquitto: whatever happens to the link, nothing is missing and the order holds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests are free"
+)]
+
 mod support;
 
 use holdfast_types::{Message, Properties, SystemKey};
@@ -109,6 +118,12 @@ async fn alarms_pass_a_backlog() {
     edge.fill("alarms", 0, 10).await;
     let link = edge.link(config(mosquitto.port, Version::V5));
     receiver.has_all(5010).await;
+    assert_eq!(receiver.alarms_among_first(10), 10, "the last to enter are the first to leave");
+    // An alarm that comes while a backlog leaves waits for what is in flight, not for the backlog.
+    edge.fill("meter", 5000, 5000).await;
+    edge.fill("alarms", 10, 1).await;
+    receiver.has_all(10_011).await;
+    assert_eq!(receiver.alarms_among_first(10_010), 11, "the alarm was not the last");
     link.stop().await;
 }
 

@@ -1,5 +1,14 @@
 //! Against a broker that does what the story says: refusals, limits, silence, and brokers that break the rules.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests are free"
+)]
+
 mod support;
 
 use holdfast_mqtt::{
@@ -380,6 +389,41 @@ async fn a_stop_does_not_wait_longer_than_it_was_told() {
     take(&mut visitor, 3).await;
     assert_eq!(link.stop().await.unacknowledged, 3);
     assert_eq!(edge.waiting(), 3, "they are sent again at the next start");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_stops_the_link_from_claiming_what_is_not_recorded() {
+    let (edge, broker, mut link) = start(Version::V5, 3).await;
+    let mut visitor = broker.welcomed(welcome()).await;
+    let sent = take(&mut visitor, 3).await;
+    edge.store.close().unwrap();
+    visitor.answer(sent[0].1, ReasonCode::Success).await;
+    let complaint = link.complaint().await;
+    assert!(complaint.contains("the store did not record what the broker acknowledged"), "{complaint}");
+    assert!(visitor.packet().await.is_none(), "the connection is closed");
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn large_messages_are_bounded_in_bytes_and_all_pass() {
+    let (edge, broker) = (Edge::new(), Scripted::new().await);
+    for n in 0..6_u8 {
+        edge.publish("meter", Message::new(vec![b'a' + n; 100_000])).await;
+    }
+    let link = edge.link(UpstreamConfig { window_bytes: 150_000, ..config(broker.port, Version::V5) });
+    let mut visitor = broker.welcomed(welcome()).await;
+    let (first, second) = (visitor.body().await, visitor.body().await);
+    assert!(visitor.is_silent().await, "two fill the window in bytes");
+    for (_, id) in [&first, &second] {
+        visitor.answer(*id, ReasonCode::Success).await;
+    }
+    for n in 2..6 {
+        let (body, id) = visitor.body().await;
+        assert_eq!(body.as_bytes()[0], b'a' + n);
+        visitor.answer(id, ReasonCode::Success).await;
+    }
+    edge.drained().await;
+    link.stop().await;
 }
 
 #[tokio::test]

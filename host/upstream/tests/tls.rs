@@ -1,5 +1,14 @@
 //! Over TLS to a mosquitto with certificates of a test authority.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests are free"
+)]
+
 #[path = "../../net/tests/authority/mod.rs"]
 mod authority;
 mod support;

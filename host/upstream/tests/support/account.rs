@@ -9,6 +9,8 @@ pub struct Account {
     first: BTreeMap<String, Vec<u64>>,
     bodies: BTreeMap<(String, u64), String>,
     pub duplicates: usize,
+    /// The queues of all that came, in order of arrival.
+    pub arrivals: Vec<String>,
 }
 
 impl Account {
@@ -16,6 +18,7 @@ impl Account {
     pub fn note(&mut self, id: &str, body: &[u8]) {
         let (queue, sequence) = id.rsplit_once('/').unwrap();
         let sequence: u64 = sequence.parse().unwrap();
+        self.arrivals.push(queue.to_owned());
         let body = String::from_utf8(body.to_vec()).unwrap();
         match self.bodies.insert((queue.to_owned(), sequence), body.clone()) {
             None => self.first.entry(queue.to_owned()).or_default().push(sequence),

@@ -41,6 +41,12 @@ impl Receiver {
         self.account.lock().unwrap().len()
     }
 
+    /// How many of the first `count` arrivals were of priority 0.
+    pub fn alarms_among_first(&self, count: usize) -> usize {
+        let account = self.account.lock().unwrap();
+        account.arrivals.iter().take(count).filter(|queue| queue.ends_with("/0")).count()
+    }
+
     /// Waits for `count` messages and checks that they are whole and in order. Gives the number of duplicates.
     pub async fn has_all(&self, count: usize) -> usize {
         super::until("the receiver has all", || self.len() >= count).await;
