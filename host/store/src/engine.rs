@@ -36,8 +36,21 @@ pub(crate) fn database_path(store: &Path) -> PathBuf {
     store.join("db")
 }
 
+/// An error of the database as one of the store. An answer of the operating system stays one: it says nothing about
+/// the files, and repairing them would not help.
 pub(crate) fn fault(what: &'static str) -> impl Fn(fjall::Error) -> StoreError {
-    move |error| StoreError::Database { what, reason: reason_of(&error) }
+    move |error| match &error {
+        fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io))
+            if io.raw_os_error().is_some() =>
+        {
+            StoreError::file(what, "the database", io)
+        }
+        fjall::Error::Poisoned => {
+            let io = std::io::Error::other("an earlier write failed in the background");
+            StoreError::file(what, "the database", &io)
+        }
+        other => StoreError::Database { what, reason: reason_of(other) },
+    }
 }
 
 /// The innermost cause, which is what a person can act on.

@@ -94,8 +94,12 @@ fn repair_one(
     if let (true, Some(limit)) = (is_newest, unacknowledged)
         && let Some(first) = found.batches.iter().find(|batch| batch.number >= limit)
     {
+        let kept = found.batches.iter().take_while(|batch| batch.range.start < first.range.start);
         tracing::info!(journal = %path.display(), at = first.range.start, "a batch that failed is cut off");
-        return truncate(path, first.range.start);
+        return write_anew(path, kept);
+    }
+    if is_newest && unacknowledged.is_some() {
+        return write_anew(path, found.batches.iter());
     }
     let end = found.batches.last().map_or(0, |batch| batch.range.end);
     let broken: Vec<Range<u64>> = gaps(&found);
@@ -124,7 +128,7 @@ fn repair_one(
         path.display(),
         broken.len()
     ));
-    keep_whole(path, &found)
+    copy_batches(path, found.batches.iter())
 }
 
 /// What lies between whole batches.
@@ -190,16 +194,33 @@ fn truncate(path: &Path, end: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Writes the whole batches to a new file, which takes the place of the old one.
-fn keep_whole(path: &Path, found: &Found) -> io::Result<()> {
+/// After a failure in this process the journal is written anew even if nothing is wrong with it: what the page cache
+/// holds of it after a failed fsync need not be on the disk, and the database that was closed may still have it open
+/// and write what it had buffered. When there is no room for that, the file is cut at its end and used as it is.
+fn write_anew<'a>(path: &Path, kept: impl Iterator<Item = &'a Whole> + Clone) -> io::Result<()> {
+    let end = kept.clone().last().map_or(0, |batch| batch.range.end);
+    match copy_batches(path, kept) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => truncate(path, end),
+        other => other,
+    }
+}
+
+/// Writes batches to a new file, which takes the place of the old one.
+fn copy_batches<'a>(path: &Path, kept: impl Iterator<Item = &'a Whole>) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut from = File::open(path)?;
-    let mut to = File::create(&fresh)?;
-    for batch in &found.batches {
-        from.seek(SeekFrom::Start(batch.range.start))?;
-        io::copy(&mut (&mut from).take(batch.range.end - batch.range.start), &mut to)?;
+    let written = File::create(&fresh).and_then(|mut to| {
+        for batch in kept {
+            from.seek(SeekFrom::Start(batch.range.start))?;
+            io::copy(&mut (&mut from).take(batch.range.end - batch.range.start), &mut to)?;
+        }
+        to.sync_all()
+    });
+    if let Err(error) = written {
+        // A copy that was not finished is of no use and holds space.
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
     }
-    to.sync_all()?;
     fs::rename(&fresh, path)?;
     path.parent().map_or(Ok(()), super::marks::sync_folder)
 }
@@ -239,6 +260,7 @@ enum Next {
 /// Looks for the next whole batch behind a broken one, byte by byte.
 fn next_batch(path: &Path, from: u64, bytes: u64) -> io::Result<Next> {
     const WINDOW: usize = 1 << 20;
+    const ZEROS: [u8; 4096] = [0; 4096];
     let mut file = File::open(path)?;
     let (mut at, mut zeros) = (from, true);
     let mut window = vec![0; WINDOW];
@@ -249,17 +271,19 @@ fn next_batch(path: &Path, from: u64, bytes: u64) -> io::Result<Next> {
             break;
         }
         let part = window.get(..length).unwrap_or_default();
-        zeros &= part.iter().all(|byte| *byte == 0);
-        for (place, byte) in part.iter().enumerate() {
-            let start = at + place as u64;
-            // A start is 13 bytes long and an item or a clear follows it; the rest of the check is to read it.
-            let follows = part.get(place + 13).is_none_or(|tag| matches!(tag, 2 | 4));
-            let small = part.get(place + 4).is_none_or(|high| *high == 0);
-            if *byte == 1 && start > from && follows && small {
-                let mut probe = File::open(path)?;
-                probe.seek(SeekFrom::Start(start))?;
-                let mut reader = Reader { inner: BufReader::new(probe), at: start, buffer: Vec::new() };
-                if reader.batch()?.is_some() {
+        for (block, bytes) in part.chunks(ZEROS.len()).enumerate() {
+            // Most of a journal is still empty; blocks of zeros are passed at the speed of memory.
+            if ZEROS.get(..bytes.len()) == Some(bytes) {
+                continue;
+            }
+            zeros = false;
+            for (place, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == 1) {
+                let place = block * ZEROS.len() + place;
+                let start = at + place as u64;
+                // A start is 13 bytes long and an item or a clear follows it; the rest of the check is to read it.
+                let follows = part.get(place + 13).is_none_or(|tag| matches!(tag, 2 | 4));
+                let small = part.get(place + 4).is_none_or(|high| *high == 0);
+                if start > from && follows && small && is_batch(path, start)? {
                     return Ok(Next::At(start));
                 }
             }
@@ -267,6 +291,13 @@ fn next_batch(path: &Path, from: u64, bytes: u64) -> io::Result<Next> {
         at += length as u64;
     }
     Ok(if zeros { Next::Zeros } else { Next::None })
+}
+
+fn is_batch(path: &Path, at: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(at))?;
+    let mut reader = Reader { inner: BufReader::new(file), at, buffer: Vec::new() };
+    Ok(reader.batch()?.is_some())
 }
 
 struct Reader {

@@ -47,7 +47,7 @@ const DATABASE_VERSION: &[u8] = b"FJL\x03";
 /// Between two attempts to open a database that failed: long enough not to spin, short enough not to be noticed.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two attempts to take the ballast back after the disk was full.
-const BALLAST_PATIENCE: Duration = Duration::from_secs(5);
+const BALLAST_PATIENCE: Duration = Duration::from_secs(2);
 /// The wall clock at start may be this much behind that of the last mark before it counts as set back.
 const CLOCK_BACK_MS: u64 = 5_000;
 
@@ -264,7 +264,7 @@ fn prepare(
             .map_err(fault)?;
     }
     let copy = marks::copy_path(&config.path);
-    if copy.exists() && !tables::names_are_whole(&keyspaces).map_err(fault)? {
+    if !tables::is_whole(&names).map_err(fault)? && tables::is_whole(&copy).map_err(fault)? {
         report.damage("the names of the keyspaces were damaged and were taken from the copy".to_owned());
         fs::create_dir_all(&aside).map_err(fault)?;
         if names.exists() {

@@ -294,12 +294,11 @@ fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Whether keyspace 0, which names all others, is whole.
-pub(crate) fn names_are_whole(keyspaces: &Path) -> io::Result<bool> {
-    let path = keyspaces.join("0");
-    let Some((_, levels)) = manifest(&path)? else { return Ok(false) };
+/// Whether a keyspace, or a copy of one, is whole. Reads all of it.
+pub(crate) fn is_whole(path: &Path) -> io::Result<bool> {
+    let Some((_, levels)) = manifest(path)? else { return Ok(false) };
     for table in levels.iter().flatten().flatten() {
-        if check_table(&path, table, Depth::Thorough)?.is_some() {
+        if check_table(path, table, Depth::Thorough)?.is_some() {
             return Ok(false);
         }
     }

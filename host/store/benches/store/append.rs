@@ -1,0 +1,195 @@
+//! Durable appends: throughput and latency.
+
+use crate::{
+    engines::{Engine, Grouped, Holdfast, OneByOne, Raw, Sqlite},
+    folder, median, row, slice, slices,
+};
+use holdfast_store::Linger;
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+const PRODUCERS: usize = 64;
+
+/// Messages per second that so many producers get through, each waiting for its message to be on disk.
+fn closed_loop(engine: &dyn Engine, bytes: usize) -> f64 {
+    let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for producer in 0..PRODUCERS {
+            let (stop, count) = (&stop, &count);
+            scope.spawn(move || {
+                let body = body(bytes, producer as u64);
+                let (send, receive) = mpsc::sync_channel(1);
+                while !stop.load(Ordering::Relaxed) {
+                    let send = send.clone();
+                    engine.append(body.clone(), Box::new(move || send.send(()).unwrap()));
+                    receive.recv().unwrap();
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(slice());
+        stop.store(true, Ordering::Relaxed);
+    });
+    count.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Bytes that do not compress.
+pub fn body(bytes: usize, salt: u64) -> bytes::Bytes {
+    let mut x = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = std::iter::repeat_with(|| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x as u8
+    });
+    next.take(bytes).collect()
+}
+
+type Make = fn(&std::path::Path) -> Box<dyn Engine>;
+
+const RAW: Make = |folder| Box::new(Grouped::new(Raw::new(folder, 0), Duration::ZERO));
+const ZEROED: Make = |folder| Box::new(Grouped::new(Raw::new(folder, 64 << 20), Duration::ZERO));
+const SQLITE: Make = |folder| Box::new(Grouped::new(Sqlite::new(folder), Duration::ZERO));
+const ONE_BY_ONE: Make = |folder| Box::new(Grouped::new(OneByOne(Sqlite::new(folder)), Duration::ZERO));
+const HOLDFAST: Make = |folder| Box::new(Holdfast::new(folder, Linger::Auto));
+const HOLDFAST_AT_ONCE: Make = |folder| Box::new(Holdfast::new(folder, Linger::Fixed(Duration::ZERO)));
+const RAW_LINGER: Make = |folder| Box::new(Grouped::new(Raw::new(folder, 0), Duration::from_micros(250)));
+
+/// Medians of slices in which the engines took turns.
+fn compare(engines: &[Make], bytes: usize) -> Vec<f64> {
+    let mut rates = vec![Vec::new(); engines.len()];
+    for _ in 0..slices() {
+        for (n, make) in engines.iter().enumerate() {
+            let folder = folder();
+            rates[n].push(closed_loop(&*make(folder.path()), bytes));
+        }
+    }
+    rates.into_iter().map(median).collect()
+}
+
+pub fn small() {
+    let rates = compare(&[HOLDFAST, RAW, ZEROED, SQLITE, ONE_BY_ONE], 256);
+    let [ours, raw, zeroed, sqlite, one] = rates[..] else { return };
+    let found = format!(
+        "{:.2} raw, {:.2} zeroed, {:.2} SQLite, {:.1} one by one [{:.0}/s]",
+        ours / raw,
+        ours / zeroed,
+        ours / sqlite,
+        ours / one,
+        ours
+    );
+    let holds = ours >= 0.75 * raw && ours >= 0.45 * zeroed && ours >= sqlite && ours >= 10.0 * one;
+    row("durable append, 256 B, 64 producers", &found, ">= 0.75, 0.45, 1.0, 10", holds);
+}
+
+pub fn large() {
+    let rates = compare(&[HOLDFAST, RAW, SQLITE], 16 << 10);
+    let [ours, raw, sqlite] = rates[..] else { return };
+    let found = format!("{:.2} raw, {:.2} SQLite [{ours:.0}/s]", ours / raw, ours / sqlite);
+    row(
+        "durable append, 16 KiB, 64 producers",
+        &found,
+        ">= 0.45, 1.4",
+        ours >= 0.45 * raw && ours >= 1.4 * sqlite,
+    );
+}
+
+/// The same on a disk that takes 5 ms for each sync: this program again, with a library before it that waits.
+pub fn slow() {
+    let dir = folder();
+    let source = dir.path().join("slow.c");
+    let library = dir.path().join("slow.so");
+    std::fs::write(&source, SLOW).unwrap();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    if !built.is_ok_and(|status| status.success()) {
+        return println!("durable append at 5 ms fsync: skipped, this needs a C compiler");
+    }
+    let this = std::env::current_exe().unwrap();
+    let run = |plan: &str| {
+        Command::new(this.clone())
+            .env("LD_PRELOAD", &library)
+            .env("HOLDFAST_BENCH_SLOW", plan)
+            .output()
+            .unwrap()
+    };
+    let output = String::from_utf8(run("all").stdout).unwrap();
+    print!("{output}");
+}
+
+const SLOW: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <unistd.h>
+int fsync(int fd) { static int (*real)(int); if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync"); usleep(5000); return real(fd); }
+int fdatasync(int fd) { static int (*real)(int); if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync"); usleep(5000); return real(fd); }
+"#;
+
+pub fn slow_child(_: &str) {
+    let rates = compare(&[HOLDFAST, HOLDFAST_AT_ONCE, RAW_LINGER], 256);
+    let [ours, at_once, raw] = rates[..] else { return };
+    let found =
+        format!("{:.2} raw with linger, {:.2} of ours without [{ours:.0}/s]", ours / raw, ours / at_once);
+    row("the same at 5 ms fsync", &found, ">= 0.95, 1.7", ours >= 0.95 * raw && ours >= 1.7 * at_once);
+}
+
+/// Latency at half of the highest load, messages at even distances.
+pub fn latency() {
+    let most = compare(&[HOLDFAST], 256)[0];
+    let syncs = sync_latencies();
+    let folder = folder();
+    let engine = Holdfast::new(folder.path(), Linger::Auto);
+    let gap = Duration::from_secs_f64(2.0 / most);
+    let latencies = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let body = body(256, 1);
+    let started = Instant::now();
+    let mut due = started;
+    while started.elapsed() < slice() * 5 {
+        due += gap;
+        while Instant::now() < due {
+            std::thread::yield_now();
+        }
+        let (latencies, sent) = (Arc::clone(&latencies), due);
+        engine.append(body.clone(), Box::new(move || latencies.lock().unwrap().push(sent.elapsed())));
+    }
+    engine.store.close().unwrap();
+    let mut all = latencies.lock().unwrap().clone();
+    all.sort();
+    let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize];
+    let limit = 3 * syncs + Duration::from_millis(2);
+    let found = format!(
+        "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.1} ms; fdatasync p99 {:.2} ms",
+        at(0.5).as_secs_f64() * 1e3,
+        at(0.99).as_secs_f64() * 1e3,
+        at(0.999).as_secs_f64() * 1e3,
+        syncs.as_secs_f64() * 1e3
+    );
+    let holds = at(0.99) <= limit && at(0.999) <= Duration::from_millis(50);
+    let goal = format!("p99 <= {:.1} ms, p99.9 <= 50 ms", limit.as_secs_f64() * 1e3);
+    row(&format!("ack at half of the highest load, {:.0}/s", most / 2.0), &found, &goal, holds);
+}
+
+/// The 99th percentile of appending a page and syncing it.
+fn sync_latencies() -> Duration {
+    use std::io::Write;
+    let folder = folder();
+    let mut file = std::fs::File::create(folder.path().join("probe")).unwrap();
+    let mut all: Vec<Duration> = (0..2000)
+        .map(|_| {
+            let started = Instant::now();
+            file.write_all(&[1; 4096]).unwrap();
+            file.sync_data().unwrap();
+            started.elapsed()
+        })
+        .collect();
+    all.sort();
+    all[all.len() * 99 / 100]
+}
