@@ -17,7 +17,7 @@ pub enum Payload {
     /// The body as it is. What else belongs to the message travels in user properties, which only MQTT 5 has.
     #[default]
     Raw,
-    /// A JSON object that holds everything (see ARCHITECTURE.md, formats).
+    /// A JSON object that holds everything; its format stands at the head of `wire.rs`.
     Envelope,
 }
 

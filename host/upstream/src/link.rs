@@ -6,7 +6,7 @@ use holdfast_net::{Stream, io_cause};
 use std::{future::Future, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,7 @@ impl Sender {
                 return Ended::Failed(fault);
             }
             if drain_until.is_some_and(|until| until <= now || self.client.in_flight() == 0) {
-                return self.say_goodbye(&mut write, output, drain_until.unwrap_or(now)).await;
+                return self.say_goodbye(&mut write, output).await;
             }
             let room =
                 if drain_until.is_some() || output.bytes.len() >= OUT_BYTES_MAX { 0 } else { self.room() };
@@ -131,12 +131,7 @@ impl Sender {
         [client, hold, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
     }
 
-    async fn say_goodbye(
-        &mut self,
-        write: &mut WriteHalf<Stream>,
-        mut output: Output,
-        until: Instant,
-    ) -> Ended {
+    async fn say_goodbye(&mut self, write: &mut WriteHalf<Stream>, mut output: Output) -> Ended {
         let unacknowledged = self.leave(Instant::now().into_std(), &mut output.bytes);
         let gone = within(GOODBYE_WITHIN, async {
             output.write(write).await?;
@@ -144,13 +139,6 @@ impl Sender {
         });
         if let Err(error) = gone.await {
             tracing::debug!(%error, "the connection was not closed in order");
-        }
-        // What was acknowledged is recorded before the link is said to have ended: else the next one would send it again.
-        let records = self.records.clone();
-        if timeout_at(until.max(Instant::now() + GOODBYE_WITHIN), records.are_settled()).await.is_err() {
-            tracing::warn!(
-                "the store did not record the last acknowledgements in time; some messages will be sent twice"
-            );
         }
         Ended::Stopped { unacknowledged }
     }

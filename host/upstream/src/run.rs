@@ -11,16 +11,19 @@ use holdfast_mqtt::{
 };
 use holdfast_net::{Stream, dial};
 use holdfast_types::LogId;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::{
     task::{JoinError, JoinHandle},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 /// Largest packet that is taken from the broker: nothing is subscribed, so only acknowledgements come, and these are
 /// small even with a reason in words.
 pub(crate) const INBOUND_PACKET_BYTES_MAX: u32 = 256 * 1024;
+
+/// How long the store may take to record the last acknowledgements when the link ends: an fsync on a slow card.
+const RECORD_WITHIN: Duration = Duration::from_secs(5);
 
 /// The link, checked and ready to start.
 pub struct Upstream {
@@ -152,6 +155,13 @@ impl Run {
                 () = sleep(delay) => {}
             }
         };
+        // What was acknowledged is recorded before the link is said to have ended: else the next one would send it again.
+        let records = self.sender.records.clone();
+        if timeout(RECORD_WITHIN, records.are_settled()).await.is_err() {
+            tracing::warn!(
+                "the store did not record the last acknowledgements in time; some messages will be sent twice"
+            );
+        }
         self.sender.teller.state(LinkState::Stopped);
         Drained { unacknowledged }
     }

@@ -42,6 +42,8 @@ impl Proxy {
                     continue;
                 }
                 let Ok(outside) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+                inside.set_nodelay(true).unwrap();
+                outside.set_nodelay(true).unwrap();
                 let (from_edge, to_edge) = inside.into_split();
                 let (from_broker, to_broker) = outside.into_split();
                 tokio::spawn(carry(from_edge, to_broker, way.subscribe(), |way| way != Way::BlackHole));
