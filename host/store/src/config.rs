@@ -38,7 +38,8 @@ pub const QUEUES_MAX: usize = 1000;
 /// How long the committer lingers before a group commit, so that more commits can join the fsync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Linger {
-    /// 5 % of the mean fsync time, at most 2 ms: nothing on a fast disk, twice the throughput on a slow one.
+    /// Until as many messages are there as the last group had, at most a quarter of the mean fsync time and 2 ms:
+    /// nothing for a single sender, nothing on a fast disk, twice the throughput on a slow one.
     #[default]
     Auto,
     /// A fixed time. 10 ms is the flash-friendly profile: fewer, fuller pages.

@@ -19,6 +19,8 @@ struct Inner {
     messages: usize,
     bytes: usize,
     closed: bool,
+    /// The committer lingers until this many messages wait; 0 when it does not linger.
+    wanted: usize,
 }
 
 impl Inner {
@@ -92,14 +94,17 @@ impl Mailbox {
         inner.messages += job.messages();
         inner.bytes += job.bytes();
         inner.jobs.push_back(job);
-        // While the committer lingers it looks again by itself; it only sleeps without a deadline on an empty mailbox.
-        if was_empty || inner.messages >= GROUP_MESSAGES_MAX {
+        // A committer that sleeps waits for the first job; one that lingers, for company of a certain size.
+        let is_enough =
+            inner.wanted > 0 && (inner.messages >= inner.wanted || inner.bytes >= GROUP_BYTES_MAX);
+        if was_empty || is_enough {
+            inner.wanted = 0;
             self.filled.notify_one();
         }
     }
 
-    /// Waits up to `patience` for a first job, then up to `linger` for a full group, and takes one group.
-    pub(crate) fn drain(&self, patience: Duration, linger: Duration) -> Drained {
+    /// Waits up to `patience` for a first job, then up to `linger` until `company` messages wait, and takes one group.
+    pub(crate) fn drain(&self, patience: Duration, linger: Duration, company: usize) -> Drained {
         let mut inner = lock(&self.inner);
         if inner.jobs.is_empty() && !inner.closed {
             let waited = self.filled.wait_timeout_while(inner, patience, |i| i.jobs.is_empty() && !i.closed);
@@ -108,14 +113,17 @@ impl Mailbox {
         if inner.jobs.is_empty() {
             return if inner.closed { Drained::Closed } else { Drained::Nothing };
         }
+        let company = company.min(GROUP_MESSAGES_MAX);
         let until = Instant::now() + linger;
-        while !inner.closed && inner.messages < GROUP_MESSAGES_MAX && inner.bytes < GROUP_BYTES_MAX {
+        while !inner.closed && inner.messages < company && inner.bytes < GROUP_BYTES_MAX {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
+            inner.wanted = company;
             inner = self.filled.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        inner.wanted = 0;
         let jobs = Self::take_group(&mut inner);
         self.emptied.notify_all();
         Drained::Jobs(jobs)

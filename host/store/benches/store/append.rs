@@ -69,7 +69,12 @@ fn compare(engines: &[Make], bytes: usize) -> Vec<f64> {
     for _ in 0..slices() {
         for (n, make) in engines.iter().enumerate() {
             let folder = folder();
-            rates[n].push(closed_loop(&*make(folder.path()), bytes));
+            let engine = make(folder.path());
+            rates[n].push(closed_loop(&*engine, bytes));
+            let note = engine.note();
+            if !note.is_empty() && std::env::var_os("HOLDFAST_BENCH_NOTES").is_some() {
+                println!("  {:.0}/s, {note}", rates[n].last().unwrap());
+            }
         }
     }
     rates.into_iter().map(median).collect()

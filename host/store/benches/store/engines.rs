@@ -18,6 +18,11 @@ pub type Done = Box<dyn FnOnce() + Send>;
 
 pub trait Engine: Send + Sync {
     fn append(&self, body: bytes::Bytes, done: Done);
+
+    /// What else is worth saying after a run.
+    fn note(&self) -> String {
+        String::new()
+    }
 }
 
 /// What writes one group and syncs it.
@@ -196,6 +201,11 @@ impl Holdfast {
 }
 
 impl Engine for Holdfast {
+    fn note(&self) -> String {
+        let stats = self.store.stats();
+        format!("{} per fsync of {} us", stats.messages / stats.fsyncs.max(1), stats.fsync_us_mean)
+    }
+
     fn append(&self, body: bytes::Bytes, done: Done) {
         let mut commit = self.commit(body);
         let mut completion: Completion = Box::new(move |result| {
