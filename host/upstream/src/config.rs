@@ -7,10 +7,6 @@ use holdfast_net::{Target, Timeouts};
 use holdfast_types::Text;
 use std::{fmt, num::NonZeroU16, time::Duration};
 
-/// Most messages in flight that can be asked for. Packet identifiers would allow 65,535, but all of a window may come
-/// twice after a reconnect.
-const WINDOW_MAX: u16 = 32_767;
-
 /// How a message is packed into the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Payload {
@@ -159,10 +155,9 @@ impl UpstreamConfig {
         let template = Template::new(&self.topic)
             .map_err(|why: InvalidTemplate| faults.push(self.fault("topic", why.to_string())))
             .ok();
-        let window = NonZeroU16::new(self.window).filter(|window| window.get() <= WINDOW_MAX);
+        let window = NonZeroU16::new(self.window);
         if window.is_none() {
-            let text = format!("{} is out of range; give 1 to {WINDOW_MAX}", self.window);
-            faults.push(self.fault("window", text));
+            faults.push(self.fault("window", "0 is out of range; give 1 to 65535"));
         }
         let keep_alive_s = u16::try_from(self.keep_alive.as_secs()).ok();
         if keep_alive_s.is_none() {
