@@ -1,1 +1,279 @@
-fn main() {}
+//! What a call costs through the whole engine, beside the bare call of the same component by wasmtime in the same run.
+//! Prints a table of figures and ratios; fails nothing.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use holdfast_broker::Subscriber;
+use holdfast_engine::RuntimeStatus;
+use holdfast_types::{Durability, Message, TopicFilter};
+use std::time::{Duration, Instant};
+use support::guests::guest;
+use support::{Edge, Plan, feeder, name};
+
+const BODY: usize = 256;
+const CALLS: usize = 200_000;
+const TOPIC: &str = "bench/out";
+
+mod bare {
+    //! The same world, bound as plainly as it can be.
+    #![allow(missing_docs, unused_qualifications, clippy::all)]
+
+    wasmtime::component::bindgen!({ path: "../../wit", world: "module", exports: { default: async } });
+
+    use self::exports::holdfast::module::handler::Message;
+    use self::holdfast::module::outbox::{Outgoing, SendError};
+    use self::holdfast::module::types::{ModuleSource, Source, SystemProperties};
+    use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+    use wasmtime::{Config, Engine, Store};
+    use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+    pub struct Host {
+        wasi: WasiCtx,
+        table: ResourceTable,
+        pub sent: usize,
+    }
+
+    impl WasiView for Host {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        }
+    }
+
+    impl self::holdfast::module::types::Host for Host {}
+
+    impl self::holdfast::module::outbox::Host for Host {
+        fn send(&mut self, _: String, message: Outgoing) -> Result<(), SendError> {
+            self.sent += message.body.len();
+            Ok(())
+        }
+    }
+
+    pub struct Bare {
+        store: Store<Host>,
+        module: Module,
+        message: Message,
+    }
+
+    impl Bare {
+        pub async fn new(path: &std::path::Path, body: usize) -> Self {
+            let mut config = Config::new();
+            config.concurrency_support(false).epoch_interruption(true);
+            let engine = Engine::new(&config).unwrap();
+            let component = Component::from_file(&engine, path).unwrap();
+            let mut linker = Linker::new(&engine);
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+            self::holdfast::module::types::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)
+                .unwrap();
+            self::holdfast::module::outbox::add_to_linker::<Host, HasSelf<Host>>(&mut linker, |host| host)
+                .unwrap();
+            linker.define_unknown_imports_as_traps(&component).unwrap();
+            let host = Host { wasi: WasiCtx::builder().build(), table: ResourceTable::new(), sent: 0 };
+            let mut store = Store::new(&engine, host);
+            store.set_epoch_deadline(1);
+            let module = Module::instantiate_async(&mut store, &component, &linker).await.unwrap();
+            let system = SystemProperties {
+                message_id: None,
+                correlation_id: None,
+                content_type: None,
+                content_encoding: None,
+                creation_time: Some(1),
+            };
+            let source =
+                Source::Module(ModuleSource { module: "feeder".to_owned(), output: Some("m".to_owned()) });
+            let message = Message { body: vec![b'x'; body], properties: Vec::new(), system, source };
+            Self { store, module, message }
+        }
+
+        pub async fn call(&mut self) {
+            let handler = self.module.holdfast_module_handler();
+            handler.call_handle(&mut self.store, "in", &self.message).await.unwrap().unwrap();
+        }
+
+        pub fn sent(&self) -> usize {
+            self.store.data().sent
+        }
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        println!("{:<58} {:>12} {:>10}  goal", "", "measured", "ratio");
+        let bare = bare_call().await;
+        row("bare wasmtime call, 256 bytes, one send", nanos(bare), "", "");
+        whole_engine(bare).await;
+        hop().await;
+        restart().await;
+        hundred_modules().await;
+    });
+}
+
+fn row(what: &str, measured: String, ratio: &str, goal: &str) {
+    println!("{what:<58} {measured:>12} {ratio:>10}  {goal}");
+}
+
+fn nanos(time: Duration) -> String {
+    match time.as_nanos() {
+        ns @ 0..10_000 => format!("{ns} ns"),
+        ns @ 10_000..10_000_000 => format!("{:.1} us", ns as f64 / 1e3),
+        ns => format!("{:.1} ms", ns as f64 / 1e6),
+    }
+}
+
+fn ratio(one: Duration, other: Duration) -> String {
+    format!("{:.2}", one.as_secs_f64() / other.as_secs_f64())
+}
+
+async fn bare_call() -> Duration {
+    let mut bare = bare::Bare::new(&guest("outbox_echo"), BODY).await;
+    let mut best = Duration::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        for _ in 0..CALLS {
+            bare.call().await;
+        }
+        best = best.min(start.elapsed() / CALLS as u32);
+    }
+    assert!(bare.sent() >= 5 * CALLS * BODY);
+    best
+}
+
+/// An edge with modules in a row, each sending to the next by a volatile route, the last to a topic.
+async fn chain(modules: usize) -> (Edge, Subscriber) {
+    let names: Vec<String> = (0..modules).map(|n| format!("m{n}")).collect();
+    let mut plan = Plan::new(&["m0"]).volatile_feed();
+    for n in 0..modules {
+        let from = format!("FROM /messages/modules/m{n}/outputs/out INTO ");
+        let into = match n + 1 < modules {
+            true => format!("BrokeredEndpoint(\"/modules/m{}/inputs/in\")", n + 1),
+            false => format!("Topic(\"{TOPIC}\")"),
+        };
+        plan = plan.with(&format!("m{n}"), "outbox_echo", "").route(
+            &format!("r{n}"),
+            &format!("{from}{into}"),
+            Durability::Volatile,
+        );
+    }
+    let edge = plan.start().await;
+    for name in &names {
+        edge.until_running(name).await;
+    }
+    let subscriber = edge.broker.subscribe(name("bench"), 1 << 20);
+    subscriber.add(&TopicFilter::new(TOPIC).unwrap(), 0);
+    (edge, subscriber)
+}
+
+async fn whole_engine(bare: Duration) {
+    let (edge, mut subscriber) = chain(1).await;
+    let mut best_busy = Duration::MAX;
+    let mut best_wall = Duration::MAX;
+    for _ in 0..5 {
+        let before = edge.status("m0").unwrap();
+        let start = Instant::now();
+        let broker = edge.broker.clone();
+        let feeding = tokio::spawn(async move {
+            for _ in 0..CALLS {
+                broker.publish(feeder("m0"), Message::new(vec![b'x'; BODY])).await.unwrap();
+            }
+        });
+        let mut received = Vec::new();
+        let mut count = 0;
+        while count < CALLS {
+            received.clear();
+            count += subscriber.next_many(&mut received, 10_000).await;
+        }
+        best_wall = best_wall.min(start.elapsed() / CALLS as u32);
+        feeding.await.unwrap();
+        let target = before.messages_in + CALLS as u64;
+        let after = edge.until("m0", |status| status.messages_in == target).await;
+        best_busy = best_busy.min(Duration::from_micros(after.busy_us - before.busy_us) / CALLS as u32);
+    }
+    row(
+        "handler call through the engine: module's task, per call",
+        nanos(best_busy),
+        &ratio(best_busy, bare),
+        "<= 1.5",
+    );
+    row("the same, wall time publish -> module -> subscriber", nanos(best_wall), &ratio(best_wall, bare), "");
+    edge.stop().await;
+}
+
+/// Median time of one message from publish to the subscriber behind a chain, less that of a shorter chain.
+async fn hop() {
+    let short = latency(1).await;
+    let long = latency(5).await;
+    row("volatile hop module -> module, median of 4 in a row", nanos((long - short) / 4), "", "<= 20 us");
+}
+
+async fn latency(modules: usize) -> Duration {
+    let (edge, mut subscriber) = chain(modules).await;
+    let mut times = Vec::new();
+    for _ in 0..5_000 {
+        let start = Instant::now();
+        edge.broker.publish(feeder("m0"), Message::new(vec![b'x'; BODY])).await.unwrap();
+        subscriber.next().await.unwrap();
+        times.push(start.elapsed());
+    }
+    edge.stop().await;
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// From an operator's order to the first message that the fresh instance has handled.
+async fn restart() {
+    let (edge, mut subscriber) = chain(1).await;
+    let mut times = Vec::new();
+    for _ in 0..200 {
+        let start = Instant::now();
+        edge.engine.restart("m0").await.unwrap();
+        edge.broker.publish(feeder("m0"), Message::new(vec![b'x'; BODY])).await.unwrap();
+        subscriber.next().await.unwrap();
+        times.push(start.elapsed());
+    }
+    edge.stop().await;
+    times.sort();
+    row("restart to first message, median", nanos(times[times.len() / 2]), "", "<= 1 ms");
+}
+
+async fn hundred_modules() {
+    let mut plan = Plan::new(&[]);
+    let folder = support::Folder::new();
+    let folder = std::sync::Arc::new(folder);
+    plan = plan.in_folder(&folder);
+    // The first start fills the cache.
+    let edge = plan.with("m000", "outbox_echo", "").start().await;
+    edge.until_running("m000").await;
+    for n in 1..100 {
+        edge.install(&format!("m{n:03}"), "outbox_echo", "");
+    }
+    until_all_run(&edge).await;
+    edge.stop().await;
+
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = resident_bytes();
+    let start = Instant::now();
+    let edge = Plan::new(&[]).in_folder(&folder).start().await;
+    until_all_run(&edge).await;
+    row("100 modules from the cache of compiled code", nanos(start.elapsed()), "", "<= 1 s");
+    let each = resident_bytes().saturating_sub(before) / 100;
+    row("resident memory per idle module, all included", format!("{} KiB", each / 1024), "", "<= 1024 KiB");
+    edge.stop().await;
+}
+
+async fn until_all_run(edge: &Edge) {
+    loop {
+        let running =
+            edge.engine.list().iter().filter(|status| status.status == RuntimeStatus::Running).count();
+        if running == 100 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}

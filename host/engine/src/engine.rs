@@ -8,6 +8,7 @@ use crate::runtime::Runtime;
 use crate::status::Registry;
 use crate::supervisor::{Command, Supervisor};
 use holdfast_broker::Broker;
+use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecursiveMode, Watcher};
 use std::fs;
 use std::sync::Arc;
@@ -74,7 +75,13 @@ impl Engine {
 /// Asks the system to tell of changes in the plugins folder. Where it cannot, the folder is looked through regularly.
 fn watch(config: &EngineConfig, changed: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
     let bell = changed.clone();
-    let told = move |_: notify::Result<notify::Event>| bell.notify_one();
+    let told = move |event: notify::Result<notify::Event>| {
+        // Reading is told of too, our own looking included; it changes nothing.
+        let reads = |kind: EventKind| matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write));
+        if !event.is_ok_and(|event| reads(event.kind)) {
+            bell.notify_one();
+        }
+    };
     let watcher = notify::recommended_watcher(told).and_then(|mut watcher| {
         watcher.watch(&config.plugins_dir, RecursiveMode::NonRecursive)?;
         Ok(watcher)

@@ -64,6 +64,7 @@ pub(crate) struct Instance {
 impl Instance {
     /// Makes an instance and calls `start`. What `start` sent and stored waits to be taken.
     pub(crate) async fn start(parts: Parts<'_>) -> Result<Self, String> {
+        let _busy = parts.runtime.busy();
         let limits = parts.settings.limits;
         let limit = Duration::from_millis(limits.start_ms.into());
         let started = now();

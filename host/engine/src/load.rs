@@ -100,7 +100,10 @@ fn check_header(bytes: &[u8]) -> Result<(), NotAModule> {
 fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, NotAModule> {
     Component::from_binary(runtime.engine(), bytes).map_err(|error| {
         let reason = format!("{error:#}");
-        if reason.contains("unexpected end") || reason.contains("unexpected eof") {
+        if ["unexpected end", "unexpected eof", "is out of bounds (bound"]
+            .iter()
+            .any(|sign| reason.contains(sign))
+        {
             NotAModule::Truncated { bytes: bytes.len() }
         } else {
             NotAModule::Invalid(reason)

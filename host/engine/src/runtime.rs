@@ -4,8 +4,9 @@ use crate::config::Profile;
 use crate::error::EngineError;
 use crate::host::Host;
 use crate::imports;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::Duration;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, MemoryType, Store, WasmFeatures};
@@ -13,6 +14,13 @@ use wasmtime::{Config, Engine, MemoryType, Store, WasmFeatures};
 /// How often running calls are looked at. A deadline is kept to within two ticks, and a call that computes gives way to
 /// others each tick.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// How many ticks without a busy module it takes until the thread sleeps: waking it costs microseconds, which a module
+/// with a message now and then should not pay each time.
+const IDLE_TICKS: u32 = 100;
+
+/// How long it sleeps at most before it looks whether the runtime is still there.
+const ASLEEP_MAX: Duration = Duration::from_secs(5);
 
 /// Address space of one linear memory where there is plenty: the whole of what a 32-bit module can address, so that no
 /// access needs a check.
@@ -26,7 +34,40 @@ const RESERVATIONS_PROBED: usize = 160;
 pub(crate) struct Runtime {
     engine: Engine,
     linker: Arc<Linker<Host>>,
-    ticks: Arc<AtomicU32>,
+    clock: Arc<TickClock>,
+}
+
+/// Counts ticks while any module is busy. While none is, its thread sleeps, so that an idle device does.
+#[derive(Debug, Default)]
+struct TickClock {
+    ticks: AtomicU32,
+    /// How many tasks are inside a module, or about to be.
+    busy: AtomicU32,
+    /// The thread sleeps, or is about to.
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl TickClock {
+    /// Sleeps unless someone is busy. Gives up the sleep from time to time to see whether the runtime is still there.
+    fn sleep(&self) {
+        // IMPORTANT: whoever becomes busy raises `busy` and then looks at `asleep`; we raise `asleep` and then look at
+        // `busy`. In this order, and sequentially consistent, at least one sees the other.
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.busy.load(Ordering::SeqCst) == 0 {
+            std::thread::park_timeout(ASLEEP_MAX);
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Held while a module may be inside a call: deadlines are watched meanwhile.
+pub(crate) struct Busy(Arc<TickClock>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Runtime {
@@ -35,7 +76,7 @@ impl Runtime {
         let engine = engine(profile).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(refused)?;
-        Ok(Self { engine, linker: Arc::new(linker), ticks: Arc::default() })
+        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default() })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -48,33 +89,53 @@ impl Runtime {
 
     /// A deadline that is `limit` away.
     pub(crate) fn deadline(&self, limit: Duration) -> Deadline {
-        let ticks = limit.as_millis().div_ceil(TICK.as_millis());
-        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX / 2).min(u32::MAX / 2);
-        let now = self.ticks.load(Ordering::Relaxed);
-        Deadline { ticks: self.ticks.clone(), start: now, limit: ticks }
+        let mut deadline = Deadline { clock: self.clock.clone(), start: 0, limit: 0 };
+        deadline.set_limit(limit);
+        deadline.renew();
+        deadline
+    }
+
+    /// Calls into modules follow.
+    pub(crate) fn busy(&self) -> Busy {
+        self.clock.busy.fetch_add(1, Ordering::SeqCst);
+        if self.clock.asleep.load(Ordering::SeqCst)
+            && let Some(thread) = self.clock.thread.get()
+        {
+            thread.unpark();
+        }
+        Busy(self.clock.clone())
     }
 
     /// Starts the thread that ticks. It ends when every clone of this runtime is gone.
     pub(crate) fn tick(&self) -> Result<(), EngineError> {
         let engine = self.engine.weak();
-        let ticks = Arc::downgrade(&self.ticks);
+        let clock = Arc::downgrade(&self.clock);
         let ticking = move || {
-            while let (Some(engine), Some(ticks)) = (engine.upgrade(), ticks.upgrade()) {
-                ticks.fetch_add(1, Ordering::Relaxed);
+            let mut idle = 0;
+            while let (Some(engine), Some(clock)) = (engine.upgrade(), clock.upgrade()) {
+                clock.ticks.fetch_add(1, Ordering::Relaxed);
                 engine.increment_epoch();
-                drop((engine, ticks));
-                std::thread::sleep(TICK);
+                drop(engine);
+                idle = if clock.busy.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
+                if idle > IDLE_TICKS {
+                    clock.sleep();
+                } else {
+                    drop(clock);
+                    std::thread::sleep(TICK);
+                }
             }
         };
         let thread = std::thread::Builder::new().name("module-ticks".to_owned()).stack_size(128 * 1024);
-        thread.spawn(ticking).map(|_| ()).map_err(|error| EngineError::Thread(error.to_string()))
+        let thread = thread.spawn(ticking).map_err(|error| EngineError::Thread(error.to_string()))?;
+        self.clock.thread.get_or_init(|| thread.thread().clone());
+        Ok(())
     }
 }
 
 /// When the running call must have ended, in ticks.
 #[derive(Clone, Debug)]
 pub(crate) struct Deadline {
-    ticks: Arc<AtomicU32>,
+    clock: Arc<TickClock>,
     start: u32,
     limit: u32,
 }
@@ -82,7 +143,7 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// Starts again: `limit` ticks from now.
     pub(crate) fn renew(&mut self) {
-        self.start = self.ticks.load(Ordering::Relaxed);
+        self.start = self.clock.ticks.load(Ordering::Relaxed);
     }
 
     /// Gives the next calls another limit.
@@ -93,7 +154,7 @@ impl Deadline {
 
     /// Whether the time is up. One tick is given on top, since the first may be short.
     pub(crate) fn is_over(&self) -> bool {
-        self.ticks.load(Ordering::Relaxed).wrapping_sub(self.start) > self.limit
+        self.clock.ticks.load(Ordering::Relaxed).wrapping_sub(self.start) > self.limit
     }
 }
 

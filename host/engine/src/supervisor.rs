@@ -58,6 +58,21 @@ struct Running {
     version: Arc<Version>,
 }
 
+impl Running {
+    /// Asks the module to end, and ends it if it has not by then.
+    async fn end(mut self, name: &str, deadline: tokio::time::Instant) {
+        self.stop.cancel();
+        match tokio::time::timeout_at(deadline, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(module = name, %error, "the module's task ended badly"),
+            Err(_) => {
+                tracing::warn!(module = name, "did not stop in the time it was given, and is ended");
+                self.task.abort();
+            }
+        }
+    }
+}
+
 pub(crate) struct Supervisor {
     config: EngineConfig,
     common: Common,
@@ -97,22 +112,20 @@ impl Supervisor {
     /// Runs until the host stops.
     pub(crate) async fn run(mut self) {
         self.start_in_order().await;
+        let mut look_at = Instant::now();
         while !self.stop.is_cancelled() {
-            let settling = self.seen.values().any(|seen| !seen.taken);
-            let pause = if settling { SETTLING } else { self.config.rescan };
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
                 Some(command) = self.commands.recv() => self.command(command).await,
-                Some(loaded) = self.loader.next() => {
-                    self.loaded(loaded).await;
-                }
-                () = self.changed.notified() => {
-                    // A file that is being written tells of every block.
-                    tokio::time::sleep(SETTLING).await;
+                Some(loaded) = self.loader.next() => self.loaded(loaded).await,
+                // A file that is being written tells of every block, so the look waits a little.
+                () = self.changed.notified() => look_at = look_at.min(Instant::now() + SETTLING),
+                () = tokio::time::sleep_until(look_at.into()) => {
                     self.look().await;
+                    let settling = self.seen.values().any(|seen| !seen.taken);
+                    look_at = Instant::now() + if settling { SETTLING } else { self.config.rescan };
                 }
-                () = tokio::time::sleep(pause) => self.look().await,
             }
         }
         self.stop_all().await;
@@ -121,12 +134,12 @@ impl Supervisor {
     /// Loads what is in the folder when the host starts; then starts it, lower start orders first, each order when the
     /// one before it runs or has failed.
     async fn start_in_order(&mut self) {
+        // Files that were written a moment ago are waited for, so that they start in their order too.
+        let until = Instant::now() + 2 * self.config.settle;
         self.look().await;
-        for (name, seen) in &mut self.seen {
-            if !seen.taken && seen.files.are_old(self.config.settle) {
-                seen.taken = true;
-                self.loader.load(name, seen.files, None);
-            }
+        while self.seen.values().any(|seen| !seen.taken) && Instant::now() < until {
+            tokio::time::sleep(SETTLING).await;
+            self.look().await;
         }
         let mut orders: BTreeMap<u32, Vec<(String, Version)>> = BTreeMap::new();
         while let Some(loaded) = self.next_loaded().await {
@@ -274,10 +287,7 @@ impl Supervisor {
     async fn remove(&mut self, name: &str) {
         self.seen.remove(name);
         if let Some(running) = self.running.remove(name) {
-            running.stop.cancel();
-            if let Err(error) = running.task.await {
-                tracing::error!(module = name, %error, "the module's task ended badly");
-            }
+            running.end(name, tokio::time::Instant::now() + self.config.stop_grace).await;
             if let Ok(name) = Name::new(name) {
                 self.common.broker.module_present(&name, false);
             }
@@ -316,13 +326,8 @@ impl Supervisor {
     async fn stop_all(&mut self) {
         self.loader.end();
         let deadline = tokio::time::Instant::now() + self.config.stop_grace;
-        for (name, mut running) in std::mem::take(&mut self.running) {
-            running.stop.cancel();
-            if tokio::time::timeout_at(deadline, &mut running.task).await.is_err() {
-                let grace = self.config.stop_grace.as_secs();
-                tracing::warn!(module = name, "did not stop within {grace} s and is ended");
-                running.task.abort();
-            }
+        for (name, running) in std::mem::take(&mut self.running) {
+            running.end(&name, deadline).await;
         }
     }
 }

@@ -72,3 +72,8 @@ async fn state_goes_on_where_the_old_version_left_it() {
 async fn state_that_a_version_reads_at_its_start_is_that_of_the_last_message_before_it() {
     swapped_under_load("keyvalue_cached", false, |n| format!("{n} {n}")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volatile_messages_are_all_there_once_and_in_order() {
+    swapped_under_load("outbox_echo", true, |n| format!("in:{n}")).await;
+}

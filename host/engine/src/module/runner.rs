@@ -98,6 +98,22 @@ pub(crate) struct Runner {
     pub(super) failures: Failures,
     pub(super) candidate: Candidate,
     stopped_by_operator: bool,
+    /// When this task last gave way to others.
+    gave_way: Moment,
+}
+
+/// A task that ends otherwise than by its own end is seen in the status.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show(
+                RuntimeStatus::Failed,
+                "the host's task for this module failed; please report it, and restart the host",
+            );
+        } else if self.phase != Phase::Ended {
+            self.show(RuntimeStatus::Stopped, "it did not stop in time and was ended");
+        }
+    }
 }
 
 impl Runner {
@@ -126,6 +142,7 @@ impl Runner {
             failures: Failures::default(),
             candidate: Candidate::default(),
             stopped_by_operator: false,
+            gave_way: Moment::now(),
         }
     }
 
@@ -259,6 +276,7 @@ impl Runner {
     async fn fill_turn(&mut self, messages_max: u32) {
         let began = Moment::now();
         let mut at = began;
+        let _busy = self.runtime.busy();
         while self.phase == Phase::Running {
             self.fire_timers(at).await;
             let may_handle = self.attempts.retry_at.is_none_or(|retry_at| retry_at <= at);
@@ -275,6 +293,11 @@ impl Runner {
         self.close_turn();
         let busy = u64::try_from((at - began).as_micros()).unwrap_or(u64::MAX);
         self.shared.status().busy_us += busy;
+        if at - self.gave_way >= TURN_TIME && !self.inbox.is_empty() {
+            // A module that always has messages never waits, and would keep its thread from the other modules.
+            tokio::task::yield_now().await;
+            self.gave_way = Moment::now();
+        }
     }
 
     async fn fire_timers(&mut self, at: Moment) {
@@ -512,12 +535,14 @@ impl Runner {
     /// Tells the instance to stop, records what it still did, and drops it.
     pub(super) async fn stop_instance(&mut self) {
         let Some(mut instance) = self.instance.take() else { return };
+        let busy = self.runtime.busy();
         match instance.stop().await {
             Outcome::Done => self.turn.keep(instance.host(), None, 0),
             Outcome::Lost(reason) | Outcome::Retry(reason) | Outcome::Reject(reason) => {
                 self.log.host(LogLevel::Warn, &format!("did not stop well: {reason}"));
             }
         }
+        drop(busy);
         self.close_turn();
         self.shared.status().last_exit = Some(now());
     }

@@ -95,6 +95,8 @@ pub(super) struct UnderWay {
 struct Counts {
     open: u32,
     failed: Option<Refused>,
+    /// Someone waits for a turn to end; without that, nobody is woken for it.
+    awaited: bool,
 }
 
 impl UnderWay {
@@ -107,15 +109,21 @@ impl UnderWay {
         counts.open = counts.open.saturating_sub(1);
         if let Err(refused) = result {
             counts.failed.get_or_insert(refused);
+            counts.awaited = true;
         }
+        let awaited = std::mem::take(&mut counts.awaited);
         drop(counts);
-        self.changed.notify_one();
+        if awaited {
+            self.changed.notify_one();
+        }
     }
 
     /// Whether another turn may be opened: fewer than `max` wait, and none has failed.
     pub(super) fn has_room(&self, max: u32) -> bool {
-        let counts = self.counts();
-        counts.open < max && counts.failed.is_none()
+        let mut counts = self.counts();
+        let has_room = counts.open < max && counts.failed.is_none();
+        counts.awaited |= !has_room;
+        has_room
     }
 
     /// Whether a turn was not recorded.
@@ -123,7 +131,7 @@ impl UnderWay {
         self.counts().failed.is_some()
     }
 
-    /// Waits until another turn ends.
+    /// Waits until a turn ends after there was no room, or one fails.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -136,6 +144,7 @@ impl UnderWay {
                 if counts.open == 0 {
                     return counts.failed.take().map_or(Ok(()), Err);
                 }
+                counts.awaited = true;
             }
             self.changed.notified().await;
         }

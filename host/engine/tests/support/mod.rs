@@ -11,7 +11,7 @@ use holdfast_engine::{
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, StoredDeadLetter, SystemClock};
-use holdfast_types::{Durability, LogId, Message, Name, Source};
+use holdfast_types::{Durability, LogId, Message, Name, Source, WhenFull};
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,7 @@ impl Plan {
     pub fn volatile_feed(mut self) -> Self {
         for route in &mut self.routes {
             route.durability = Durability::Volatile;
+            route.when_full = WhenFull::Block;
         }
         self
     }
