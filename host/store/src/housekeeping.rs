@@ -21,6 +21,10 @@ use std::{
 /// mark, and only if the journal that holds it is lost as well.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Between two rounds of dropping. Each drop writes the manifest of its queue anew, with several fsyncs, and readers
+/// of that queue wait for it; half a second of consumption is dropped at once instead.
+const DROP_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Memtables together are held below this many times the bound of one: the busiest queues keep theirs, quiet ones are
 /// written to tables.
 const MEMTABLES_MAX: u64 = 3;
@@ -60,6 +64,13 @@ impl Housekeeping {
         self.called.notify_one();
     }
 
+    /// Waits for so long, unless it is to stop.
+    fn pause(&self, time: Duration) {
+        let todo = lock(&self.todo);
+        // Whether it ended early is seen by who looks next.
+        drop(self.called.wait_timeout_while(todo, time, |todo| !todo.stop));
+    }
+
     fn next(&self) -> Todo {
         let todo = lock(&self.todo);
         let idle = |todo: &mut Todo| todo.shrunk.is_empty() && !todo.stop;
@@ -80,6 +91,9 @@ pub(crate) fn run(shared: &Shared) {
         }
         for queue in &todo.shrunk {
             warn_on_fault("give space back", shared.with_engine(|engine| drop_dead(shared, engine, queue)));
+        }
+        if !todo.shrunk.is_empty() {
+            shared.housekeeping.pause(DROP_PATIENCE);
         }
         if round.elapsed() < ROUND {
             continue;

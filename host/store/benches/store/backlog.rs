@@ -48,10 +48,14 @@ fn drain_ours(store: &Store, count: u64) -> Vec<f64> {
     let limit = ReadLimit { messages: 500, bytes: 1 << 20 };
     let mut at = Offset(0);
     let mut parts = Vec::new();
+    let mut reading = Duration::ZERO;
+    let whole = Instant::now();
     for part in 1..=10 {
         let (started, from) = (Instant::now(), at);
         while at.0 < count * part / 10 {
+            let began = Instant::now();
             let batch = store.read(&queue, at, limit).unwrap();
+            reading += began.elapsed();
             at = batch.next;
             let ack = Ack { queue: queue.clone(), cursor: at };
             let mut commit = Commit { acks: vec![ack], ..Commit::default() };
@@ -62,6 +66,9 @@ fn drain_ours(store: &Store, count: u64) -> Vec<f64> {
             }
         }
         parts.push((at.0 - from.0) as f64 / started.elapsed().as_secs_f64());
+    }
+    if std::env::var_os("HOLDFAST_BENCH_NOTES").is_some() {
+        println!("  reading took {reading:?} of {:?}", whole.elapsed());
     }
     parts
 }
@@ -118,6 +125,9 @@ pub fn drain() {
     let folder = folder();
     let engine = Holdfast::new(folder.path(), Linger::Auto);
     load(&engine, count);
+    if std::env::var_os("HOLDFAST_BENCH_READS").is_some() {
+        read_again(&engine.store, count);
+    }
     // Appends go on while the backlog is drained.
     let stop = Arc::new(AtomicBool::new(false));
     let (parts, first_reads) = std::thread::scope(|scope| {
@@ -283,4 +293,15 @@ pub fn memory_and_opening() {
     let found = format!("{} ms after the ack, {} MiB left", freed[0], freed[1]);
     row("space back", &found, "<= 5 s", freed[0] <= 5_000);
     let _ = slice();
+}
+
+/// Reads everything ten times, for a profiler.
+fn read_again(store: &Store, count: u64) {
+    for _ in 0..10 {
+        let (started, mut at) = (Instant::now(), Offset(0));
+        while at.0 < count {
+            at = store.read(&queue(), at, ReadLimit { messages: 500, bytes: 1 << 20 }).unwrap().next;
+        }
+        println!("  read {count} at {:.0}/s", count as f64 / started.elapsed().as_secs_f64());
+    }
 }
