@@ -9,11 +9,12 @@ use crate::{
     end::End,
     greet::Greeted,
     inbound::Inbound,
+    limits::FAIR_SHARE,
     outbound,
     pace::Pace,
     sessions::{Attached, Held, Kept, Key},
     shared::Shared,
-    stats::{Gauge, Stats},
+    stats::Stats,
     subscriptions::Subscriptions,
     wills::{self, UserWill},
 };
@@ -26,7 +27,7 @@ use holdfast_mqtt::{
 use std::{
     collections::VecDeque,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -85,7 +86,6 @@ pub(crate) async fn serve(
     attached: Attached,
     stop: CancellationToken,
 ) {
-    let _open = Gauge::up(&shared.stats.connections);
     let Attached { held, kept, will: due } = attached;
     if let Some(due) = due {
         wills::publish(&shared, due);
@@ -100,6 +100,18 @@ pub(crate) async fn serve(
     client.count(&end);
     client.finish(&mut writer, &end).await;
     leave(&shared, client, held, will, terms, &end);
+    if end.reason().is_some() {
+        linger(&mut reader).await;
+    }
+}
+
+/// Reads and forgets what the client still sends, until it closes. Bytes that nobody reads would make the system reset
+/// the connection, and the client might never see why it ended.
+async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut forgotten = [0; 1024];
+    let read = async { while matches!(reader.read(&mut forgotten).await, Ok(1..)) {} };
+    // A client that does not close is closed.
+    let _ = timeout(FAREWELL_TIME_MAX, read).await;
 }
 
 /// Leaves the session behind, or ends it, and says the will if the time has come.
@@ -242,7 +254,10 @@ impl Client {
     /// Whether it is for our reasons that the client is not read from.
     fn is_ahead(&self) -> bool {
         let limits = &self.shared.limits;
-        self.connection.unsettled() >= usize::from(limits.unacked_max)
+        let unsettled = self.connection.unsettled();
+        // The fates of its own messages wake a client that is over its fair share.
+        (unsettled >= FAIR_SHARE && self.shared.awaited.load(Ordering::Relaxed) >= limits.awaited_max)
+            || unsettled >= usize::from(limits.unacked_max)
             || self.connection.unsettled_bytes() >= limits.unacked_bytes_max
             || self.pace.is_over()
     }

@@ -7,7 +7,10 @@ use holdfast_mqtt::{
     server::{Connection, Outcome, Ticket},
 };
 use holdfast_types::{Name, Source, Topic};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// Topics of one client whose grant is remembered. A client with more of them is looked up again.
 const TOPICS_REMEMBERED: usize = 64;
@@ -58,7 +61,12 @@ impl Inbound {
         }
         let source = Source::Child { child: self.user.clone(), topic: Some(topic) };
         let board = self.board.clone();
-        shared.broker.publish_then(source, message, move |result| board.settle(ticket, &result));
+        let awaited = shared.awaited.clone();
+        awaited.fetch_add(1, Ordering::Relaxed);
+        shared.broker.publish_then(source, message, move |result| {
+            awaited.fetch_sub(1, Ordering::Relaxed);
+            board.settle(ticket, &result);
+        });
         Ok(())
     }
 

@@ -30,7 +30,7 @@ mod subscriptions;
 mod translate;
 mod wills;
 
-pub use limits::Limits;
+pub use limits::{FAIR_SHARE, Limits};
 pub use server::{Gateway, GatewayConfig};
 pub use stats::{Stats, StatsSnapshot};
 pub use translate::RESPONSE_TOPIC_PROPERTY;

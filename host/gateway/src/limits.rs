@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Messages that each client may have awaited whatever the others have.
+pub const FAIR_SHARE: usize = 16;
+
 /// Bounds of the gateway. What happens at each is said beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -20,6 +23,9 @@ pub struct Limits {
     pub unacked_max: u16,
     /// Bytes of those messages. At this bound the client is not read from.
     pub unacked_bytes_max: usize,
+    /// Messages of all clients whose record is awaited. At this bound, clients with [`FAIR_SHARE`] or more of them are
+    /// not read from. It keeps the store's queue of commits from filling, which would hold the threads that serve all.
+    pub awaited_max: usize,
     /// Messages of QoS 1 and 2 sent to one client and not acknowledged by it. Others wait in its queue.
     pub window_max: u16,
     /// Messages that wait for one client, or for its return. Over it, messages of QoS 0 are dropped and counted, and a
@@ -60,6 +66,8 @@ impl Default for Limits {
             // Enough to fill a group of the store's committer.
             unacked_max: 1000,
             unacked_bytes_max: 4 << 20,
+            // Two groups of the store's committer: one on its way to the disk, one that gathers.
+            awaited_max: 2048,
             window_max: 100,
             queue_messages_max: 10_000,
             write_buffer_bytes_max: 256 << 10,

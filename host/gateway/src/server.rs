@@ -7,7 +7,7 @@ use crate::{
     limits::Limits,
     sessions::{Attached, Key},
     shared::Shared,
-    stats::Stats,
+    stats::{Gauge, Stats},
     wills,
 };
 use holdfast_auth::Registry;

@@ -5,7 +5,7 @@ use holdfast_auth::Registry;
 use holdfast_broker::Broker;
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use tokio::sync::Semaphore;
 
@@ -21,6 +21,8 @@ pub(crate) struct Shared {
     /// Makes assigned client identifiers differ between processes.
     pub(crate) instance: u64,
     assigned: AtomicU64,
+    /// Messages whose record is awaited.
+    pub(crate) awaited: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -36,6 +38,7 @@ impl Shared {
             password_checks: Semaphore::new(limits.password_checks_max.max(1)),
             instance,
             assigned: AtomicU64::new(0),
+            awaited: Arc::default(),
         }
     }
 
