@@ -115,9 +115,13 @@ async fn accept(listener: Listener, shared: Arc<Shared>, doors: Arc<Semaphore>, 
 async fn admit(
     incoming: Incoming,
     shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) {
+    let stats = shared.stats.clone();
+    let _open = Gauge::up(&stats.connections);
+    // Given back before the connection counts as closed.
+    let _permit = permit;
     let peer = incoming.peer();
     let within = shared.limits.connect_time_max;
     let begin = async {
