@@ -115,6 +115,9 @@ impl StoreConfig {
     }
 
     pub(crate) fn log_quota(&self, log: &LogId) -> u64 {
-        self.log_quotas.get(log).copied().unwrap_or(self.quota_bytes).min(self.quota_bytes)
+        // Dead letters are looked at by people, one day; they must not crowd out what still has a way to go.
+        let is_dead = log.as_str().starts_with(crate::dead_letter::PREFIX);
+        let usual = if is_dead { self.quota_bytes / 4 } else { self.quota_bytes };
+        self.log_quotas.get(log).copied().unwrap_or(usual).min(self.quota_bytes)
     }
 }

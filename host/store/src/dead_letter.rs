@@ -6,7 +6,7 @@
 use crate::{
     committer::EncodedAppend,
     error::StoreError,
-    message::{DeadLetter, Death, StoredDeadLetter},
+    message::{DeadLetter, Death, Entry, StoredDeadLetter},
     plan::Plan,
     quota::place,
     reader,
@@ -16,7 +16,7 @@ use crate::{
 };
 use holdfast_types::{LogId, Offset, Priority, QueueId, WhenFull};
 
-const PREFIX: &str = "dead/";
+pub(crate) const PREFIX: &str = "dead/";
 
 /// The queue that holds the dead letters of a log.
 pub(crate) fn queue_of_dead(log: &LogId) -> QueueId {
@@ -48,8 +48,7 @@ pub(crate) fn bury(shared: &Shared, plan: &mut Plan<'_>, letter: &DeadLetter) {
         reason: letter.reason.clone(),
         attempts: letter.attempts,
     };
-    let mut record = Encoded::new(&entry, Some(&death));
-    record.expires = None;
+    let record = Encoded::new(&Entry { expires: None, ..entry }, Some(&death));
     let queue = queue_of_dead(&letter.queue.log);
     place(plan, &EncodedAppend { queue, record, when_full: WhenFull::DropOldest });
 }

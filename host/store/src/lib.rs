@@ -13,6 +13,7 @@
 //! that of the files of recovery at the heads of `recovery/*.rs`.
 
 mod clock;
+mod codec;
 mod committer;
 mod config;
 mod control;

@@ -1,12 +1,13 @@
 //! Reading: straight from the database, from a position on, never from the head.
 
 use crate::{
+    codec::Malformed,
     config::StoreConfig,
     engine::{Engine, fault},
     error::StoreError,
     message::{Batch, Death, Entry, ReadLimit, Stored},
     queue_index::{QueueIndex, Segment},
-    record::{Malformed, Pack, Record, key, offset_of},
+    record::{Pack, Record, key, offset_of},
     shared::Shared,
     sync::{read, write},
 };

@@ -14,8 +14,8 @@
 //! last key of the queue. Messages after the last segment form the open segment, whose summary is made again at start.
 
 use crate::{
+    codec::{Malformed, put_varint, varint},
     queue_index::{QueueIndex, Segment},
-    record::{Malformed, put_varint, varint},
     status::Gone,
 };
 use holdfast_types::{LogId, Offset, Priority, QueueId, UnixMillis};

@@ -35,7 +35,7 @@ fn load(engine: &Holdfast, count: u64) {
         // The number makes bodies differ; the rest does not compress.
         let mut bytes = body.to_vec();
         bytes[..8].copy_from_slice(&n.to_le_bytes());
-        engine.append(bytes.into(), Box::new(move || drop(waiting.fetch_sub(1, Ordering::Relaxed))));
+        engine.append(bytes.into(), Box::new(move || _ = waiting.fetch_sub(1, Ordering::Relaxed)));
     }
     while waiting.load(Ordering::Relaxed) > 0 {
         std::thread::sleep(Duration::from_millis(1));

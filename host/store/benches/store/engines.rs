@@ -145,7 +145,7 @@ impl Disk for Sqlite {
         let transaction = self.0.transaction().unwrap();
         {
             let mut insert = transaction.prepare_cached("INSERT INTO q (body) VALUES (?1)").unwrap();
-            bodies.iter().for_each(|body| drop(insert.execute([&body[..]]).unwrap()));
+            bodies.iter().for_each(|body| _ = insert.execute([&body[..]]).unwrap());
         }
         transaction.commit().unwrap();
     }

@@ -40,7 +40,7 @@ fn ratio(linger: Linger, rate: Option<f64>, time: Duration) -> f64 {
         }
         waiting.fetch_add(1, Ordering::Relaxed);
         let waiting = Arc::clone(&waiting);
-        engine.append(body.clone(), Box::new(move || drop(waiting.fetch_sub(1, Ordering::Relaxed))));
+        engine.append(body.clone(), Box::new(move || _ = waiting.fetch_sub(1, Ordering::Relaxed)));
         sent += 1;
     }
     engine.store.close().unwrap();

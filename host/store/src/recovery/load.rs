@@ -1,10 +1,11 @@
 //! From the open database to the index: states, segments, and the open segment of each queue.
 
 use crate::{
+    codec::Malformed,
     engine::{Engine, fault},
     error::StoreError,
     queue_index::{Index, QueueIndex, Segment},
-    record::{Malformed, Pack, key, offset_of},
+    record::{Pack, key, offset_of},
     recovery::report::{Loss, RecoveryReport},
     state::{decode_segment, decode_state, segment_prefix, state_key},
 };
