@@ -1,6 +1,15 @@
 //! What a call costs through the whole engine, beside the bare call of the same component by wasmtime in the same run.
 //! Prints a table of figures and ratios; fails nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by ending"
+)]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

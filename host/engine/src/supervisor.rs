@@ -145,7 +145,7 @@ impl Supervisor {
         while let Some(loaded) = self.next_loaded().await {
             match loaded.version {
                 Ok(version) => {
-                    orders.entry(version.settings.start_order).or_default().push((loaded.name, version))
+                    orders.entry(version.settings.start_order).or_default().push((loaded.name, version));
                 }
                 Err(reason) => self.refuse(&loaded.name, &reason),
             }

@@ -1,5 +1,14 @@
 //! The process is killed at any moment: messages, what was sent, and state agree, as if each message was handled once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by ending"
+)]
+
 mod support;
 
 use std::path::PathBuf;

@@ -1,5 +1,14 @@
 //! A module that misbehaves is stopped alone: its message becomes a dead letter, its neighbour notices nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by ending"
+)]
+
 mod support;
 
 use holdfast_engine::RuntimeStatus;

@@ -1,5 +1,14 @@
 //! What a module can do with a message.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by ending"
+)]
+
 mod support;
 
 use holdfast_engine::{LogLevel, LogOrigin, LogQuery};

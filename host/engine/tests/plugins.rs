@@ -1,5 +1,14 @@
 //! The plugins folder: dropped, replaced, removed, and files that are no modules.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by ending"
+)]
+
 mod support;
 
 use holdfast_engine::{CommandError, RuntimeStatus};
@@ -230,6 +239,25 @@ async fn lower_start_orders_are_ready_before_higher_ones_begin() {
         order.push(edge.received().await.0);
     }
     assert_eq!(order, ["c-first", "b-second", "a-last"]);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_is_stopped_or_fails_does_not_hold_back_the_orders_after_it() {
+    let plan = Plan::new(&[])
+        .with("a-stopped", "handler_start", "status = \"stopped\"\nstart_order = 1\n")
+        .with("b-fails", "handler_start", "start_order = 2\n[config]\nfail = \"no valve\"\n")
+        .with("c-last", "handler_start", "")
+        .config(|config| config.backoff.base = support::PATIENCE);
+    // They are not new, so that all of them are there from the beginning.
+    for file in fs::read_dir(plan.plugins()).unwrap() {
+        let file = fs::File::options().append(true).open(file.unwrap().path()).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+    }
+    let mut edge = plan.start().await;
+    assert_eq!(edge.received().await, ("c-last".to_owned(), "started".to_owned()));
+    assert_eq!(edge.status("a-stopped").unwrap().status, RuntimeStatus::Stopped);
+    assert_eq!(edge.status("b-fails").unwrap().status, RuntimeStatus::Backoff);
     edge.stop().await;
 }
 

@@ -153,18 +153,18 @@ impl Runner {
             self.show(RuntimeStatus::Stopped, "its settings say status = \"stopped\"");
         }
         while self.phase != Phase::Ended {
+            if self.phase != Phase::Starting
+                && let Some(ready) = self.ready.take()
+            {
+                // Nobody may be waiting for it.
+                let _ = ready.send(());
+            }
             match self.phase {
                 Phase::Starting => self.start().await,
                 Phase::Running => self.work().await,
                 Phase::Backoff(until) => self.wait(Some(until)).await,
                 Phase::Idle => self.wait(None).await,
                 Phase::Ended => {}
-            }
-            if self.phase != Phase::Starting
-                && let Some(ready) = self.ready.take()
-            {
-                // Nobody may be waiting for it.
-                let _ = ready.send(());
             }
         }
         self.end().await;
