@@ -65,20 +65,32 @@ pub(crate) fn repair(
     for item in found {
         let path = item.map_err(fault(&keyspaces))?.path();
         if path.is_dir() {
-            repair_one(&path, aside, depth, report).map_err(fault(&path))?;
+            let number =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
+            let is_known = number.is_some_and(|number| known.contains(&number));
+            repair_one(&path, aside, is_known, depth, report).map_err(fault(&path))?;
         }
     }
     Ok(())
 }
 
-fn repair_one(path: &Path, aside: &Path, depth: Depth, report: &mut RecoveryReport) -> io::Result<()> {
+fn repair_one(
+    path: &Path,
+    aside: &Path,
+    is_known: bool,
+    depth: Depth,
+    report: &mut RecoveryReport,
+) -> io::Result<()> {
     let Some((number, levels)) = manifest(path)? else {
         let tables = tables_there(path)?;
-        report.damage(format!(
-            "the manifest of keyspace {} cannot be trusted; it was made again from its {} tables",
-            path.display(),
-            tables.len()
-        ));
+        // A folder that is still empty and that nobody knows is one whose making was cut off. The database throws it
+        // away; with a manifest it would also be kept if it was in use after all.
+        if is_known || !tables.is_empty() || path.join("current").exists() {
+            let (keyspace, tables) = (path.display(), tables.len());
+            report.damage(format!(
+                "the manifest of keyspace {keyspace} cannot be trusted; it was made again from its {tables} tables"
+            ));
+        }
         // Each table is a run of its own in the first level, newest first, so that the newest value of a key counts.
         let runs = tables.into_iter().rev().map(|table| vec![table]).collect();
         return write_manifest(path, highest_version(path)? + 1, &vec![runs]);
