@@ -1,0 +1,1 @@
+//! The whole binary against software that nobody here wrote.
