@@ -1,4 +1,5 @@
 //! What happens to messages, told as stories over the real store.
+#![cfg(test)]
 
 use holdfast_broker::{Broker, BrokerConfig, Delivery, Reader, Receipt, Refused, Send, StateWrite, Turn};
 use holdfast_routes::{RouteDefinition, RouteTable};
@@ -40,7 +41,12 @@ fn definition(route: &str, text: &str) -> RouteDefinition {
     }
 }
 
-fn broker_with(dir: &Path, routes: Vec<RouteDefinition>, clock: Arc<dyn Clock>, ttl: Option<Duration>) -> Broker {
+fn broker_with(
+    dir: &Path,
+    routes: Vec<RouteDefinition>,
+    clock: Arc<dyn Clock>,
+    ttl: Option<Duration>,
+) -> Broker {
     let (store, _) = holdfast_store::open(StoreConfig::new(dir), clock.clone()).unwrap();
     let routes = RouteTable::compile(routes).unwrap();
     Broker::new(BrokerConfig { edge: name("edge-1"), routes, time_to_live: ttl }, store, clock)
@@ -202,7 +208,9 @@ async fn a_dead_letter_passes_the_cursor_and_is_kept_with_its_reason() {
     let log = LogId::module(&name("m"));
     let mut reader = broker.reader(log.clone());
     let read = reader.next(9).await.unwrap();
-    settle(&reader, Turn { dead: vec![(read[0].ticket, "trapped".into(), 5)], ..Turn::default() }).await.unwrap();
+    settle(&reader, Turn { dead: vec![(read[0].ticket, "trapped".into(), 5)], ..Turn::default() })
+        .await
+        .unwrap();
     assert!(reader.take(9).unwrap().is_empty());
     let dead = broker.store().dead_letters(&log, None, 9).unwrap();
     assert_eq!((&*dead[0].death.reason, dead[0].death.attempts), ("trapped", 5));
@@ -234,7 +242,9 @@ async fn volatile_messages_reach_the_reader_without_the_store_and_block_when_the
     let mut sent = 0;
     let waiting = loop {
         let (answer, mut wait) = oneshot::channel();
-        broker.publish_then(from_child("c", "t"), Message::new(sent.to_string()), move |r| answer.send(r).unwrap());
+        broker.publish_then(from_child("c", "t"), Message::new(sent.to_string()), move |r| {
+            answer.send(r).unwrap()
+        });
         sent += 1;
         match wait.try_recv() {
             Ok(receipt) => assert_eq!(receipt.unwrap().volatile, 1),
@@ -280,7 +290,10 @@ async fn subscribers_get_what_matches_and_a_slow_one_loses_without_holding_the_s
 #[tokio::test]
 async fn loops_and_giants_are_refused_with_their_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let broker = broker(dir.path(), &[("loop", "FROM /messages/modules/m/* INTO BrokeredEndpoint('modules/m/inputs/in')")]);
+    let broker = broker(
+        dir.path(),
+        &[("loop", "FROM /messages/modules/m/* INTO BrokeredEndpoint('modules/m/inputs/in')")],
+    );
     let giant = Message::new(vec![0; holdfast_types::BODY_BYTES_MAX + 1]);
     let refused = broker.publish(from_child("c", "t"), giant).await.unwrap_err();
     assert!(refused.to_string().contains("16777217 bytes"), "{refused}");
@@ -293,7 +306,9 @@ async fn loops_and_giants_are_refused_with_their_reason() {
         rounds += 1;
         let hops = read.envelope.hops + 1;
         let send = Send { output: Some(name("out")), message: read.envelope.message.clone(), hops };
-        settle(&reader, Turn { done: vec![read.ticket], sends: vec![send], ..Turn::default() }).await.unwrap();
+        settle(&reader, Turn { done: vec![read.ticket], sends: vec![send], ..Turn::default() })
+            .await
+            .unwrap();
     }
     assert_eq!(rounds, usize::from(HOPS_MAX) + 1);
 }

@@ -36,7 +36,7 @@
 //! | `upstream.user` | none | MQTT user name |
 //! | `upstream.password` | none | MQTT password |
 //! | `upstream.password_file` | none | file that holds the password |
-//! | `upstream.version` | `"3.1.1"` | or `"5"` |
+//! | `upstream.version` | `"5"` | or `"3.1.1"`, which cannot carry the stable id but in the topic or an envelope |
 //! | `upstream.topic` | `"holdfast/{edge}/{source}"` | topic template: see [`TOPIC_PLACES`] |
 //! | `upstream.payload` | `"raw"` | `"envelope"`: JSON with body, properties and stable id |
 //! | `upstream.window` | 256 | most messages sent and not acknowledged, 1 to 65535 |

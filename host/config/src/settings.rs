@@ -155,9 +155,9 @@ pub enum Password {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MqttVersion {
     /// 3.1.1.
-    #[default]
     V311,
-    /// 5.0.
+    /// 5.0. The default: only it has user properties, in which the stable id travels.
+    #[default]
     V5,
 }
 

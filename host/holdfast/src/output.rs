@@ -46,7 +46,12 @@ impl Table {
     pub fn render(&self) -> String {
         let columns = self.right.len();
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let lines = self.rows.iter().map(|row| {
@@ -120,8 +125,14 @@ mod tests {
 
     #[test]
     fn sizes_and_spans_are_short() {
-        assert_eq!([bytes(0), bytes(1536), bytes(20 << 20), bytes(300 << 30)], ["0 B", "1.5 KiB", "20.0 MiB", "300 GiB"]);
-        assert_eq!([span(9), span(61_000), span(600_000), span(8_000_000)], ["9 ms", "61 s", "10 min", "2 h"]);
+        assert_eq!(
+            [bytes(0), bytes(1536), bytes(20 << 20), bytes(300 << 30)],
+            ["0 B", "1.5 KiB", "20.0 MiB", "300 GiB"]
+        );
+        assert_eq!(
+            [span(9), span(61_000), span(600_000), span(8_000_000)],
+            ["9 ms", "61 s", "10 min", "2 h"]
+        );
     }
 
     #[test]

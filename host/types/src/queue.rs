@@ -134,9 +134,9 @@ impl fmt::Display for StableId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{:016x}/", self.edge, self.epoch)?;
         if self.priority == Priority::DEFAULT {
-            f.write_str("d")?
+            f.write_str("d")?;
         } else {
-            write!(f, "{}", self.priority.level())?
+            write!(f, "{}", self.priority.level())?;
         }
         write!(f, "/{}", self.sequence)
     }

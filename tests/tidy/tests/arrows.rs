@@ -1,4 +1,5 @@
 //! Which room may know which: the picture in ARCHITECTURE.md as data, compared with what cargo says.
+#![cfg(test)]
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -63,7 +64,10 @@ fn every_room_knows_only_its_neighbours() {
             panic!("host/{room} is new: add it to ARROWS here and to the table in ARCHITECTURE.md");
         };
         for neighbour in dependencies.iter().filter_map(|d| d.strip_prefix("holdfast-")) {
-            assert!(may.contains(&neighbour), "host/{room} knows host/{neighbour}, which ARCHITECTURE.md forbids");
+            assert!(
+                may.contains(&neighbour),
+                "host/{room} knows host/{neighbour}, which ARCHITECTURE.md forbids"
+            );
         }
     }
 }
@@ -73,7 +77,10 @@ fn a_library_that_belongs_to_one_room_is_named_by_no_other() {
     for (room, dependencies) in packages() {
         for (library, owners) in OWNERS {
             let named = dependencies.contains(*library);
-            assert!(!named || owners.contains(&room.as_str()), "host/{room} names {library}; only {owners:?} may");
+            assert!(
+                !named || owners.contains(&room.as_str()),
+                "host/{room} names {library}; only {owners:?} may"
+            );
         }
     }
 }

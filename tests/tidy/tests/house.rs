@@ -1,4 +1,5 @@
 //! What every file keeps to.
+#![cfg(test)]
 
 use holdfast_test_tidy::{files, root};
 use std::{fs, path::Path};
@@ -49,7 +50,11 @@ fn the_root_holds_the_prescribed_folders_and_no_others() {
         let mut parts = file.components();
         let first = parts.next().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
         let is_folder = parts.next().is_some();
-        assert!(!is_folder || allowed.contains(&first.as_str()), "{} is in a folder that the house does not have", file.display());
+        assert!(
+            !is_folder || allowed.contains(&first.as_str()),
+            "{} is in a folder that the house does not have",
+            file.display()
+        );
     }
 }
 
@@ -58,6 +63,9 @@ fn every_room_stands_in_the_code_map() {
     let architecture = text(Path::new("ARCHITECTURE.md")).unwrap();
     for room in fs::read_dir(root().join("host")).unwrap() {
         let room = room.unwrap().file_name().to_string_lossy().into_owned();
-        assert!(architecture.contains(&format!("`{room}`")), "ARCHITECTURE.md does not say what host/{room} is for");
+        assert!(
+            architecture.contains(&format!("`{room}`")),
+            "ARCHITECTURE.md does not say what host/{room} is for"
+        );
     }
 }

@@ -51,9 +51,7 @@ pub(crate) fn decide(
             route: matched.route.name.clone(),
             sink: matched.route.sink.clone(),
             priority: matched.route.priority,
-            expires: expires(
-                matched.route.time_to_live_secs.map(|s| u64::from(s) * 1000).or(default_ttl_ms),
-            ),
+            expires: expires(matched.route.time_to_live_secs.map(|s| u64::from(s) * 1000).or(default_ttl_ms)),
             durability: matched.route.durability,
             when_full: matched.route.when_full,
         })

@@ -35,7 +35,9 @@ pub enum Refused {
         max: usize,
     },
     /// The message has passed too many modules: the routes form a loop.
-    #[error("the message has passed {max} modules and was given up: the routes form a loop, see `holdfast routes list`")]
+    #[error(
+        "the message has passed {max} modules and was given up: the routes form a loop, see `holdfast routes list`"
+    )]
     TooManyHops {
         /// The limit.
         max: u8,

@@ -108,7 +108,9 @@ impl Broker {
             store,
             clock,
             routing: RwLock::new(routing),
-            time_to_live_ms: config.time_to_live.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+            time_to_live_ms: config
+                .time_to_live
+                .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             lanes: RwLock::default(),
             subscriptions: RwLock::default(),
             mailboxes: RwLock::default(),

@@ -119,7 +119,14 @@ pub(crate) struct Progress {
 impl Reader {
     pub(crate) fn new(inner: Arc<Inner>, log: LogId) -> Self {
         let lane = inner.lane(&log);
-        Self { inner, log, lane, progress: Arc::default(), submission: Mutex::default(), volatile_first: true }
+        Self {
+            inner,
+            log,
+            lane,
+            progress: Arc::default(),
+            submission: Mutex::default(),
+            volatile_first: true,
+        }
     }
 
     /// The log.
@@ -146,7 +153,8 @@ impl Reader {
             if volatile {
                 self.lane.take(max, &mut found);
             } else {
-                self.take_recorded(max, &mut found).map_err(|source| ReadError { log: self.log.clone(), source })?;
+                self.take_recorded(max, &mut found)
+                    .map_err(|source| ReadError { log: self.log.clone(), source })?;
             }
             if !found.is_empty() {
                 self.volatile_first = !volatile;

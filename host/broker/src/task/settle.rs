@@ -49,7 +49,8 @@ impl Reader {
     fn commit_of(&self, progress: &mut Progress, turn: Turn, pending: &std::sync::Arc<Pending>) -> Commit {
         let mut commit = Commit::default();
         for (ticket, reason, attempts) in &turn.dead {
-            if let (Place::Durable { priority, offset, .. }, true) = (ticket.0, progress.is_current(*ticket)) {
+            if let (Place::Durable { priority, offset, .. }, true) = (ticket.0, progress.is_current(*ticket))
+            {
                 let queue = QueueId { log: self.log.clone(), priority };
                 commit.dead.push(DeadLetter { queue, offset, reason: reason.clone(), attempts: *attempts });
             }
@@ -92,7 +93,10 @@ impl Reader {
 }
 
 fn is_empty(commit: &Commit) -> bool {
-    commit.appends.is_empty() && commit.acks.is_empty() && commit.dead.is_empty() && commit.documents.is_empty()
+    commit.appends.is_empty()
+        && commit.acks.is_empty()
+        && commit.dead.is_empty()
+        && commit.documents.is_empty()
 }
 
 /// The module whose log this is. Only modules have outputs and state.

@@ -16,12 +16,16 @@ pub fn run(args: &InitArgs) -> anyhow::Result<()> {
     };
     let text = Config::default_text(&edge);
     let file = args.dir.join("holdfast.toml");
-    let config = Config::parse(&text, &file, &super::host_name()).with_context(|| format!("the edge's name {edge:?} cannot be used"))?;
+    let config = Config::parse(&text, &file, &super::host_name())
+        .with_context(|| format!("the edge's name {edge:?} cannot be used"))?;
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
     let mut out = match OpenOptions::new().write(true).create_new(true).open(&file) {
         Ok(out) => out,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{} is there already and was left as it is; edit it, or choose another folder", file.display())
+            bail!(
+                "{} is there already and was left as it is; edit it, or choose another folder",
+                file.display()
+            )
         }
         Err(error) => return Err(error).with_context(|| format!("cannot write {}", file.display())),
     };
@@ -30,6 +34,10 @@ pub fn run(args: &InitArgs) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     output::line(format!("wrote {} for the edge {edge}", file.display()));
-    output::line(format!("put modules into {}, then: holdfast run --config {}", config.paths.plugins.display(), file.display()));
+    output::line(format!(
+        "put modules into {}, then: holdfast run --config {}",
+        config.paths.plugins.display(),
+        file.display()
+    ));
     Ok(())
 }

@@ -11,7 +11,12 @@ pub async fn list(control: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 /// Changes a module, or all of them, and shows how they are then.
-pub async fn change(control: &Path, action: ModuleAction, module: Option<String>, json: bool) -> anyhow::Result<()> {
+pub async fn change(
+    control: &Path,
+    action: ModuleAction,
+    module: Option<String>,
+    json: bool,
+) -> anyhow::Result<()> {
     let request = Request::Module(ModuleRequest { action, module });
     show(&client::ask(control, &request).await?, json)
 }
@@ -25,7 +30,15 @@ fn show(items: &[Item], json: bool) -> anyhow::Result<()> {
         return modules.into_iter().try_for_each(output::json);
     }
     let mut table = Table::new([
-        "MODULE", "STATE", ">RESTARTS", ">HANDLED", ">SENT", ">WAITING", ">DEAD", ">MEMORY", "DETAIL",
+        "MODULE",
+        "STATE",
+        ">RESTARTS",
+        ">HANDLED",
+        ">SENT",
+        ">WAITING",
+        ">DEAD",
+        ">MEMORY",
+        "DETAIL",
     ]);
     let mut any = false;
     for module in modules {

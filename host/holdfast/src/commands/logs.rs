@@ -63,7 +63,8 @@ fn age_ms(text: &str) -> anyhow::Result<u64> {
         "d" => 86_400_000,
         other => bail!("{other:?} is no unit of time; write 90s, 10m, 2h or 1d"),
     };
-    let number: u64 = digits.trim().parse().with_context(|| format!("{text:?} is no age; write 90s, 10m, 2h or 1d"))?;
+    let number: u64 =
+        digits.trim().parse().with_context(|| format!("{text:?} is no age; write 90s, 10m, 2h or 1d"))?;
     Ok(number.saturating_mul(unit))
 }
 

@@ -28,7 +28,10 @@ fn body(text: &str) -> anyhow::Result<Vec<u8>> {
         return Ok(text.as_bytes().to_vec());
     }
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).context("standard input could not be read as the body")?;
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .context("standard input could not be read as the body")?;
     Ok(bytes)
 }
 
@@ -40,7 +43,9 @@ fn pair<'a>(text: &'a str, option: &str) -> anyhow::Result<(&'a str, &'a str)> {
 }
 
 fn system_key(name: &str) -> anyhow::Result<SystemKey> {
-    let found = SystemKey::ALL.iter().find(|key| key.route_name().eq_ignore_ascii_case(name) || key.wire_name() == name);
+    let found = SystemKey::ALL
+        .iter()
+        .find(|key| key.route_name().eq_ignore_ascii_case(name) || key.wire_name() == name);
     match found {
         Some(key) => Ok(*key),
         None => {
@@ -68,7 +73,13 @@ mod tests {
     use super::*;
 
     fn args(from: &str) -> MessageArgs {
-        MessageArgs { from: from.into(), body: "21".into(), properties: vec![], system: vec![], json_body: false }
+        MessageArgs {
+            from: from.into(),
+            body: "21".into(),
+            properties: vec![],
+            system: vec![],
+            json_body: false,
+        }
     }
 
     #[test]

@@ -22,16 +22,23 @@ pub fn run(command: &ModuleCommand, json: bool) -> anyhow::Result<()> {
 }
 
 fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
-    let options =
-        NewOptions { name: args.name.clone(), directory: args.dir.as_ref().map(|dir| dir.join(&args.name)), sdk: SdkSource::parse(&args.sdk) };
+    let options = NewOptions {
+        name: args.name.clone(),
+        directory: args.dir.as_ref().map(|dir| dir.join(&args.name)),
+        sdk: SdkSource::parse(&args.sdk),
+    };
     let created = new::create(&options)?;
     if json {
         return output::json(&serde_json::json!({
-            "name": created.name, "directory": created.directory, "files": created.files,
+            "name": created.name, "directory": created.directory, "files": created.files, "sdk": created.sdk,
         }));
     }
     let folder = created.directory.display();
-    output::line(format!("made {folder} with {} files", created.files.len()));
+    output::line(format!(
+        "made {folder} with {} files; the SDK comes from {}",
+        created.files.len(),
+        created.sdk
+    ));
     output::line(format!("test it:   cd {folder} && cargo test"));
     output::line(format!("build it:  holdfast module build {folder} --install plugins"));
     Ok(())
@@ -43,9 +50,17 @@ fn build(args: &ModuleBuildArgs, json: bool) -> anyhow::Result<()> {
     if json {
         return output::json(&serde_json::json!({
             "name": built.name, "component": built.component, "installed": built.installed, "bytes": built.bytes,
+            "toolchain": built.toolchain.version(), "elapsed_ms": built.elapsed.as_millis(),
+            "imports": built.inspection.imports,
         }));
     }
-    output::line(format!("built {} ({})", built.component.display(), output::bytes(built.bytes)));
+    output::line(format!(
+        "built {} ({}) with {} in {}",
+        built.component.display(),
+        output::bytes(built.bytes),
+        built.toolchain.version(),
+        output::span(u64::try_from(built.elapsed.as_millis()).unwrap_or(u64::MAX))
+    ));
     if let Some(installed) = built.installed {
         output::line(format!("installed {}", installed.display()));
     }

@@ -6,7 +6,7 @@ use crate::{
     output::{self, Table},
 };
 use anyhow::bail;
-use holdfast_api::{Item, PeekRequest, RequeueRequest, Request, StoredItem};
+use holdfast_api::{Item, PeekRequest, Request, RequeueRequest, StoredItem};
 use std::{
     io::{BufRead, IsTerminal, stdin},
     path::Path,
@@ -32,7 +32,8 @@ pub async fn run(control: &Path, command: &QueueCommand, json: bool) -> anyhow::
 async fn list(control: &Path, json: bool) -> anyhow::Result<()> {
     let items = client::ask(control, &Request::Queues).await?;
     let mut table = Table::new([
-        "LOG", "PRIORITY", ">WAITING", ">BYTES", ">OLDEST", ">CURSOR", ">TAIL", ">EXPIRED", ">DEAD", "DROPPED",
+        "LOG", "PRIORITY", ">WAITING", ">BYTES", ">OLDEST", ">CURSOR", ">TAIL", ">EXPIRED", ">DEAD",
+        "DROPPED",
     ]);
     for item in &items {
         let Item::Queue(queue) = item else { continue };

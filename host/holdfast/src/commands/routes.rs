@@ -38,7 +38,12 @@ fn list(table: &RouteTable, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn explain_command(config: &Config, table: &RouteTable, args: &ExplainArgs, json: bool) -> anyhow::Result<()> {
+fn explain_command(
+    config: &Config,
+    table: &RouteTable,
+    args: &ExplainArgs,
+    json: bool,
+) -> anyhow::Result<()> {
     let (source, message) = message::parse(&args.message)?;
     let envelope = Envelope { message, source, received: UnixMillis(0), hops: 0 };
     if json {
@@ -60,7 +65,9 @@ pub fn explain(table: &RouteTable, edge: &Name, envelope: &Envelope) -> Vec<Rout
             route: route.name.to_string(),
             sink: route.sink.to_string(),
             taken: matches!(route.verdict, Verdict::Taken),
-            why: std::iter::once(route.verdict.to_string()).chain(findings.iter().map(ToString::to_string)).collect(),
+            why: std::iter::once(route.verdict.to_string())
+                .chain(findings.iter().map(ToString::to_string))
+                .collect(),
         }
     };
     explanation.routes.iter().map(one).collect()

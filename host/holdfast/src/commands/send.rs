@@ -12,7 +12,9 @@ pub async fn run(control: &Path, args: &SendArgs, json: bool) -> anyhow::Result<
     let message = MessageText::of(&message, usize::MAX);
     let request = Request::Send(SendRequest { from: Sender::of(&source), message });
     let items = client::ask(control, &request).await?;
-    let [Item::Receipt(receipt)] = items.as_slice() else { bail!("the edge gave an unexpected answer: {items:?}") };
+    let [Item::Receipt(receipt)] = items.as_slice() else {
+        bail!("the edge gave an unexpected answer: {items:?}")
+    };
     if json {
         return output::json(receipt);
     }

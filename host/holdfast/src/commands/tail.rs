@@ -22,7 +22,9 @@ pub async fn run(control: &Path, args: &TailArgs, json: bool) -> anyhow::Result<
         match item {
             Item::Passing(passing) if json => output::json(&passing)?,
             Item::Passing(passing) => output::line(text(&passing)?),
-            Item::Skipped(missed) => output::note(format!("{missed} messages passed too quickly to be shown")),
+            Item::Skipped(missed) => {
+                output::note(format!("{missed} messages passed too quickly to be shown"))
+            }
             _ => {}
         }
     }
@@ -30,7 +32,8 @@ pub async fn run(control: &Path, args: &TailArgs, json: bool) -> anyhow::Result<
 }
 
 fn text(passing: &PassingItem) -> anyhow::Result<String> {
-    let taken: Vec<String> = passing.taken.iter().map(|taken| format!("[{}] {}", taken.route, taken.sink)).collect();
+    let taken: Vec<String> =
+        passing.taken.iter().map(|taken| format!("[{}] {}", taken.route, taken.sink)).collect();
     let goes = if taken.is_empty() { "no route".to_owned() } else { taken.join(", ") };
     let from = passing.from.source()?;
     let body = output::body(&passing.message.body.bytes()?, 100);

@@ -130,7 +130,11 @@ impl Edge {
         match timeout(STOP_PATIENCE, child.wait()).await {
             Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
             Ok(status) => bail!("the edge did not stop cleanly ({status:?}); see {}", self.log().display()),
-            Err(_) => bail!("the edge did not stop within {} s; see {}", STOP_PATIENCE.as_secs(), self.log().display()),
+            Err(_) => bail!(
+                "the edge did not stop within {} s; see {}",
+                STOP_PATIENCE.as_secs(),
+                self.log().display()
+            ),
         }
     }
 

@@ -63,7 +63,8 @@ pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
     };
     stage.screen.note(&format!("the edge works in {}", stage.edge.folder().display()));
     let device_stop = CancellationToken::new();
-    let device = tokio::spawn(device::publish(stage.edge.gateway(), stage.tally.clone(), device_stop.clone()));
+    let device =
+        tokio::spawn(device::publish(stage.edge.gateway(), stage.tally.clone(), device_stop.clone()));
 
     let played = play(&mut stage, args, &device_stop).await;
     device_stop.cancel();
@@ -103,10 +104,11 @@ async fn listener() -> anyhow::Result<Listener> {
 async fn play(stage: &mut Stage, args: &DemoArgs, device_stop: &CancellationToken) -> anyhow::Result<()> {
     let cut = Duration::from_secs(u64::from(args.cut));
     stage.edge.start().await?;
-    stage.until("starting: modules compile, the device connects", |s| {
-        s.tally.acknowledged() > 0 && s.account.ledger().streams().len() >= 3
-    })
-    .await?;
+    stage
+        .until("starting: modules compile, the device connects", |s| {
+            s.tally.acknowledged() > 0 && s.account.ledger().streams().len() >= 3
+        })
+        .await?;
     stage.for_some("all is well: readings flow from modules and the device to the receiver", CALM).await?;
 
     stage.link.cut();
@@ -114,7 +116,9 @@ async fn play(stage: &mut Stage, args: &DemoArgs, device_stop: &CancellationToke
     stage.for_some("the link is CUT: the edge goes on, readings wait in its log", cut / 2).await?;
     stage.edge.kill().await?;
     stage.kills += 1;
-    stage.for_some("the edge is KILLED with SIGKILL: no warning, no clean-up", Duration::from_millis(1500)).await?;
+    stage
+        .for_some("the edge is KILLED with SIGKILL: no warning, no clean-up", Duration::from_millis(1500))
+        .await?;
     stage.edge.start().await?;
     let before = stage.tally.acknowledged();
     stage.until("the edge starts again, still without a link", |s| s.tally.acknowledged() > before).await?;
@@ -131,10 +135,11 @@ async fn play(stage: &mut Stage, args: &DemoArgs, device_stop: &CancellationToke
     stage.until("and started again", |s| s.tally.acknowledged() > before).await?;
     stage.for_some("all is well", CALM / 2).await?;
     device_stop.cancel();
-    stage.until("the device stops; the last readings arrive", |s| {
-        s.tally.acknowledged() == s.tally.sent() && s.received_from_device() >= s.tally.acknowledged()
-    })
-    .await
+    stage
+        .until("the device stops; the last readings arrive", |s| {
+            s.tally.acknowledged() == s.tally.sent() && s.received_from_device() >= s.tally.acknowledged()
+        })
+        .await
 }
 
 impl Stage {
@@ -204,7 +209,8 @@ async fn conclude(stage: &mut Stage, json: bool) -> anyhow::Result<bool> {
     output::line("");
     let mut table = output::Table::new(["SENDER", ">READINGS", ">MISSING", ">SENT TWICE BY SENDER"]);
     for (name, stream) in ledger.streams() {
-        let missing = if stream.last.is_some() { stream.missing.to_string() } else { "not numbered".to_owned() };
+        let missing =
+            if stream.last.is_some() { stream.missing.to_string() } else { "not numbered".to_owned() };
         table.row([name.clone(), stream.readings.to_string(), missing, stream.resent.to_string()]);
     }
     table.print();

@@ -102,7 +102,9 @@ impl Ledger {
         for (source, number) in acknowledged {
             let last = self.last_number(source);
             if last < *number {
-                faults.push(format!("{source}: reading {number} was acknowledged, but the last that arrived is {last}"));
+                faults.push(format!(
+                    "{source}: reading {number} was acknowledged, but the last that arrived is {last}"
+                ));
             }
         }
         faults
@@ -116,7 +118,8 @@ mod tests {
     fn ledger(arrivals: &[(u64, u64)]) -> Ledger {
         let mut ledger = Ledger::default();
         for &(sequence, number) in arrivals {
-            let arrival = Arrival { series: "e/1/d".into(), sequence, source: "dev".into(), number: Some(number) };
+            let arrival =
+                Arrival { series: "e/1/d".into(), sequence, source: "dev".into(), number: Some(number) };
             ledger.take(&arrival);
         }
         ledger
@@ -138,9 +141,15 @@ mod tests {
 
     #[test]
     fn every_kind_of_loss_is_found() {
-        assert_eq!(ledger(&[(0, 1), (2, 2)]).faults(&[]), ["1 records were lost or overtaken (gaps in their sequence)"]);
+        assert_eq!(
+            ledger(&[(0, 1), (2, 2)]).faults(&[]),
+            ["1 records were lost or overtaken (gaps in their sequence)"]
+        );
         assert_eq!(ledger(&[(0, 1), (1, 3)]).faults(&[]), ["dev: 1 readings are missing"]);
-        assert_eq!(ledger(&[(1, 1)]).faults(&[]), ["1 records were lost or overtaken (gaps in their sequence)"]);
+        assert_eq!(
+            ledger(&[(1, 1)]).faults(&[]),
+            ["1 records were lost or overtaken (gaps in their sequence)"]
+        );
         let short = ledger(&[(0, 1)]);
         assert_eq!(
             short.faults(&[("dev", 2)]),

@@ -40,7 +40,9 @@ async fn serve(mut wire: Wire, account: &Account) -> anyhow::Result<()> {
         let mut next = Some(wire.receive().await?);
         while let Some(packet) = next {
             match packet {
-                Packet::Connect(_) => wire.push(&Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success))))?,
+                Packet::Connect(_) => {
+                    wire.push(&Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success))))?
+                }
                 Packet::PingReq => wire.push(&Packet::PingResp)?,
                 Packet::Publish(publish) => {
                     if let Some(arrival) = arrival(&publish) {

@@ -80,7 +80,8 @@ fn summary(view: &View<'_>) -> String {
 }
 
 fn lines(view: &View<'_>) -> Vec<String> {
-    let link = if view.link_up { "═════════".green() } else { "═══ ╳ ═══".red() };
+    let link =
+        if view.link_up { "═════════".green() } else { "═══ ╳ ═══".red() };
     let edge = match &view.edge {
         Look::Down => "killed".red().to_string(),
         Look::Starting => "starting".yellow().to_string(),

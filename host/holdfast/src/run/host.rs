@@ -7,7 +7,9 @@ use holdfast_config::Config;
 use holdfast_engine::{CommandError, EngineHandle, LogQuery, ModuleStatus};
 use holdfast_routes::Origin;
 use holdfast_store::{StoreError, Which};
-use holdfast_types::{Durability, Envelope, LogId, Offset, Priority, QueueId, Source, StableId, UnixMillis, WhenFull};
+use holdfast_types::{
+    Durability, Envelope, LogId, Offset, Priority, QueueId, Source, StableId, UnixMillis, WhenFull,
+};
 use holdfast_upstream::{LinkState, StatusHandle};
 use std::{
     net::SocketAddr,
@@ -65,7 +67,9 @@ impl RunningHost {
             Request::Explain(request) => {
                 let (source, message) = parse(&request)?;
                 let envelope = Envelope { message, source, received: now(), hops: 0 };
-                for one in crate::commands::routes::explain(&self.broker.routes(), self.broker.edge(), &envelope) {
+                for one in
+                    crate::commands::routes::explain(&self.broker.routes(), self.broker.edge(), &envelope)
+                {
                     items.send(Item::Explanation(one)).await?;
                 }
             }
@@ -75,7 +79,9 @@ impl RunningHost {
             }
             Request::LogLevel(level) => {
                 self.log.set(crate::commands::log_level(level)).map_err(failed)?;
-                items.send(Item::Done(format!("{level:?} and graver is logged from now on").to_lowercase())).await?;
+                items
+                    .send(Item::Done(format!("{level:?} and graver is logged from now on").to_lowercase()))
+                    .await?;
             }
             Request::Stop => {
                 items.send(Item::Done("stopping".to_owned())).await?;
@@ -105,7 +111,10 @@ impl RunningHost {
             *status.modules.entry(module.status.as_str().to_owned()).or_default() += 1;
         }
         if stats.reopened > 0 {
-            status.warnings.push(format!("the database failed and was opened anew {} times; look at the disk", stats.reopened));
+            status.warnings.push(format!(
+                "the database failed and was opened anew {} times; look at the disk",
+                stats.reopened
+            ));
         }
         status
     }
@@ -120,7 +129,9 @@ impl RunningHost {
         ModuleItem {
             name: module.name.clone(),
             state: module.status.as_str().to_owned(),
-            detail: (!module.description.is_empty()).then(|| module.description.clone()).or(module.last_error.clone()),
+            detail: (!module.description.is_empty())
+                .then(|| module.description.clone())
+                .or(module.last_error.clone()),
             since_ms: module.last_start.max(module.last_exit).map_or(0, |at| at.0),
             restarts: u64::from(module.restarts),
             handled: module.messages_in,
@@ -167,7 +178,12 @@ impl RunningHost {
                 break;
             }
             let level = crate::commands::module_level(line.level);
-            let shown = LogLine { time_ms: line.at.0, module: Some(module.clone()), level, text: line.text.to_string() };
+            let shown = LogLine {
+                time_ms: line.at.0,
+                module: Some(module.clone()),
+                level,
+                text: line.text.to_string(),
+            };
             items.send(Item::Log(shown)).await?;
         }
         Ok(())
@@ -187,8 +203,9 @@ impl RunningHost {
             };
             let taken = &passing.decision.taken;
             let envelope = &passing.envelope;
-            let wanted = request.source.as_ref().is_none_or(|prefix| envelope.source.to_string().starts_with(prefix))
-                && request.route.as_ref().is_none_or(|route| taken.iter().any(|t| *t.route == **route));
+            let wanted =
+                request.source.as_ref().is_none_or(|prefix| envelope.source.to_string().starts_with(prefix))
+                    && request.route.as_ref().is_none_or(|route| taken.iter().any(|t| *t.route == **route));
             if !wanted {
                 continue;
             }
@@ -245,7 +262,8 @@ impl RunningHost {
         let from = request.from.map(Offset);
         if request.dead {
             for letter in store.dead_letters(&log, from, count).map_err(|error| store_refused(&error))? {
-                let mut item = stored(&log, letter.death.priority, letter.offset, None, &letter.entry, request);
+                let mut item =
+                    stored(&log, letter.death.priority, letter.offset, None, &letter.entry, request);
                 let (reason, attempts) = (letter.death.reason.to_string(), letter.death.attempts);
                 item.dead = Some(DeadLetter { reason, attempts });
                 items.send(Item::Stored(item)).await?;
@@ -280,8 +298,9 @@ impl RunningHost {
             (true, _) => store.purge_dead_letters(&log),
             (false, None) => store.purge_log(&log),
             (false, Some(level)) => {
-                let priority = Priority::new(level)
-                    .ok_or_else(|| Refusal::new(Code::BadRequest, format!("{level} is no priority; 0 to 10 are")))?;
+                let priority = Priority::new(level).ok_or_else(|| {
+                    Refusal::new(Code::BadRequest, format!("{level} is no priority; 0 to 10 are"))
+                })?;
                 store.purge(&QueueId { log, priority })
             }
         };
@@ -297,7 +316,9 @@ impl RunningHost {
         };
         let mut count = 0;
         for offset in offsets {
-            count += store.requeue(&log, Which::One(Offset(*offset)), life).map_err(|error| store_refused(&error))?;
+            count += store
+                .requeue(&log, Which::One(Offset(*offset)), life)
+                .map_err(|error| store_refused(&error))?;
         }
         Ok(count)
     }
@@ -306,7 +327,8 @@ impl RunningHost {
         let (source, mut message) = parse(request)?;
         let (key, value) = OPERATOR_PROPERTY;
         message.properties.set(key, value);
-        let receipt = self.broker.publish(source, message).await.map_err(|refused| failed(refused.to_string()))?;
+        let receipt =
+            self.broker.publish(source, message).await.map_err(|refused| failed(refused.to_string()))?;
         Ok(ReceiptItem {
             durable: u64::from(receipt.durable),
             volatile: u64::from(receipt.volatile),
@@ -324,7 +346,8 @@ impl RunningHost {
         let mut names: Vec<String> = queues.iter().map(|queue| queue.queue.log.to_string()).collect();
         names.dedup();
         let known = if names.is_empty() { "none has been used yet".to_owned() } else { names.join(", ") };
-        Err(Refusal::new(Code::NotFound, format!("there is no log {name:?}")).with_fix(format!("logs: {known}")))
+        Err(Refusal::new(Code::NotFound, format!("there is no log {name:?}"))
+            .with_fix(format!("logs: {known}")))
     }
 }
 

@@ -7,7 +7,9 @@ use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::EngineConfig;
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
-use holdfast_net::{ClientTls, ClientTlsConfig, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target};
+use holdfast_net::{
+    ClientTls, ClientTlsConfig, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
+};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{Payload, Secret, Upstream, UpstreamConfig, Version};
@@ -134,12 +136,18 @@ pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
             certificates: identity.cert_file.clone(),
             key: identity.key_file.clone(),
         });
-        Some(ClientTls::build(&ClientTlsConfig { roots, identity, server_name: None, protocols: Vec::new() })?)
+        Some(ClientTls::build(&ClientTlsConfig {
+            roots,
+            identity,
+            server_name: None,
+            protocols: Vec::new(),
+        })?)
     } else {
         None
     };
     Ok(Target {
-        host: HostName::new(&given.address.host).with_context(|| format!("upstream.url names {}", given.address))?,
+        host: HostName::new(&given.address.host)
+            .with_context(|| format!("upstream.url names {}", given.address))?,
         port: given.address.port,
         tls,
         plain: if given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly },
@@ -150,14 +158,17 @@ pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
 fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secret>> {
     match given {
         None => Ok(None),
-        Some(config::Password::Inline(secret)) => Ok(Some(Secret(secret.expose().as_bytes().to_vec().into()))),
+        Some(config::Password::Inline(secret)) => {
+            Ok(Some(Secret(secret.expose().as_bytes().to_vec().into())))
+        }
         Some(config::Password::File(path)) => Ok(Some(Secret(password_file(path)?.into()))),
     }
 }
 
 /// An editor ends the last line; that is not part of the password.
 fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = fs::read(path).with_context(|| format!("upstream.password_file {} cannot be read", path.display()))?;
+    let mut bytes = fs::read(path)
+        .with_context(|| format!("upstream.password_file {} cannot be read", path.display()))?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

@@ -71,7 +71,10 @@ impl Running {
             async move {
                 match running.finished().await {
                     Ok(drained) if drained.unacknowledged > 0 => {
-                        tracing::info!(messages = drained.unacknowledged, "sent but not acknowledged; sent again at the next start");
+                        tracing::info!(
+                            messages = drained.unacknowledged,
+                            "sent but not acknowledged; sent again at the next start"
+                        );
                     }
                     Ok(_) => {}
                     Err(error) => tracing::error!(%error, "the link ended badly"),
@@ -95,7 +98,11 @@ impl Running {
         for step in self.steps {
             step.stop.cancel();
             if timeout(step.grace, step.ended).await.is_err() {
-                tracing::warn!(part = step.name, grace_ms = step.grace.as_millis(), "did not stop in time and is left behind");
+                tracing::warn!(
+                    part = step.name,
+                    grace_ms = step.grace.as_millis(),
+                    "did not stop in time and is left behind"
+                );
             }
         }
     }

@@ -26,7 +26,8 @@ pub fn check(config: &Config) -> Finding {
         Some(written) if written > now + SLACK => Finding::Warning(format!(
             "the clock is {} behind the newest file in {}; has it gone back? set it before messages expire late",
             crate::output::span(
-                u64::try_from(written.duration_since(now).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+                u64::try_from(written.duration_since(now).unwrap_or_default().as_millis())
+                    .unwrap_or(u64::MAX)
             ),
             config.paths.data.display()
         )),

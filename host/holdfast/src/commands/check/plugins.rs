@@ -10,7 +10,10 @@ pub fn check(config: &Config) -> Finding {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            return Finding::Warning(format!("{} cannot be read: {error}; `holdfast init` makes it", folder.display()));
+            return Finding::Warning(format!(
+                "{} cannot be read: {error}; `holdfast init` makes it",
+                folder.display()
+            ));
         }
     };
     let mut good = 0;

@@ -1,8 +1,8 @@
 //! Whether the gateway can have its ports.
 
 use super::Finding;
-use holdfast_config::Config;
 use crate::commands::check_settings;
+use holdfast_config::Config;
 use holdfast_net::{ListenConfig, Listener, PlainTcp};
 
 pub async fn check(config: &Config, running: bool) -> Finding {
@@ -15,9 +15,12 @@ pub async fn check(config: &Config, running: bool) -> Finding {
         return Finding::Ok(format!("the running edge has {}", all.join(", ")));
     }
     for address in listen {
-        let plain = if config.gateway.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+        let plain =
+            if config.gateway.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
         let settings = check_settings();
-        if let Err(error) = Listener::bind(ListenConfig { address: *address, tls: None, plain, settings }).await {
+        if let Err(error) =
+            Listener::bind(ListenConfig { address: *address, tls: None, plain, settings }).await
+        {
             return Finding::Error(error.to_string());
         }
     }

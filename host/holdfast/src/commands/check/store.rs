@@ -8,10 +8,16 @@ use std::{fs, io::Write};
 pub fn check(config: &Config, running: bool) -> Finding {
     let folder = &config.paths.data;
     if running {
-        return Finding::Ok(format!("the running edge has {} open; see `holdfast queue list`", folder.display()));
+        return Finding::Ok(format!(
+            "the running edge has {} open; see `holdfast queue list`",
+            folder.display()
+        ));
     }
     if let Err(error) = fs::create_dir_all(folder) {
-        return Finding::Error(format!("{} cannot be made: {error}; make it, or change paths.data", folder.display()));
+        return Finding::Error(format!(
+            "{} cannot be made: {error}; make it, or change paths.data",
+            folder.display()
+        ));
     }
     let probe = folder.join(".holdfast-check");
     let written = fs::File::create(&probe).and_then(|mut file| {
@@ -34,6 +40,8 @@ pub fn check(config: &Config, running: bool) -> Finding {
             output::bytes(config.store.quota_bytes)
         )),
         Ok(free) => Finding::Ok(format!("{} can be written, {} free", folder.display(), output::bytes(free))),
-        Err(error) => Finding::Warning(format!("the free space of {} is not known: {error}", folder.display())),
+        Err(error) => {
+            Finding::Warning(format!("the free space of {} is not known: {error}", folder.display()))
+        }
     }
 }
