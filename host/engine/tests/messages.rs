@@ -11,8 +11,8 @@
 
 mod support;
 
-use holdfast_engine::{LogLevel, LogOrigin, LogQuery};
-use holdfast_types::{Message, SystemKey};
+use holdfast_engine::{Limits, LogLevel, LogOrigin, LogQuery, Profile};
+use holdfast_types::{Durability, HOPS_MAX, Message, SystemKey};
 use support::Plan;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,11 +108,10 @@ async fn timers_fire_again_and_again_until_they_are_cancelled() {
     names.sort();
     assert_eq!(names[8..], ["beat", "once"]);
     edge.feed("timers", "stop").await;
-    edge.until("timers", |status| status.messages_in == 1).await;
-    while !edge.nothing_more() {
-        edge.received().await;
-    }
+    let sent = edge.until("timers", |status| status.messages_in == 1).await.messages_out;
+    edge.bodies(usize::try_from(sent).unwrap() - 10).await;
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert_eq!(edge.status("timers").unwrap().messages_out, sent);
     assert!(edge.nothing_more());
     edge.stop().await;
 }
@@ -203,5 +202,49 @@ async fn log_lines_and_printed_lines_are_in_the_modules_log_and_bounded() {
     edge.until("log", |status| status.messages_in == 2).await;
     assert!(edge.log("log").len() <= 20, "{:?}", edge.log("log"));
     assert!(edge.engine.logs("nobody", LogQuery::default()).is_err());
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_of_routes_ends_at_the_hop_limit() {
+    let back = "FROM /messages/modules/echo/outputs/out INTO BrokeredEndpoint(\"/modules/echo/inputs/in\")";
+    let plan = Plan::new(&["echo"]).with("echo", "outbox_echo", "");
+    let edge = plan.route("back", back, Durability::Volatile).start().await;
+    edge.feed("echo", "x").await;
+    // It is handled with 0 hops behind it, and then with 1 to 32.
+    let handled = u64::from(HOPS_MAX) + 1;
+    edge.until("echo", |status| status.messages_in == handled).await;
+    edge.feed("echo", "y").await;
+    edge.until("echo", |status| status.messages_in == 2 * handled).await;
+    edge.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_device_reserves_no_address_space_ahead() {
+    let address_space_mib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+    };
+    let mut edge = Plan::new(&["m0"])
+        .config(|config| {
+            config.profile = Profile::Small;
+            config.limits = Limits::of(Profile::Small);
+        })
+        .with("m0", "outbox_echo", "")
+        .start()
+        .await;
+    edge.feed("m0", "x").await;
+    assert_eq!(edge.received().await.1, "in:x");
+    let before = address_space_mib();
+    for n in 1..=10 {
+        edge.install(&format!("m{n}"), "outbox_echo", "");
+    }
+    for n in 1..=10 {
+        edge.until_running(&format!("m{n}")).await;
+    }
+    let grown = address_space_mib() - before;
+    assert!(grown < 1_000, "ten modules took {grown} MiB of address space");
     edge.stop().await;
 }

@@ -1,6 +1,7 @@
 //! One task for each module: it reads the module's log, calls the module, and records what came of it.
 
 mod failures;
+mod handling;
 mod runner;
 mod swap;
 mod turns;
