@@ -10,7 +10,8 @@ impl Handler for Guest {
     }
 
     fn handle(_input: String, _message: Message) -> Result<(), Failure> {
-        let mut all: Vec<String> = std::env::vars().map(|(key, value)| format!("env {key}={value}")).collect();
+        let mut all: Vec<String> =
+            std::env::vars().map(|(key, value)| format!("env {key}={value}")).collect();
         all.extend(std::env::args().map(|argument| format!("arg {argument}")));
         let config = config::get_all().unwrap_or_default();
         all.extend(config.into_iter().map(|(key, value)| format!("config {key}={value}")));

@@ -19,9 +19,13 @@ impl Handler for Guest {
             let words: Vec<&str> = line.split(' ').collect();
             answers.push(match words[..] {
                 ["set", key, value] => format!("{:?}", bucket.set(key, value.as_bytes())),
-                ["fill", key, bytes] => format!("{:?}", bucket.set(key, &vec![b'x'; bytes.parse().unwrap_or(0)])),
+                ["fill", key, bytes] => {
+                    format!("{:?}", bucket.set(key, &vec![b'x'; bytes.parse().unwrap_or(0)]))
+                }
                 ["get", key] => match bucket.get(key) {
-                    Ok(value) => format!("{:?}", value.map(|value| String::from_utf8_lossy(&value).into_owned())),
+                    Ok(value) => {
+                        format!("{:?}", value.map(|value| String::from_utf8_lossy(&value).into_owned()))
+                    }
                     Err(error) => format!("{error:?}"),
                 },
                 ["delete", key] => format!("{:?}", bucket.delete(key)),

@@ -18,7 +18,8 @@ impl Handler for Guest {
         let mut properties = message.properties;
         properties.push(("from".to_owned(), from));
         let outgoing = Outgoing { body: message.body, properties, system: message.system };
-        guest::holdfast::module::outbox::send("out", &outgoing).map_err(|error| Failure::Reject(error.to_string()))
+        guest::holdfast::module::outbox::send("out", &outgoing)
+            .map_err(|error| Failure::Reject(error.to_string()))
     }
 
     fn stop() {}
