@@ -1,7 +1,7 @@
 //! The one thread that writes.
 //!
 //! It takes what is queued (one group), plans it, writes it as one batch with one fsync, takes it into the index, and
-//! only then completes the commits. An acknowledgement can therefore never run ahead of the disk.
+//! only then hands the commits on to be completed. An acknowledgement can therefore never run ahead of the disk.
 
 use crate::{
     config::{GROUP_MESSAGES_MAX, Linger, PARKED_BYTES_MAX, PARKED_COMMITS_MAX},
@@ -20,7 +20,10 @@ use bytes::Bytes;
 use holdfast_types::{LogId, QueueId, WhenFull};
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SendError, SyncSender},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,10 +47,19 @@ pub(crate) struct EncodedAppend {
 pub(crate) struct CommitJob {
     pub(crate) appends: Vec<EncodedAppend>,
     pub(crate) acks: Vec<Ack>,
+    pub(crate) continues: Vec<Ack>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) documents: Vec<(Vec<u8>, Option<Bytes>)>,
     pub(crate) bytes: usize,
     pub(crate) done: Done,
+}
+
+impl CommitJob {
+    /// The queue in which this commit goes on where `other` ends.
+    fn continues(&self, other: &Self) -> Option<&QueueId> {
+        let meets = |ack: &&Ack| other.acks.iter().any(|earlier| earlier.queue == ack.queue);
+        self.continues.iter().find(meets).map(|ack| &ack.queue)
+    }
 }
 
 /// What the committer is asked for.
@@ -72,10 +84,32 @@ impl Job {
     }
 }
 
-type Completion = (Done, Committed);
+pub(crate) type Completion = (Done, Committed);
+
+/// The commits of one group, and what became of it.
+pub(crate) type Group = (Vec<Completion>, Result<(), CommitError>);
+
+/// Groups that are on disk and not completed yet. Two are enough to keep the disk busy; when senders are slower than
+/// that, the committer waits for them.
+pub(crate) const GROUPS_MAX: usize = 2;
+
+/// Completes groups in order, on a thread of its own: waking many senders takes as long as a fast disk takes to sync,
+/// and the next group can be written meanwhile. Runs until the committer ends.
+pub(crate) fn run_completions(groups: &Receiver<Group>) {
+    while let Ok((completions, result)) = groups.recv() {
+        complete(completions, &result);
+    }
+}
+
+fn complete(completions: Vec<Completion>, result: &Result<(), CommitError>) {
+    for (done, committed) in completions {
+        done(result.clone().map(|()| committed));
+    }
+}
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
+    completed: SyncSender<Group>,
     /// Commits that wait for room, in the order in which they came.
     parked: Vec<CommitJob>,
     /// What did not fit into the last group.
@@ -89,11 +123,12 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, completed: SyncSender<Group>) -> Self {
         let retention = crate::retention::Retention::new(&shared);
         Self {
             last_group: 0,
             shared,
+            completed,
             parked: Vec::new(),
             left: Vec::new(),
             freed: false,
@@ -186,12 +221,13 @@ impl Committer {
         }
         let mut held = BTreeSet::new();
         for job in std::mem::take(&mut self.parked) {
-            if job.appends.iter().any(|append| held.contains(&append.queue.log)) {
+            let behind = self.parked.iter().any(|earlier| job.continues(earlier).is_some());
+            if behind || job.appends.iter().any(|append| held.contains(&append.queue.log)) {
                 self.parked.push(job);
                 continue;
             }
             match room(plan, &job.appends) {
-                Room::Yes => completions.push(self.add(plan, job)),
+                Room::Yes => completions.extend(self.add(plan, job)),
                 Room::Never(error) => (job.done)(Err(error)),
                 Room::Wait(_) | Room::NextGroup => {
                     held.extend(job.appends.iter().map(|append| append.queue.log.clone()));
@@ -220,12 +256,14 @@ impl Committer {
             let waits =
                 |log: &LogId| self.parked.iter().any(|p| p.appends.iter().any(|a| a.queue.log == *log));
             let blocked = job.appends.iter().find(|a| a.when_full == WhenFull::Block && waits(&a.queue.log));
-            let answer = match blocked {
-                Some(append) => Room::Wait(append.queue.log.clone()),
-                None => room(plan, &job.appends),
+            let behind = self.parked.iter().find_map(|earlier| job.continues(earlier));
+            let answer = match (blocked, behind) {
+                (Some(append), _) => Room::Wait(append.queue.log.clone()),
+                (None, Some(queue)) => Room::Wait(queue.log.clone()),
+                (None, None) => room(plan, &job.appends),
             };
             match answer {
-                Room::Yes => completions.push(self.add(plan, job)),
+                Room::Yes => completions.extend(self.add(plan, job)),
                 Room::Never(error) => (job.done)(Err(error)),
                 Room::Wait(log) => self.park(plan, job, log),
                 Room::NextGroup => {
@@ -248,8 +286,12 @@ impl Committer {
         (job.done)(Err(CommitError::LogFull { log, bytes: fill.bytes, bytes_max: fill.bytes_max, parked }));
     }
 
-    /// Plans one commit that has room.
-    fn add(&mut self, plan: &mut Plan<'_>, job: CommitJob) -> Completion {
+    /// Plans one commit that has room, unless the one that it continues was not recorded.
+    fn add(&mut self, plan: &mut Plan<'_>, job: CommitJob) -> Option<Completion> {
+        if let Some(ack) = job.continues.iter().find(|ack| plan.cursor(&ack.queue) < ack.cursor) {
+            (job.done)(Err(CommitError::OutOfTurn { queue: ack.queue.clone(), cursor: ack.cursor }));
+            return None;
+        }
         plan.commits += 1;
         let appends = job.appends.iter().map(|append| place(plan, append)).collect();
         for letter in &job.dead {
@@ -263,17 +305,21 @@ impl Committer {
             }
         }
         plan.documents.extend(job.documents);
-        (job.done, Committed { appends })
+        Some((job.done, Committed { appends }))
     }
 
-    /// Writes a plan, takes it in, and completes its commits.
+    /// Writes a plan, takes it in, and hands its commits on to be completed.
     fn carry_out(&mut self, prepared: Prepared, completions: Vec<Completion>) {
-        match self.commit(prepared) {
-            Ok(()) => completions.into_iter().for_each(|(done, committed)| done(Ok(committed))),
-            Err(error) => {
-                lock(&self.shared.stats).failed += completions.len() as u64;
-                completions.into_iter().for_each(|(done, _)| done(Err(error.clone())));
-            }
+        let result = self.commit(prepared);
+        if result.is_err() {
+            lock(&self.shared.stats).failed += completions.len() as u64;
+        }
+        if completions.is_empty() {
+            return;
+        }
+        if let Err(SendError((completions, result))) = self.completed.send((completions, result)) {
+            // The completing thread ends only after this one.
+            complete(completions, &result);
         }
     }
 

@@ -7,26 +7,21 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 #[derive(Default)]
 struct Inner {
     jobs: VecDeque<Job>,
-    /// Places kept for jobs that are still being made.
-    reserved: usize,
     messages: usize,
-    bytes: usize,
+    senders_waiting: usize,
     closed: bool,
     /// The committer lingers until this many messages wait; 0 when it does not linger.
     wanted: usize,
-}
-
-impl Inner {
-    fn is_full(&self) -> bool {
-        self.jobs.len() + self.reserved >= MAILBOX_COMMITS_MAX || self.bytes >= MAILBOX_BYTES_MAX
-    }
 }
 
 /// What the committer got out of the mailbox.
@@ -45,43 +40,33 @@ pub(crate) enum Refusal {
 #[derive(Default)]
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
+    /// Jobs that are in it or have a place kept.
+    places: AtomicUsize,
+    /// Bytes of the jobs that are in it.
+    bytes: AtomicUsize,
+    is_closed: AtomicBool,
     filled: Condvar,
     emptied: Condvar,
 }
 
 impl Mailbox {
-    /// Keeps a place for one job, so that it is put into its form on disk only when it will be taken, and outside of
-    /// the lock. The place must be filled with [`Self::fill`] or given up.
+    /// Keeps a place for one job, so that it is put into its form on disk only when it will be taken. Without the lock:
+    /// many senders come at once. The place must be filled with [`Self::fill`].
     pub(crate) fn reserve(&self) -> Result<(), Refusal> {
-        let mut inner = lock(&self.inner);
-        if inner.closed {
+        if self.is_closed.load(Ordering::Acquire) {
             return Err(Refusal::Closed);
         }
-        if inner.is_full() {
+        let before = self.places.fetch_add(1, Ordering::AcqRel);
+        if before >= MAILBOX_COMMITS_MAX || self.bytes.load(Ordering::Acquire) >= MAILBOX_BYTES_MAX {
+            self.places.fetch_sub(1, Ordering::AcqRel);
             return Err(Refusal::Full);
         }
-        inner.reserved += 1;
         Ok(())
     }
 
-    /// Fills a place that was kept, or gives it up. The job comes back when the mailbox was closed meanwhile.
-    pub(crate) fn fill(&self, job: Option<Job>) -> Result<(), Box<Job>> {
+    /// Fills a place that was kept. The job comes back when the mailbox was closed meanwhile.
+    pub(crate) fn fill(&self, job: Job) -> Result<(), Box<Job>> {
         let mut inner = lock(&self.inner);
-        inner.reserved -= 1;
-        match job {
-            Some(job) if inner.closed => return Err(Box::new(job)),
-            Some(job) => self.push(&mut inner, job),
-            None => self.emptied.notify_one(),
-        }
-        Ok(())
-    }
-
-    /// Waits for room. Gives the job back when the mailbox was closed.
-    pub(crate) fn send(&self, job: Job) -> Result<(), Box<Job>> {
-        let mut inner = lock(&self.inner);
-        while inner.is_full() && !inner.closed {
-            inner = self.emptied.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
         if inner.closed {
             return Err(Box::new(job));
         }
@@ -89,14 +74,29 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Waits for room. Gives the job back when the mailbox was closed.
+    pub(crate) fn send(&self, job: Job) -> Result<(), Box<Job>> {
+        let mut inner = lock(&self.inner);
+        while !inner.closed && self.is_full() {
+            inner.senders_waiting += 1;
+            inner = self.emptied.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner.senders_waiting -= 1;
+        }
+        if inner.closed {
+            return Err(Box::new(job));
+        }
+        self.places.fetch_add(1, Ordering::AcqRel);
+        self.push(&mut inner, job);
+        Ok(())
+    }
+
     fn push(&self, inner: &mut Inner, job: Job) {
         let was_empty = inner.jobs.is_empty();
         inner.messages += job.messages();
-        inner.bytes += job.bytes();
+        let bytes = self.bytes.fetch_add(job.bytes(), Ordering::AcqRel) + job.bytes();
         inner.jobs.push_back(job);
         // A committer that sleeps waits for the first job; one that lingers, for company of a certain size.
-        let is_enough =
-            inner.wanted > 0 && (inner.messages >= inner.wanted || inner.bytes >= GROUP_BYTES_MAX);
+        let is_enough = inner.wanted > 0 && (inner.messages >= inner.wanted || bytes >= GROUP_BYTES_MAX);
         if was_empty || is_enough {
             inner.wanted = 0;
             self.filled.notify_one();
@@ -115,7 +115,10 @@ impl Mailbox {
         }
         let company = company.min(GROUP_MESSAGES_MAX);
         let until = Instant::now() + linger;
-        while !inner.closed && inner.messages < company && inner.bytes < GROUP_BYTES_MAX {
+        while !inner.closed
+            && inner.messages < company
+            && self.bytes.load(Ordering::Acquire) < GROUP_BYTES_MAX
+        {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -124,12 +127,20 @@ impl Mailbox {
             inner = self.filled.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         inner.wanted = 0;
-        let jobs = Self::take_group(&mut inner);
-        self.emptied.notify_all();
+        let jobs = self.take_group(&mut inner);
+        // A condition variable costs a system call even when nobody waits for it.
+        if inner.senders_waiting > 0 {
+            self.emptied.notify_all();
+        }
         Drained::Jobs(jobs)
     }
 
-    fn take_group(inner: &mut Inner) -> Vec<Job> {
+    fn is_full(&self) -> bool {
+        self.places.load(Ordering::Acquire) >= MAILBOX_COMMITS_MAX
+            || self.bytes.load(Ordering::Acquire) >= MAILBOX_BYTES_MAX
+    }
+
+    fn take_group(&self, inner: &mut Inner) -> Vec<Job> {
         let mut group = Vec::with_capacity(inner.jobs.len().min(GROUP_MESSAGES_MAX));
         let (mut messages, mut bytes) = (0, 0);
         while let Some(job) = inner.jobs.front() {
@@ -143,12 +154,14 @@ impl Mailbox {
             group.extend(inner.jobs.pop_front());
         }
         inner.messages -= messages;
-        inner.bytes -= bytes;
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.places.fetch_sub(group.len(), Ordering::AcqRel);
         group
     }
 
     /// Takes no more; what is in it is still drained.
     pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         lock(&self.inner).closed = true;
         self.filled.notify_all();
         self.emptied.notify_all();

@@ -11,6 +11,9 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Cursors to move.
     pub acks: Vec<Ack>,
+    /// Where cursors must stand already. While an earlier commit that moves one of them there waits for room, this one
+    /// waits behind it; if that one failed, this one is refused, for it would pass what was not done.
+    pub continues: Vec<Ack>,
     /// Messages to copy to the dead-letter queue of their log.
     pub dead: Vec<DeadLetter>,
     /// Small keyed values to set or delete.

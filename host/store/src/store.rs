@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Clock,
-    committer::{CommitJob, Committer, EncodedAppend, Job},
+    committer::{CommitJob, Committer, EncodedAppend, GROUPS_MAX, Job, run_completions},
     config::{LOG_NAME_BYTES_MAX, StoreConfig},
     control::{Answer, Control, Which},
     dead_letter, documents,
@@ -41,9 +41,11 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Recove
         recovery,
         reopen_failed: Mutex::default(),
     });
-    let committer = Committer::new(Arc::clone(&shared));
+    let (completed, groups) = mpsc::sync_channel(GROUPS_MAX);
+    let committer = Committer::new(Arc::clone(&shared), completed);
     let threads = vec![
         spawn("holdfast-store", move || committer.run())?,
+        spawn("holdfast-store-done", move || run_completions(&groups))?,
         spawn("holdfast-store-housekeeping", {
             let shared = Arc::clone(&shared);
             move || housekeeping::run(&shared)
@@ -84,7 +86,7 @@ impl Owner {
             if thread.thread().name() == Some("holdfast-store-housekeeping") {
                 self.shared.housekeeping.stop();
             }
-            // A completion that holds the last handle runs on the committer itself, which cannot wait for itself.
+            // A completion that holds the last handle runs on one of these threads, which cannot wait for itself.
             if thread.thread().id() != me && thread.join().is_err() {
                 tracing::error!("a thread of the store ended with a panic");
             }
@@ -111,7 +113,7 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Hands a commit to the committer. `done` is called exactly once, on the committer's thread, after everything in
+    /// Hands a commit to the committer. `done` is called exactly once, on the store's completing thread, in order, after everything in
     /// the commit is on disk, or with the reason why nothing of it is; it must be quick and must not call back into
     /// `commit_blocking`. (A commit that breaks a bound is refused at once, on the caller's thread.) A commit with a
     /// `Block` append to a full log waits, in order, while commits to other logs and acks go on.
@@ -134,7 +136,7 @@ impl Store {
             }
             Ok(()) => {}
         }
-        if let Err(job) = self.shared.mailbox.fill(Some(encode(commit, Box::new(done)))) {
+        if let Err(job) = self.shared.mailbox.fill(encode(commit, Box::new(done))) {
             refuse(*job);
         }
         Ok(())
@@ -391,5 +393,13 @@ fn encode(commit: Commit, done: crate::committer::Done) -> Job {
     let values: usize =
         documents.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
     let bytes = records + values;
-    Job::Commit(CommitJob { appends, acks: commit.acks, dead: commit.dead, documents, bytes, done })
+    Job::Commit(CommitJob {
+        appends,
+        acks: commit.acks,
+        continues: commit.continues,
+        dead: commit.dead,
+        documents,
+        bytes,
+        done,
+    })
 }

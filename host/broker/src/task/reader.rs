@@ -268,6 +268,11 @@ impl Progress {
         self.queues.entry(priority).or_insert_with(|| Outstanding::at(cursor))
     }
 
+    /// Where the cursors stand.
+    pub(crate) fn cursors(&self) -> Vec<(Priority, Offset)> {
+        self.queues.iter().map(|(priority, outstanding)| (*priority, outstanding.cursor())).collect()
+    }
+
     /// Notes that a message is done. Gives the queue's new cursor if it moves.
     pub(crate) fn done(&mut self, ticket: Ticket) -> Option<(Priority, Offset)> {
         match ticket.0 {

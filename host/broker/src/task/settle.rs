@@ -55,14 +55,14 @@ impl Reader {
                 commit.dead.push(DeadLetter { queue, offset, reason: reason.clone(), attempts: *attempts });
             }
         }
+        let continued = progress.cursors();
         let mut cursors = BTreeMap::new();
         for ticket in turn.done.iter().chain(turn.dead.iter().map(|(ticket, _, _)| ticket)) {
             cursors.extend(progress.done(*ticket));
         }
-        commit.acks = cursors
-            .into_iter()
-            .map(|(priority, cursor)| Ack { queue: QueueId { log: self.log.clone(), priority }, cursor })
-            .collect();
+        let ack = |(priority, cursor)| Ack { queue: QueueId { log: self.log.clone(), priority }, cursor };
+        commit.continues = continued.into_iter().filter(|(p, _)| cursors.contains_key(p)).map(ack).collect();
+        commit.acks = cursors.into_iter().map(ack).collect();
         if let Some(module) = module_of(&self.log) {
             let space = Documents::state_space(&module);
             commit.documents = turn

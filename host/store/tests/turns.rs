@@ -1,0 +1,91 @@
+//! Commits that continue one another: none may pass what an earlier one has not recorded.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+
+mod support;
+
+use holdfast_store::{Ack, Append, Commit, CommitError, Store};
+use holdfast_types::{Offset, QueueId, WhenFull};
+use std::sync::mpsc;
+use support::{Folder, bodies, entry, queue};
+
+fn blocking(queue: &QueueId, number: u32) -> Append {
+    Append { queue: queue.clone(), entry: entry(number, 1000, None), when_full: WhenFull::Block }
+}
+
+/// The turn that is done with the message at `offset` of `inbox`, and sends one to `outbox`.
+fn turn(inbox: &QueueId, offset: u64, outbox: Option<&QueueId>) -> Commit {
+    let ack = |cursor: u64| vec![Ack { queue: inbox.clone(), cursor: Offset(cursor) }];
+    Commit {
+        appends: outbox.iter().map(|queue| blocking(queue, u32::try_from(offset).unwrap())).collect(),
+        acks: ack(offset + 1),
+        continues: ack(offset),
+        ..Commit::default()
+    }
+}
+
+fn filled(folder: &Folder, inbox: &QueueId, outbox: &QueueId) -> Store {
+    let (store, _) = folder.open_with(|config| {
+        config.log_quotas.insert(outbox.log.clone(), 4_000);
+        config.segment_bytes = 1_000;
+    });
+    for n in 0..3 {
+        let appends = vec![blocking(inbox, n)];
+        store.commit_blocking(Commit { appends, ..Commit::default() }).unwrap();
+    }
+    store
+}
+
+#[test]
+fn a_turn_waits_behind_the_one_that_waits_for_room() {
+    let folder = Folder::new();
+    let (inbox, outbox) = (queue("module/m", 10), queue("upstream", 10));
+    let store = filled(&folder, &inbox, &outbox);
+    let (waited, waiting) = mpsc::channel();
+    let mut puts = 0;
+    // Until one has to wait for room.
+    while store.stats().parked == 0 {
+        let waited = waited.clone();
+        let appends = vec![blocking(&outbox, puts)];
+        store
+            .commit(Commit { appends, ..Commit::default() }, move |result| waited.send(result).unwrap())
+            .unwrap();
+        puts += 1;
+        // The committer is asked something, so that it has looked at the commit.
+        store.commit_blocking(Commit::default()).unwrap();
+        assert!(puts < 100, "the log has a bound");
+    }
+    let (done, turns) = mpsc::channel();
+    for (offset, to) in [(0, Some(&outbox)), (1, None), (2, None)] {
+        let done = done.clone();
+        store.commit(turn(&inbox, offset, to), move |result| done.send((offset, result)).unwrap()).unwrap();
+    }
+    store.commit_blocking(Commit::default()).unwrap();
+    assert_eq!(store.cursor(&inbox), Offset(0), "no turn passes the first");
+    store.purge(&outbox).unwrap();
+    for expected in 0..3 {
+        let (offset, result) = turns.recv().unwrap();
+        assert_eq!((offset, result.is_ok()), (expected, true));
+    }
+    assert_eq!(store.cursor(&inbox), Offset(3));
+    assert_eq!(bodies(&store, &outbox).last(), Some(&0), "what the first turn sent is there");
+    for _ in 0..puts {
+        waiting.recv().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_turn_whose_predecessor_was_not_recorded_is_refused() {
+    let folder = Folder::new();
+    let (inbox, outbox) = (queue("module/m", 10), queue("upstream", 10));
+    let store = filled(&folder, &inbox, &outbox);
+    let refused = store.commit_blocking(turn(&inbox, 1, Some(&outbox))).unwrap_err();
+    assert_eq!(refused, CommitError::OutOfTurn { queue: inbox.clone(), cursor: Offset(1) });
+    assert_eq!(
+        (store.cursor(&inbox), store.tail(&outbox)),
+        (Offset(0), Offset(0)),
+        "nothing of it was recorded"
+    );
+    store.commit_blocking(turn(&inbox, 0, Some(&outbox))).unwrap();
+    store.commit_blocking(turn(&inbox, 1, Some(&outbox))).unwrap();
+    assert_eq!(store.cursor(&inbox), Offset(2));
+}
