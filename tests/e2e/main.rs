@@ -1,1 +1,22 @@
-//! The whole binary against software that nobody here wrote.
+//! The whole binary against software that nobody here wrote: Mosquitto as the broker above and as the clients below, and
+//! Python's paho on both sides. Each file is a story.
+//!
+//! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub` and a Python with paho-mqtt; `tests/run` gets them. What can be
+//! chosen by environment:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `HOLDFAST_BIN` | another binary to test than the one that cargo just built |
+//! | `HOLDFAST_TEST_PYTHON` | a Python that has paho-mqtt |
+//! | `HOLDFAST_E2E_MESSAGES` | messages of the main job, 5000 unless said |
+//! | `HOLDFAST_E2E_SEED` | from which the moments of cuts and kills are drawn |
+
+// These are tests from the first line to the last: what fails there must fail loudly, and figures are printed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod command_line;
+mod gateway_peers;
+mod modules;
+mod support;
+mod the_main_job;

@@ -1,0 +1,62 @@
+//! Processes around the binary, and waiting for what they do.
+
+mod broker;
+mod clients;
+mod dice;
+mod edge;
+mod link;
+mod process;
+
+pub use broker::Broker;
+pub use clients::{Publisher, Receiver, Subscriber, publish, python};
+pub use dice::Dice;
+pub use edge::{Answer, Edge};
+pub use link::Link;
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a state may take to come, on the slowest machine that runs this.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is there. Fails after [`PATIENCE`], saying what was missing.
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, look)
+}
+
+/// The same with another patience.
+pub fn wait_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {} s: {what}", patience.as_secs());
+        thread::sleep(Duration::from_millis(15));
+    }
+}
+
+/// A port of the loopback that nobody has. Below those that the system hands to outgoing connections, so that it stays
+/// free while its owner is down; and drawn from the process's number, since each test runs as a process of its own.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..1_000 {
+        let draw =
+            std::process::id().wrapping_mul(7919).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed) * 131);
+        let port = 18_000 + u16::try_from(draw % 14_000).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port between 18000 and 32000 is free");
+}
+
+/// A file of this checkout.
+pub fn checkout(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
