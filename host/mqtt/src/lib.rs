@@ -16,13 +16,14 @@ pub mod filter;
 mod packet;
 mod reason;
 pub mod server;
+mod subscribe;
 
 pub use codec::{Codec, PACKET_BYTES_MAX};
 pub use error::{EncodeError, ProtocolError};
 pub use filter::{InvalidFilter, TopicFilter};
 pub use packet::{
     Ack, AckProperties, Auth, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, PublishProperties,
-    QoS, RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe, UserProperties, Version,
-    Will,
+    QoS, UserProperties, Version, Will,
 };
 pub use reason::ReasonCode;
+pub use subscribe::{RetainHandling, SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe};

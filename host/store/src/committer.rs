@@ -31,6 +31,10 @@ use std::{
 /// live, commits that wait for room.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Mean fsync from which automatic lingering pays: below, waking the senders takes as long as the fsync, and to write
+/// one half of them while the other wakes up is better than to wait for all.
+const LINGER_FROM: Duration = Duration::from_millis(2);
+
 /// Longest automatic lingering: on a disk that is slower than this times four, waiting longer would only add to the
 /// time that a sender waits.
 const LINGER_MAX: Duration = Duration::from_millis(2);
@@ -166,8 +170,8 @@ impl Committer {
     ///
     /// Who was just completed tends to come back at once, but not all at the same moment: a group that goes without
     /// the late half makes that half wait for a whole fsync more. So automatic lingering lasts until as many messages
-    /// are there as the last group had, but no longer than a quarter of an fsync; and where the last group was one
-    /// message, there is nobody to wait for.
+    /// are there as the last group had, but no longer than a quarter of an fsync. Where the last group was one message
+    /// there is nobody to wait for, and on a fast disk the late half simply is the next group.
     fn patience(&self) -> (Duration, Duration, usize) {
         if !self.left.is_empty() || (self.freed && !self.parked.is_empty()) {
             return (Duration::ZERO, Duration::ZERO, 0);
@@ -177,7 +181,8 @@ impl Committer {
             Linger::Fixed(time) => (patience, time, GROUP_MESSAGES_MAX),
             Linger::Auto if self.last_group > 1 => {
                 let mean = Duration::from_micros(lock(&self.shared.stats).fsync_us_mean);
-                (patience, (mean / 4).min(LINGER_MAX), self.last_group)
+                let linger = if mean < LINGER_FROM { Duration::ZERO } else { (mean / 4).min(LINGER_MAX) };
+                (patience, linger, self.last_group)
             }
             Linger::Auto => (patience, Duration::ZERO, 0),
         }

@@ -39,7 +39,7 @@ pub const QUEUES_MAX: usize = 1000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Linger {
     /// Until as many messages are there as the last group had, at most a quarter of the mean fsync time and 2 ms:
-    /// nothing for a single sender, nothing on a fast disk, twice the throughput on a slow one.
+    /// nothing for a single sender, nothing on a disk that syncs within 2 ms, twice the throughput on a slow one.
     #[default]
     Auto,
     /// A fixed time. 10 ms is the flash-friendly profile: fewer, fuller pages.

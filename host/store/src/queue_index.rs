@@ -36,6 +36,19 @@ impl Segment {
         self.end <= self.first
     }
 
+    /// Leaves out what is below the cursor. Only for the open segment, which has no key yet: what it holds must not be
+    /// shared out anew with each message that it takes in.
+    fn pass(&mut self, cursor: Offset) {
+        if cursor >= self.end {
+            *self = Self::empty_at(self.end);
+        } else if cursor > self.first {
+            let share = u128::from(self.bytes) * u128::from(cursor.0 - self.first.0)
+                / u128::from(self.count().max(1));
+            self.bytes = self.bytes.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX));
+            self.first = cursor;
+        }
+    }
+
     /// Takes in one more message at its end.
     pub(crate) fn add(&mut self, bytes: u64, received: UnixMillis, expires: Option<UnixMillis>) {
         if self.is_empty() {
@@ -158,6 +171,7 @@ impl QueueIndex {
             self.cursor = self.cursor.next();
         }
         self.holes = self.holes.split_off(&self.cursor);
+        self.open.pass(self.cursor);
         let mut passed = Vec::new();
         while self.segments.front().is_some_and(|s| s.end <= self.cursor) {
             passed.extend(self.segments.pop_front());

@@ -1,3 +1,5 @@
+//! Stories of a client and a server that is played by the test.
+
 use super::*;
 use crate::AckProperties;
 
