@@ -34,6 +34,15 @@ pub(crate) fn drop_range(db: &Database, keyspace: &Keyspace, from: &[u8], to: &[
     Ok(())
 }
 
+/// Whether the newest table, which is kept, is larger than `bytes` and lies wholly below `below`: compaction joins
+/// tables, and what is kept for the sake of the journals should be small.
+pub(crate) fn keeps_too_much(keyspace: &Keyspace, below: &[u8], bytes: u64) -> bool {
+    let version = keyspace.tree.current_version();
+    let newest = version.iter_tables().max_by_key(|table| table.get_highest_seqno());
+    newest
+        .is_some_and(|table| table.metadata.file_size > bytes && &table.metadata.key_range.max()[..] < below)
+}
+
 /// Memory in memtables that can be let go by writing them to tables.
 pub(crate) fn memtable_bytes(keyspace: &Keyspace) -> u64 {
     keyspace.tree.active_memtable().size()

@@ -10,7 +10,7 @@ use crate::{
     shared::Shared,
     sync::{lock, read},
 };
-use holdfast_types::QueueId;
+use holdfast_types::{Offset, QueueId};
 use std::{
     collections::BTreeSet,
     sync::{Condvar, Mutex, PoisonError},
@@ -102,7 +102,10 @@ pub(crate) fn run(shared: &Shared) {
         // Once in a round all queues: memtables that were written since hold what was passed before.
         let queues: Vec<QueueId> = read(&shared.index).queues.keys().cloned().collect();
         for queue in &queues {
-            warn_on_fault("give space back", shared.with_engine(|engine| drop_dead(shared, engine, queue)));
+            let work = |engine: &Engine| {
+                drop_dead(shared, engine, queue).and_then(|()| renew_newest(shared, engine, queue))
+            };
+            warn_on_fault("give space back", shared.with_engine(work));
         }
         warn_on_fault("bound its memory", shared.with_engine(|engine| bound_memory(&shared.config, engine)));
         shared.recovery.keep_marks(shared);
@@ -125,6 +128,23 @@ pub(crate) fn drop_dead(shared: &Shared, engine: &Engine, queue: &QueueId) -> Re
             .map_err(fault("drop a segment"))?;
     }
     Ok(())
+}
+
+/// Makes a small newest table where the newest is large and of no more use, so that the large one can go in the next
+/// round. What is in it is a key between two offsets, below the cursor: no reader comes there.
+fn renew_newest(shared: &Shared, engine: &Engine, queue: &QueueId) -> Result<(), StoreError> {
+    let Some(keyspace) = engine.queue(queue) else { return Ok(()) };
+    let cursor = read(&shared.index).queues.get(queue).map_or(Offset(0), |index| index.cursor);
+    if cursor.0 == 0
+        || !fjall_compat::keeps_too_much(&keyspace, &key(cursor), shared.config.memory.memtable_bytes())
+    {
+        return Ok(());
+    }
+    let between = [key(Offset(cursor.0 - 1)).as_slice(), &[0]].concat();
+    keyspace
+        .insert(between, "")
+        .and_then(|()| fjall_compat::rotate(&keyspace))
+        .map_err(fault("renew a table"))
 }
 
 fn bound_memory(config: &StoreConfig, engine: &Engine) -> Result<(), StoreError> {

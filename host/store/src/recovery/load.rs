@@ -72,7 +72,9 @@ fn segments(
 
 /// The last offset in the keyspace. A damaged table at its end hides it; then the state's tail stands.
 fn last_offset(keyspace: &Keyspace) -> Option<Offset> {
-    keyspace.last_key_value().and_then(|guard| guard.key().ok()).and_then(|found| offset_of(&found).ok())
+    let found = keyspace.last_key_value()?.key().ok()?;
+    // Housekeeping may have put a key behind that of a message, which begins with it.
+    offset_of(found.get(..8)?).ok()
 }
 
 /// Makes the summary of the messages behind the last closed segment again. Reads at most about one segment.
