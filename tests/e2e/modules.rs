@@ -1,1 +1,174 @@
-//! Follows.
+//! Files that come to the plugins folder, change there and go, while the edge runs.
+
+use crate::support::{Broker, Edge, Receiver, ready_made, wait_for};
+use serde_json::Value;
+use std::{fs, time::Instant};
+
+/// A reading each 50 ms.
+const FAST: &str = "[config]\nseed = 1\nperiod = \"50ms\"\nburst = 1\ncount = 0\nsensors = 2\n";
+
+fn upstream(broker: &Broker) -> String {
+    format!(
+        "[upstream]\nurl = \"mqtt://127.0.0.1:{}\"\nversion = \"5\"\ntopic = \"up/{{source}}\"\nbackoff_max = \"1 s\"\n",
+        broker.port()
+    )
+}
+
+fn body(message: &Value) -> Value {
+    serde_json::from_str(message["payload"].as_str().unwrap()).unwrap()
+}
+
+/// The numbers that the simulator has sent upstream, in order of arrival, each id once.
+fn numbers(receiver: &mut Receiver) -> Vec<u64> {
+    let mut known = std::collections::HashSet::new();
+    let readings = receiver.seen().iter().filter(|message| message["source"] == "simulator/readings");
+    let once = readings.filter(|message| known.insert(message["id"].to_string()));
+    once.map(|message| body(message)["number"].as_u64().unwrap()).collect()
+}
+
+/// A component with the same work and another digest: a custom section more.
+fn with_a_section(component: &[u8], text: &[u8; 4]) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    // Section 0, six bytes: a name of one byte, then anything.
+    bytes.extend([0, 6, 1, b'x']);
+    bytes.extend(text);
+    bytes
+}
+
+#[test]
+fn a_dropped_file_runs_without_a_restart_and_what_it_sends_goes_upstream() {
+    let broker = Broker::start();
+    let mut receiver = Receiver::start(broker.port(), "up/#");
+    let mut edge = Edge::started(&upstream(&broker));
+    let process = edge.id();
+    assert_eq!(edge.run(&["list"]).expect_good(), "no modules; put a component into the plugins folder\n");
+
+    // Alone, without settings and without a route.
+    let dropped = Instant::now();
+    edge.drop_in("simulator.wasm", &ready_made("simulator"));
+    edge.wait_module("simulator", "running");
+    println!("runs {} ms after it was dropped", dropped.elapsed().as_millis());
+    let first = receiver.wait("a reading upstream", |message| message["source"] == "simulator/readings");
+    println!("its first message is upstream after {} ms", dropped.elapsed().as_millis());
+    assert_eq!((&first["topic"], &body(&first)["number"]), (&"up/simulator/readings".into(), &1.into()));
+
+    // Settings that come later are taken over too.
+    edge.drop_in("simulator.toml", FAST.as_bytes());
+    wait_for("forty readings upstream", || (numbers(&mut receiver).len() >= 40).then_some(()));
+    assert_eq!(edge.id(), process);
+    assert!(edge.is_alive());
+}
+
+#[test]
+fn a_replaced_file_takes_over_without_a_gap_and_a_removed_one_stops() {
+    let broker = Broker::start();
+    let mut receiver = Receiver::start(broker.port(), "up/#");
+    let edge = Edge::started(&upstream(&broker));
+    edge.plug("simulator", "simulator", FAST);
+    let mut digest = edge.wait_module("simulator", "running")["digest"].clone();
+    for text in [b"one ", b"two "] {
+        let so_far = numbers(&mut receiver).len();
+        edge.drop_in("simulator.wasm", &with_a_section(&ready_made("simulator"), text));
+        digest = wait_for("the new component runs", || {
+            let module = edge.module("simulator")?;
+            (module["state"] == "running" && module["digest"] != digest).then(|| module["digest"].clone())
+        });
+        wait_for("it goes on sending", || (numbers(&mut receiver).len() >= so_far + 20).then_some(()));
+    }
+    let numbers = numbers(&mut receiver);
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "lost, repeated or out of order");
+
+    // Quite another component under the same name.
+    edge.drop_in("simulator.toml", b"");
+    edge.drop_in("simulator.wasm", &ready_made("threshold"));
+    edge.wait_log("a new version could not take over, the old one goes on");
+    let kept = edge.module("simulator").unwrap();
+    println!("kept: {kept}");
+    assert_eq!((&kept["state"], &kept["digest"]), (&"running".into(), &digest));
+    edge.drop_in("simulator.toml", b"[config]\nfield = \"temperature\"\nabove = 1.0\n");
+    wait_for("the other component runs", || {
+        edge.module("simulator").filter(|module| module["state"] == "running" && module["digest"] != digest)
+    });
+
+    fs::remove_file(edge.folder().join("plugins/simulator.wasm")).unwrap();
+    wait_for("the removed module is gone", || edge.module("simulator").is_none().then_some(()));
+}
+
+#[test]
+fn files_that_are_no_modules_say_what_they_are_while_others_run() {
+    let edge = Edge::started("");
+    edge.drop_in("text.wasm", b"hello, I am a text\n");
+    edge.drop_in("core.wasm", b"\0asm\x01\0\0\0");
+    // A component without anything in it.
+    edge.drop_in("empty.wasm", b"\0asm\x0d\0\x01\0");
+    edge.drop_in("cut.wasm", &ready_made("window")[..5_000]);
+    edge.drop_in("nothing.wasm", b"");
+    edge.plug("simulator", "simulator", FAST);
+    edge.wait_module("simulator", "running");
+    for (name, says) in [
+        ("text", "is text"),
+        ("core", "core WebAssembly module, not a component"),
+        ("empty", "holdfast:module/handler"),
+        ("cut", ""),
+        ("nothing", "empty"),
+    ] {
+        let failed = edge.wait_module(name, "failed");
+        let detail = failed["detail"].as_str().unwrap_or_default();
+        println!("{name}: {detail}");
+        assert!(!detail.is_empty() && detail.contains(says), "{name} does not say {says:?}: {failed}");
+    }
+    let sent = edge.module("simulator").unwrap()["sent"].as_u64().unwrap();
+    wait_for("the simulator goes on", || {
+        edge.module("simulator").filter(|module| module["sent"].as_u64().unwrap() > sent + 5)
+    });
+    // A good file in place of a bad one runs.
+    edge.drop_in("text.wasm", &ready_made("window"));
+    edge.wait_module("text", "running");
+}
+
+#[test]
+fn readings_pass_through_two_modules_and_what_they_make_of_them_arrives() {
+    let broker = Broker::start();
+    let mut receiver = Receiver::start(broker.port(), "up/#");
+    let edge = Edge::prepare(&format!(
+        "{}\n[routes]\n\
+         to-window = 'FROM /messages/modules/simulator/* INTO BrokeredEndpoint(\"/modules/window/inputs/readings\")'\n\
+         to-threshold = 'FROM /messages/modules/simulator/* INTO BrokeredEndpoint(\"/modules/threshold/inputs/r\")'\n\
+         windows = 'FROM /messages/modules/window/outputs/windows INTO $upstream'\n\
+         alerts = {{ route = 'FROM /messages/modules/threshold/* INTO $upstream', priority = 0, topic = \"up/alarm/{{output}}\" }}\n",
+        upstream(&broker)
+    ));
+    edge.plug("simulator", "simulator", FAST);
+    edge.plug(
+        "window",
+        "window",
+        "[config]\nfield = \"temperature\"\nkey = \"sensor\"\nlength = \"500ms\"\n",
+    );
+    edge.plug(
+        "threshold",
+        "threshold",
+        "[config]\nfield = \"temperature\"\nkey = \"sensor\"\nabove = 20.0\n",
+    );
+    let mut edge = edge;
+    edge.start();
+
+    let window = receiver.wait("a window of several readings", |message| {
+        message["source"] == "window/windows" && body(message)["count"].as_u64().unwrap() > 1
+    });
+    let window = body(&window);
+    let [mean, min, max] = ["mean", "min", "max"].map(|key| window[key].as_f64().unwrap());
+    assert!(min <= mean && mean <= max && window["key"].as_str().unwrap().starts_with("sensor-"), "{window}");
+    let raised = receiver.wait("an alert", |message| message["topic"] == "up/alarm/alerts");
+    assert_eq!(raised["source"], "threshold/alerts");
+    assert_eq!(body(&raised)["alert"], "raised");
+    assert!(body(&raised)["value"].as_f64().unwrap() > 20.0, "{raised}");
+    // Priority 0 is a series of its own.
+    assert!(raised["id"].as_str().unwrap().contains("/0/"), "{raised}");
+    assert!(numbers(&mut receiver).is_empty(), "readings have a route; none of it goes upstream");
+
+    // A stopped module's messages wait, and come when it starts again.
+    edge.run(&["stop", "window"]).expect_good();
+    wait_for("readings wait for the stopped module", || (edge.waiting("module/window") > 10).then_some(()));
+    edge.run(&["start", "window"]).expect_good();
+    wait_for("the started module has caught up", || (edge.waiting("module/window") < 3).then_some(()));
+}

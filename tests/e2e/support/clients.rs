@@ -17,7 +17,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A Python that has paho-mqtt.
-pub fn python() -> PathBuf {
+fn python() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     let look = || {
         let python =
@@ -31,6 +31,16 @@ pub fn python() -> PathBuf {
         python
     };
     FOUND.get_or_init(look).clone()
+}
+
+/// Runs a script of this folder to its end, which must be a good one; gives what it printed.
+pub fn python_says(name: &str, arguments: &[&str]) -> String {
+    let mut command = script(name);
+    command.args(arguments).env("HOLDFAST_E2E_USER", USER).env("HOLDFAST_E2E_PASSWORD", PASSWORD);
+    let out = command.output().unwrap();
+    let printed = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{name} {arguments:?}: {printed}{}", String::from_utf8_lossy(&out.stderr));
+    printed
 }
 
 fn script(name: &str) -> Command {

@@ -8,9 +8,9 @@ mod link;
 mod process;
 
 pub use broker::Broker;
-pub use clients::{Publisher, Receiver, Subscriber, publish, python};
+pub use clients::{Publisher, Receiver, Subscriber, publish, publish_as, python_says};
 pub use dice::Dice;
-pub use edge::{Answer, Edge};
+pub use edge::{Edge, holdfast, ready_made};
 pub use link::Link;
 
 use std::{
