@@ -54,6 +54,12 @@ fn a_dropped_file_runs_without_a_restart_and_what_it_sends_goes_upstream() {
 
     // Settings that come later are taken over too.
     edge.drop_in("simulator.toml", FAST.as_bytes());
+    wait_for("the simulator has the new settings", || {
+        edge.json(&["logs", "simulator"])
+            .iter()
+            .any(|line| line["text"].to_string().contains("50ms"))
+            .then_some(())
+    });
     wait_for("forty readings upstream", || (numbers(&mut receiver).len() >= 40).then_some(()));
     assert_eq!(edge.id(), process);
     assert!(edge.is_alive());

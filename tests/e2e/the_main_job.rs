@@ -101,8 +101,10 @@ fn draw(dice: &mut Dice, count: u64) -> Vec<(u64, Blow)> {
         blows.push((at, Blow::Cut));
         blows.push((at + dice.between(part / 10, part / 2), Blow::Mend));
     }
-    for _ in 0..KILLS {
-        blows.push((dice.between(count / 20, count * 95 / 100), Blow::Kill));
+    // Apart from each other, so that each hits a host at work and not one that is still starting.
+    let part = count * 9 / 10 / KILLS as u64;
+    for kill in 0..KILLS as u64 {
+        blows.push((count / 20 + part * kill + dice.between(0, part * 2 / 3), Blow::Kill));
     }
     blows.sort_by_key(|(at, _)| *at);
     blows

@@ -128,7 +128,9 @@ impl Edge {
     /// `holdfast stop`, and waits until the process has ended; gives how.
     pub fn stop(&mut self) -> ExitStatus {
         self.run(&["stop"]).expect_good();
-        self.wait_end()
+        let status = self.wait_end();
+        assert!(!self.log().contains("panicked at"), "a task of the edge has panicked:\n{}", self.log());
+        status
     }
 
     /// Waits until the process has ended by itself; gives how.
