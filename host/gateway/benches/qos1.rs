@@ -1,7 +1,8 @@
 //! What a QoS 1 message costs the host from the socket to the durable log and back: `cargo bench -p holdfast-gateway`.
 //!
 //! The publishers are processes of their own, so that the CPU time of this one is the host's. Each keeps a window of 100
-//! messages of 256 bytes. The peer to compare with is Mosquitto with persistence, which does not fsync.
+//! messages of 256 bytes. The peer in the same run is Mosquitto with persistence, which does not fsync, and with one
+//! subscriber at QoS 1: the shape in which a message leaves it again. (Ours has left for the disk.)
 
 #![expect(
     clippy::print_stdout,
@@ -20,7 +21,7 @@ use holdfast_mqtt::*;
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    process::Command,
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -33,29 +34,105 @@ fn main() {
         publish(&arguments[at + 1], &arguments[at + 2], arguments[at + 3].parse().unwrap());
         return;
     }
+    if let Some(at) = arguments.iter().position(|argument| argument == "subscribe") {
+        subscribe(&arguments[at + 1], arguments[at + 2].parse().unwrap());
+        return;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for publishers in [1, 50] {
         let house = runtime.block_on(support::House::new());
         runtime.block_on(house.serves());
-        let (cpu, start) = (cpu_time(), Instant::now());
-        let each = MESSAGES / publishers;
-        let mut children: Vec<_> = (0..publishers)
-            .map(|n| {
-                let me = std::env::current_exe().unwrap();
-                let (address, count) = (house.address.to_string(), each.to_string());
-                Command::new(me).args(["publish", &address, &n.to_string(), &count]).spawn().unwrap()
-            })
-            .collect();
-        assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
-        let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_time() - cpu);
+        let (cpu, start) = (cpu_time("self"), Instant::now());
+        let count = run_publishers(&house.address.to_string(), publishers);
+        let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_time("self") - cpu);
         let fsyncs = house.broker.store().stats().fsyncs;
-        let count = f64::from(each * publishers);
+        let ours = cpu.as_secs_f64() * 1e6 / count;
         println!(
-            "{publishers} publishers: {:.0} messages/s acknowledged, {:.2} us of CPU each, {:.0} messages per fsync",
+            "{publishers} publishers: {:.0} messages/s acknowledged, {ours:.2} us of CPU each, {:.0} messages per fsync",
             count / seconds,
-            cpu.as_secs_f64() * 1e6 / count,
             count / fsyncs as f64
         );
+        match mosquitto(publishers) {
+            Some((rate, theirs)) => println!(
+                "  mosquitto: {rate:.0} messages/s delivered, {theirs:.2} us of CPU each; ratio {:.2}",
+                ours / theirs
+            ),
+            None => println!("  mosquitto is not installed: no peer"),
+        }
+    }
+}
+
+/// Runs publishers to their end. Gives the number of messages.
+fn run_publishers(address: &str, publishers: u32) -> f64 {
+    let each = MESSAGES / publishers;
+    let mut children: Vec<_> =
+        (0..publishers).map(|n| me(&["publish", address, &n.to_string(), &each.to_string()])).collect();
+    assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
+    f64::from(each * publishers)
+}
+
+fn me(arguments: &[&str]) -> Child {
+    Command::new(std::env::current_exe().unwrap()).args(arguments).spawn().unwrap()
+}
+
+/// The same publishers and one subscriber with Mosquitto between them: messages per second, and its CPU time for each.
+fn mosquitto(publishers: u32) -> Option<(f64, f64)> {
+    let folder = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = folder.path().join("mosquitto.conf");
+    let text = format!(
+        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
+         autosave_interval 5\nset_tcp_nodelay true\nmax_inflight_messages 1000\nmax_queued_messages 1000000\n\
+         user root\nlog_type none\n",
+        folder.path().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut broker = Command::new("mosquitto").arg("-c").arg(&config).spawn().ok()?;
+    let address = format!("127.0.0.1:{port}");
+    while TcpStream::connect(&address).is_err() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let each = MESSAGES / publishers;
+    let mut subscriber = me(&["subscribe", &address, &(each * publishers).to_string()]);
+    let pid = broker.id().to_string();
+    let (cpu, start) = (cpu_time(&pid), Instant::now());
+    let count = run_publishers(&address, publishers);
+    assert!(subscriber.wait().unwrap().success());
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_time(&pid) - cpu);
+    broker.kill().unwrap();
+    broker.wait().unwrap();
+    Some((count / seconds, cpu.as_secs_f64() * 1e6 / count))
+}
+
+/// A subscriber at QoS 1 that acknowledges what comes until it has `count` messages.
+fn subscribe(address: &str, count: u32) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut codec = Codec::client(Version::V311, PACKET_BYTES_MAX);
+    let (mut out, mut input, mut chunk) = (BytesMut::new(), BytesMut::new(), [0; 64 << 10]);
+    codec.encode(&Packet::Connect(Box::new(support::connect(Version::V311, "bench-sub"))), &mut out).unwrap();
+    let subscribe = Subscribe {
+        packet_id: PacketId::new(1).unwrap(),
+        subscription_id: None,
+        user_properties: Vec::new(),
+        subscriptions: vec![Subscription::new("#", QoS::AtLeastOnce)],
+    };
+    codec.encode(&Packet::Subscribe(Box::new(subscribe)), &mut out).unwrap();
+    let mut received = 0;
+    while received < count {
+        stream.write_all(&out).unwrap();
+        out.clear();
+        let read = stream.read(&mut chunk).unwrap();
+        assert!(read > 0, "the broker has closed");
+        input.extend_from_slice(&chunk[..read]);
+        while let Some(packet) = codec.decode(&mut input).unwrap() {
+            if let Packet::Publish(publish) = packet {
+                received += 1;
+                if let Some(id) = publish.packet_id {
+                    codec.encode(&Packet::PubAck(Ack::new(id)), &mut out).unwrap();
+                }
+            }
+        }
     }
 }
 
@@ -91,9 +168,9 @@ fn publish(address: &str, name: &str, count: u32) {
     }
 }
 
-/// CPU time of this process, from the fields `utime` and `stime` of proc(5) in hundredths of a second.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+/// CPU time of a process, from the fields `utime` and `stime` of proc(5) in hundredths of a second.
+fn cpu_time(pid: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
