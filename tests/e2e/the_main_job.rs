@@ -1,7 +1,7 @@
 //! Store, forward, lose nothing: a device that publishes, a link that is cut, a host that is killed, and a receiver that
 //! knows nothing of Holdfast but the property with the stable id.
 
-use crate::support::{Broker, Dice, Edge, Link, Publisher, Receiver, wait_within};
+use crate::support::{Broker, Dice, Edge, Link, Publisher, Receiver, wait_for, wait_within};
 use serde_json::Value;
 use std::{
     collections::HashSet,
@@ -89,6 +89,47 @@ fn with_three_cuts_and_five_kills_the_receiver_has_every_message_in_order() {
     assert_eq!(acknowledged.iter().collect::<HashSet<_>>().len() as u64, count);
     assert_eq!(gaps, 0, "numbers are missing or out of order");
     assert_eq!((numbers.first(), numbers.last(), numbers.len() as u64), (Some(&1), Some(&count), count));
+    assert!(edge.stop().success());
+}
+
+#[test]
+fn what_a_module_sends_arrives_exactly_once_by_id_through_kills_and_a_cut() {
+    const READINGS: usize = 1_000;
+    let mut dice = Dice::new(from_environment("HOLDFAST_E2E_SEED", 1));
+    let broker = Broker::start();
+    let link = Link::to(broker.port());
+    let mut receiver = Receiver::start(broker.port(), "up/#");
+    let mut edge = Edge::prepare(&format!(
+        "[upstream]\nurl = \"mqtt://127.0.0.1:{}\"\nversion = \"5\"\ntopic = \"up/{{source}}\"\n\
+         backoff_min = \"100 ms\"\nbackoff_max = \"500 ms\"",
+        link.port()
+    ));
+    edge.plug("simulator", "simulator", "[config]\nperiod = \"20ms\"\nburst = 5\ncount = 1000\n");
+    edge.start();
+    for kill in 0..KILLS {
+        let part = READINGS / (KILLS + 1);
+        let at = part * kill + usize::try_from(dice.between(1, part as u64 / 2)).unwrap();
+        wait_for(&format!("{at} readings upstream"), || (receiver.seen().len() >= at).then_some(()));
+        // One kill while the link is down, with messages in the log and the simulator at work.
+        if kill == 2 {
+            link.cut();
+            let before = edge.waiting("upstream");
+            wait_for("readings wait", || (edge.waiting("upstream") > before + 20).then_some(()));
+        }
+        thread::sleep(Duration::from_micros(dice.between(0, 25_000)));
+        edge.kill();
+        edge.start();
+        link.mend();
+    }
+    wait_for("the last reading", || {
+        receiver.seen().iter().any(|message| number(message) == READINGS as u64).then_some(())
+    });
+    let (once, repeated) = without_duplicates(receiver.seen());
+    in_one_dense_series(&once);
+    let numbers: Vec<u64> = once.iter().map(number).collect();
+    println!("{READINGS} readings, {KILLS} kills, 1 cut: {repeated} duplicates by id");
+    // The module's counter, its output and its turn are one commit: no number is missing, and none has two ids.
+    assert_eq!(numbers, (1..=READINGS as u64).collect::<Vec<_>>());
     assert!(edge.stop().success());
 }
 
