@@ -20,3 +20,4 @@ mod gateway_peers;
 mod modules;
 mod support;
 mod the_main_job;
+mod upstream_forms;
