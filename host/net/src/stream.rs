@@ -18,6 +18,7 @@ use tokio_rustls::TlsStream;
 pub struct Stream {
     carrier: Carrier,
     peer: SocketAddr,
+    acknowledges_soon: bool,
 }
 
 #[derive(Debug)]
@@ -29,16 +30,39 @@ enum Carrier {
 
 impl Stream {
     pub(crate) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { carrier: Carrier::Plain(stream), peer }
+        Self { carrier: Carrier::Plain(stream), peer, acknowledges_soon: false }
     }
 
     pub(crate) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
-        Self { carrier: Carrier::Tls(Box::new(stream)), peer }
+        Self { carrier: Carrier::Tls(Box::new(stream)), peer, acknowledges_soon: false }
     }
 
     /// The address of the other side.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// From now on what is read is acknowledged to the other side at once, where the system can do that (Linux).
+    ///
+    /// Else the system waits some 40 ms for bytes to go the other way. A peer that gathers small writes (Nagle's
+    /// algorithm, which Mosquitto leaves on) sends the rest of its answers only after that acknowledgement; who waits
+    /// for these answers before it writes on then stands still for this time. It costs a call to the system per read.
+    pub fn acknowledge_soon(&mut self) {
+        self.acknowledges_soon = true;
+    }
+
+    /// The system forgets the wish now and then, so it is told after each read.
+    fn acknowledge_now(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let stream = match &self.carrier {
+                Carrier::Plain(stream) => stream,
+                Carrier::Tls(stream) => stream.get_ref().0,
+            };
+            if let Err(error) = stream.set_quickack(true) {
+                tracing::debug!(%error, peer = %self.peer, "what was read cannot be acknowledged at once");
+            }
+        }
     }
 
     /// Whether the bytes are encrypted.
@@ -64,10 +88,16 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().carrier {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = match &mut this.carrier {
             Carrier::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Carrier::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        };
+        if this.acknowledges_soon && buf.filled().len() > before {
+            this.acknowledge_now();
         }
+        polled
     }
 }
 

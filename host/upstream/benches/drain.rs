@@ -1,7 +1,8 @@
-//! How fast a backlog leaves, and what a message costs: `cargo bench -p holdfast-upstream -- [messages] [window]`.
+//! How fast a backlog leaves, and what a message costs: `cargo bench -p holdfast-upstream -- [messages] [window] [port]`.
 //!
-//! The receiver is as fast as it can be: it reads, counts, and acknowledges everything it has read in one write. What is
-//! printed is the rate from the first message to the last acknowledgement recorded, and the CPU time of each thread.
+//! With a port the backlog goes to the broker that listens there on this machine. Without, the receiver is as fast as it
+//! can be: it reads, counts, and acknowledges everything it has read in one write. What is printed is the rate from the
+//! first message to the last acknowledgement recorded, and the CPU time of each thread.
 
 #![allow(
     clippy::unwrap_used,
@@ -40,12 +41,12 @@ fn main() {
     };
     for version in [Version::V311, Version::V5] {
         for window in &windows {
-            drain(messages, *window, version);
+            drain(messages, *window, version, numbers.get(2).map(|port| u16::try_from(*port).unwrap()));
         }
     }
 }
 
-fn drain(messages: u64, window: u16, version: Version) {
+fn drain(messages: u64, window: u16, version: Version, port: Option<u16>) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(SystemClock::new());
     let (store, _) = holdfast_store::open(StoreConfig::new(folder.path()), clock.clone()).unwrap();
@@ -58,12 +59,7 @@ fn drain(messages: u64, window: u16, version: Version) {
     let broker = Broker::new(config, store.clone(), clock);
     fill(&broker, messages);
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::Builder::new()
-        .name("receiver".into())
-        .spawn(move || receive(&listener.accept().unwrap().0, version))
-        .unwrap();
+    let port = port.unwrap_or_else(|| receiver(version));
     let begun = Instant::now();
     let before = cpu();
     let link = thread::Builder::new().name("link".into()).spawn(move || run(port, window, version, &broker));
@@ -123,6 +119,17 @@ fn run(port: u16, window: u16, version: Version, broker: &Broker) {
 
 fn waiting(store: &Store) -> u64 {
     store.queues().iter().map(|queue| queue.waiting).sum()
+}
+
+/// Starts the receiver; gives its port.
+fn receiver(version: Version) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::Builder::new()
+        .name("receiver".into())
+        .spawn(move || receive(&listener.accept().unwrap().0, version))
+        .unwrap();
+    port
 }
 
 fn receive(mut stream: &TcpStream, version: Version) {
