@@ -27,6 +27,8 @@ pub enum Command {
     Run,
     /// Show the main job on this machine: modules, a cut link, a killed host, and the proof that nothing was lost.
     Demo(DemoArgs),
+    /// Say how the running edge is: link, modules, what waits.
+    Status,
     /// List the modules of the running edge.
     List,
     /// Show what a module has logged.
@@ -185,6 +187,9 @@ pub struct PeekArgs {
     /// How many messages.
     #[arg(short = 'n', long, default_value_t = 10, value_name = "MESSAGES")]
     pub count: usize,
+    /// Begin at this offset instead of the oldest.
+    #[arg(long, value_name = "OFFSET")]
+    pub from: Option<u64>,
     /// Show dead letters instead.
     #[arg(long)]
     pub dead: bool,
@@ -198,7 +203,7 @@ pub struct PurgeArgs {
     /// Purge dead letters instead.
     #[arg(long)]
     pub dead: bool,
-    /// Do not ask.
+    /// Do not ask. Needed where there is no terminal to ask on.
     #[arg(short, long)]
     pub yes: bool,
 }

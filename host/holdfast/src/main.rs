@@ -9,6 +9,7 @@ mod demo;
 mod module;
 mod output;
 mod run;
+mod wire;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -43,16 +44,17 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
     let config = || commands::config(cli.config.as_deref());
     let control = || config().map(|config| config.paths.control);
     match &cli.command {
-        Command::Init(args) => commands::init::run(args)?,
+        Command::Init(args) => commands::init::run(args, json)?,
         Command::Run => {
             let config = config()?;
             let log = run::logging::start(config.log.level);
             run::run(config, log).await?;
         }
         Command::Demo(args) => return demo::run(args, json).await,
+        Command::Status => commands::status::run(&control()?, json).await?,
         Command::List => commands::list::list(&control()?, json).await?,
         Command::Logs(args) => commands::logs::logs(&control()?, args, json).await?,
-        Command::Log(args) => commands::logs::level(&control()?, args).await?,
+        Command::Log(args) => commands::logs::level(&control()?, args, json).await?,
         Command::Restart(args) => {
             commands::list::change(&control()?, ModuleAction::Restart, args.module.clone(), json).await?;
         }

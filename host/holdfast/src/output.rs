@@ -3,10 +3,15 @@
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Prints a line. A reader that has gone away is no fault of ours: the program ends quietly then, as others do.
+/// Prints a line. A reader that has gone away is no fault of ours: the program ends quietly then, as others do. Output
+/// that is lost in another way is a fault, and the program ends with one.
 pub fn line(text: impl AsRef<str>) {
-    if writeln!(io::stdout().lock(), "{}", text.as_ref()).is_err() {
-        std::process::exit(0);
+    if let Err(error) = writeln!(io::stdout().lock(), "{}", text.as_ref()) {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        note(format!("error: the output cannot be written: {error}"));
+        std::process::exit(1);
     }
 }
 
@@ -104,6 +109,11 @@ pub fn body(bytes: &[u8], characters_max: usize) -> String {
     }
 }
 
+/// Text that somebody else chose, such as a topic: control characters are made visible.
+pub fn foreign(text: &str) -> String {
+    text.chars().flat_map(visible).collect()
+}
+
 fn visible(c: char) -> impl Iterator<Item = char> {
     // A message must not be able to steer the terminal of whoever looks at it.
     let escaped = if c.is_control() { Some(c.escape_default()) } else { None };
@@ -138,6 +148,7 @@ mod tests {
     #[test]
     fn a_body_cannot_steer_the_terminal() {
         assert_eq!(body(b"a\x1b[2Jb", 80), "a\\u{1b}[2Jb");
+        assert_eq!(foreign("a/\u{1b}]0;x\u{7}"), "a/\\u{1b}]0;x\\u{7}");
         assert_eq!(body(&[0xff, 0xfe], 80), "<2 bytes>");
         assert_eq!(body(b"abcdef", 3), "abc…");
     }

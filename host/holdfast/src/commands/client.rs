@@ -1,8 +1,18 @@
 //! Asking the running edge.
 
-use anyhow::bail;
+use crate::run::life;
+use anyhow::{anyhow, bail};
 use holdfast_api::{Client, Item, PurgeRequest, Request};
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+use tokio::time::sleep;
+
+/// How long a stop may take: the sum of what the parts of an edge have, and the store's last sync.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether the edge has ended.
+const STOP_LOOK: Duration = Duration::from_millis(5);
 
 /// Whether an edge answers at this socket.
 pub async fn is_running(control: &Path) -> bool {
@@ -12,9 +22,22 @@ pub async fn is_running(control: &Path) -> bool {
     }
 }
 
+/// Connects to the running edge.
+pub async fn connect(control: &Path) -> anyhow::Result<Client> {
+    match Client::connect(control).await {
+        Ok(client) => Ok(client),
+        Err(error) if life::is_lived(control) => Err(anyhow!(error).context(format!(
+            "an edge runs here but does not answer at {}: it is starting or stopping, or somebody has removed its socket, \
+             which it makes anew when it is started again",
+            control.display()
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Asks, and gives all of the answer.
 pub async fn ask(control: &Path, request: &Request) -> anyhow::Result<Vec<Item>> {
-    Ok(Client::connect(control).await?.ask_all(request).await?)
+    Ok(connect(control).await?.ask_all(request).await?)
 }
 
 /// Asks for a count.
@@ -25,14 +48,25 @@ pub async fn count(control: &Path, request: &Request) -> anyhow::Result<u64> {
     }
 }
 
-/// Tells the edge to stop.
+/// Tells the edge to stop, and waits until its store is free for the next one.
 pub async fn stop(control: &Path) -> anyhow::Result<()> {
-    ask(control, &Request::Stop).await.map(|_| ())
+    ask(control, &Request::Stop).await?;
+    let end = Instant::now() + STOP_PATIENCE;
+    while life::is_lived(control) {
+        if Instant::now() > end {
+            bail!(
+                "the edge was told to stop and has not within {} s; its log says what is late",
+                STOP_PATIENCE.as_secs()
+            );
+        }
+        sleep(STOP_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Messages that wait for upstream, and the modules: name, state, handled, sent.
 pub async fn overview(control: &Path) -> anyhow::Result<(u64, Vec<(String, String, u64, u64)>)> {
-    let mut client = Client::connect(control).await?;
+    let mut client = connect(control).await?;
     let mut waiting = 0;
     for item in client.ask_all(&Request::Queues).await? {
         if let Item::Queue(queue) = item

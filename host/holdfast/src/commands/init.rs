@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Writes `holdfast.toml` into the folder. Never overwrites.
-pub fn run(args: &InitArgs) -> anyhow::Result<()> {
+pub fn run(args: &InitArgs, json: bool) -> anyhow::Result<()> {
     let edge = match &args.edge {
         Some(name) => name.clone(),
         None => edge_name(&super::host_name()).to_string(),
@@ -32,6 +32,11 @@ pub fn run(args: &InitArgs) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
     for folder in [&config.paths.data, &config.paths.plugins] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    if json {
+        return output::json(
+            &serde_json::json!({ "file": file, "edge": edge, "plugins": config.paths.plugins }),
+        );
     }
     output::line(format!("wrote {} for the edge {edge}", file.display()));
     output::line(format!(

@@ -6,7 +6,7 @@ use crate::{
     output,
 };
 use anyhow::{Context, bail};
-use holdfast_api::{Client, Item, LogsRequest, Request};
+use holdfast_api::{Item, LogsRequest, Request};
 use std::{
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
@@ -28,7 +28,7 @@ pub async fn logs(control: &Path, args: &LogsArgs, json: bool) -> anyhow::Result
         until_ms: None,
         follow: args.follow,
     });
-    let mut client = Client::connect(control).await?;
+    let mut client = client::connect(control).await?;
     let mut answers = client.ask(&request).await?;
     while let Some(item) = answers.next().await? {
         let Item::Log(line) = item else { continue };
@@ -43,10 +43,12 @@ pub async fn logs(control: &Path, args: &LogsArgs, json: bool) -> anyhow::Result
 }
 
 /// Changes the level of the host's own log.
-pub async fn level(control: &Path, args: &LogArgs) -> anyhow::Result<()> {
+pub async fn level(control: &Path, args: &LogArgs, json: bool) -> anyhow::Result<()> {
     for item in client::ask(control, &Request::LogLevel(args.level.into())).await? {
-        if let Item::Done(text) = item {
-            output::line(text);
+        match item {
+            Item::Done(text) if json => output::json(&serde_json::json!({ "done": text }))?,
+            Item::Done(text) => output::line(text),
+            _ => {}
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ pub mod module;
 pub mod queue;
 pub mod routes;
 pub mod send;
+pub mod status;
 pub mod tail;
 
 use anyhow::Context;

@@ -15,6 +15,8 @@ use std::{
 /// Bytes of a body that a table has room for; JSON shows all that one line of the control socket carries.
 const TABLE_BODY_BYTES: usize = 240;
 const JSON_BODY_BYTES: usize = 64 * 1024;
+/// Most messages that the host gives in one answer.
+const PEEK_MAX: usize = 10_000;
 
 /// Carries out a `queue` command.
 pub async fn run(control: &Path, command: &QueueCommand, json: bool) -> anyhow::Result<()> {
@@ -65,8 +67,8 @@ async fn peek(control: &Path, args: &PeekArgs, json: bool) -> anyhow::Result<()>
     let request = Request::Peek(PeekRequest {
         log: args.log.clone(),
         priority: None,
-        from: None,
-        count: args.count as u64,
+        from: args.from,
+        count: args.count.min(PEEK_MAX) as u64,
         body_bytes_max: if json { JSON_BODY_BYTES } else { TABLE_BODY_BYTES },
         dead: args.dead,
     });
@@ -79,10 +81,21 @@ async fn peek(control: &Path, args: &PeekArgs, json: bool) -> anyhow::Result<()>
         return stored.into_iter().try_for_each(output::json);
     }
     let mut table = Table::new(["PRIORITY", ">OFFSET", "FROM", "ROUTE", "BODY", "WHY DEAD"]);
+    let mut shown = 0;
     for one in stored {
         table.row(row(one)?);
+        shown += 1;
     }
     table.print();
+    if shown == args.count {
+        output::note(format!(
+            "at most {shown} are shown; --count shows more, --from those from an offset on"
+        ));
+    } else if shown >= PEEK_MAX {
+        output::note(format!(
+            "{shown} are the most that one answer holds; --from shows those from an offset on"
+        ));
+    }
     Ok(())
 }
 
@@ -91,7 +104,7 @@ fn row(one: &StoredItem) -> anyhow::Result<[String; 6]> {
     Ok([
         priority(one.priority),
         one.offset.to_string(),
-        one.from.source()?.to_string(),
+        output::foreign(&one.from.source()?.to_string()),
         one.route.clone(),
         output::body(&one.message.body.bytes()?, 60),
         why.unwrap_or_default(),

@@ -4,7 +4,7 @@ use super::message;
 use crate::{
     cli::{ExplainArgs, RoutesCommand},
     output::{self, Table},
-    run::{host, parts},
+    run::{parts, shown},
 };
 use holdfast_api::{RouteExplanation, RouteItem};
 use holdfast_config::Config;
@@ -30,7 +30,7 @@ fn list(table: &RouteTable, json: bool) -> anyhow::Result<()> {
             route.name.to_string(),
             route.priority.to_string(),
             if route.durability == Durability::Durable { "yes" } else { "no" }.to_owned(),
-            host::when_full(route.when_full).to_owned(),
+            shown::when_full(route.when_full).to_owned(),
             route.text.to_string(),
         ]);
     }
@@ -49,13 +49,13 @@ fn explain_command(
     if json {
         return explain(table, &config.edge, &envelope).iter().try_for_each(output::json);
     }
-    output::line(table.explain(&envelope, &config.edge, host::origin(&envelope.source)).to_string());
+    output::line(table.explain(&envelope, &config.edge, shown::origin(&envelope.source)).to_string());
     Ok(())
 }
 
 /// What every route would do with a message.
 pub fn explain(table: &RouteTable, edge: &Name, envelope: &Envelope) -> Vec<RouteExplanation> {
-    let explanation = table.explain(envelope, edge, host::origin(&envelope.source));
+    let explanation = table.explain(envelope, edge, shown::origin(&envelope.source));
     let one = |route: &holdfast_routes::RouteExplanation| {
         let findings = match &route.verdict {
             Verdict::NotTrue { findings, .. } => findings.as_slice(),
@@ -82,7 +82,7 @@ pub fn item(route: &Route) -> RouteItem {
         priority: route.priority.level(),
         time_to_live_secs: route.time_to_live_secs,
         durable: route.durability == Durability::Durable,
-        when_full: host::when_full(route.when_full).to_owned(),
+        when_full: shown::when_full(route.when_full).to_owned(),
         topic: route.topic.clone(),
     }
 }

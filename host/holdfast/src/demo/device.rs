@@ -1,6 +1,6 @@
 //! The demo's device: an MQTT 3.1.1 client that publishes numbered readings and notes which ones were acknowledged.
 
-use super::wire::Wire;
+use crate::wire::Wire;
 use anyhow::{Context, bail};
 use holdfast_mqtt::{Connect, Packet, PacketId, Publish, QoS, ReasonCode, Version};
 use holdfast_net::{HostName, PlainTcp, Settings, Target, Timeouts, dial};
@@ -98,7 +98,7 @@ async fn connect(edge: SocketAddr) -> anyhow::Result<Wire> {
         plain: PlainTcp::LoopbackOnly,
         settings: Settings::of_section("demo"),
     };
-    let mut wire = Wire::client(dial(&target, Timeouts::default()).await?);
+    let mut wire = Wire::client(dial(&target, Timeouts::default()).await?, Version::V311);
     let mut connect = Connect::new(Version::V311, USER);
     connect.user_name = Some(USER.into());
     connect.password = Some(PASSWORD.into());

@@ -167,11 +167,11 @@ const PLUGINS: &[(&str, &[u8])] = &[
     ("simulator.wasm", include_bytes!("../../../../plugins/simulator.wasm")),
     ("simulator.toml", include_bytes!("simulator.toml")),
     ("window.wasm", include_bytes!("../../../../plugins/window.wasm")),
-    ("window.toml", include_bytes!("../../../../plugins/window.toml")),
+    ("window.toml", include_bytes!("window.toml")),
     ("threshold.wasm", include_bytes!("../../../../plugins/threshold.wasm")),
     ("threshold.toml", include_bytes!("../../../../plugins/threshold.toml")),
     ("host-metrics.wasm", include_bytes!("../../../../plugins/host-metrics.wasm")),
-    ("host-metrics.toml", include_bytes!("../../../../plugins/host-metrics.toml")),
+    ("host-metrics.toml", include_bytes!("host-metrics.toml")),
 ];
 
 fn config(gateway: SocketAddr, upstream: SocketAddr) -> String {
@@ -199,6 +199,8 @@ readings = "FROM /messages/modules/simulator/outputs/readings INTO $upstream"
 to-window = 'FROM /messages/modules/simulator/outputs/readings INTO BrokeredEndpoint("/modules/window/inputs/readings")'
 to-threshold = 'FROM /messages/modules/simulator/outputs/readings INTO BrokeredEndpoint("/modules/threshold/inputs/readings")'
 alerts = {{ route = "FROM /messages/modules/threshold/* INTO $upstream", priority = 0 }}
+windows = "FROM /messages/modules/window/* INTO $upstream"
+metrics = "FROM /messages/modules/host-metrics/* INTO $upstream"
 "#
     )
 }

@@ -9,7 +9,6 @@ mod link;
 mod proof;
 mod receiver;
 mod screen;
-mod wire;
 
 use crate::{cli::DemoArgs, output};
 use anyhow::{Context, bail};
@@ -216,12 +215,12 @@ async fn conclude(stage: &mut Stage, json: bool) -> anyhow::Result<bool> {
     table.print();
     output::line("");
     output::line(format!(
-        "{} deliveries, {} of them repeated after a cut or a kill and removed by their stable id, {} gaps.",
+        "{} deliveries, {} of them repeated and removed by their stable id, {} gaps.",
         ledger.deliveries, ledger.duplicates, ledger.gaps
     ));
     if faults.is_empty() {
         output::line(format!(
-            "Nothing was lost: each of the device's {acknowledged} acknowledged readings arrived, in order."
+            "Nothing was lost: each of the device's {acknowledged} acknowledged readings\narrived, in order."
         ));
     }
     for fault in &faults {

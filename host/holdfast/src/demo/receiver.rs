@@ -1,9 +1,7 @@
 //! The demo's receiver: the broker side of one connection, which acknowledges every message and keeps the account.
 
-use super::{
-    proof::{Arrival, Ledger},
-    wire::Wire,
-};
+use super::proof::{Arrival, Ledger};
+use crate::wire::Wire;
 use holdfast_mqtt::{Ack, ConnAck, Packet, Publish, ReasonCode};
 use holdfast_net::Listener;
 use serde_json::Value;
@@ -41,7 +39,7 @@ async fn serve(mut wire: Wire, account: &Account) -> anyhow::Result<()> {
         while let Some(packet) = next {
             match packet {
                 Packet::Connect(_) => {
-                    wire.push(&Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success))))?
+                    wire.push(&Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success))))?;
                 }
                 Packet::PingReq => wire.push(&Packet::PingResp)?,
                 Packet::Publish(publish) => {

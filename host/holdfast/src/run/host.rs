@@ -1,24 +1,28 @@
 //! What the running host answers on the control socket.
 
-use super::logging::LogControl;
+use super::{
+    logging::LogControl,
+    shown::{command_refused, detail, failed, millis, now, parse, store_refused, stored, upstream},
+};
 use holdfast_api::*;
 use holdfast_broker::Broker;
 use holdfast_config::Config;
-use holdfast_engine::{CommandError, EngineHandle, LogQuery, ModuleStatus};
-use holdfast_routes::Origin;
-use holdfast_store::{StoreError, Which};
-use holdfast_types::{
-    Durability, Envelope, LogId, Offset, Priority, QueueId, Source, StableId, UnixMillis, WhenFull,
-};
-use holdfast_upstream::{LinkState, StatusHandle};
+use holdfast_engine::{EngineHandle, LogQuery, ModuleStatus, RuntimeStatus};
+use holdfast_store::Which;
+use holdfast_types::{Durability, Envelope, LogId, Offset, Priority, QueueId, StableId, UnixMillis};
+use holdfast_upstream::StatusHandle;
 use std::{
     net::SocketAddr,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Most messages that one request may peek at.
 const PEEK_MAX: u64 = 10_000;
+/// How long the answer to an order waits for its result, and how often it looks.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
+const CHANGE_LOOK: Duration = Duration::from_millis(5);
 
 /// Everything that can be shown or asked.
 pub struct RunningHost {
@@ -80,7 +84,9 @@ impl RunningHost {
             Request::LogLevel(level) => {
                 self.log.set(crate::commands::log_level(level)).map_err(failed)?;
                 items
-                    .send(Item::Done(format!("{level:?} and graver is logged from now on").to_lowercase()))
+                    .send(Item::Done(
+                        format!("from now on everything from {level:?} up is logged").to_lowercase(),
+                    ))
                     .await?;
             }
             Request::Stop => {
@@ -129,9 +135,7 @@ impl RunningHost {
         ModuleItem {
             name: module.name.clone(),
             state: module.status.as_str().to_owned(),
-            detail: (!module.description.is_empty())
-                .then(|| module.description.clone())
-                .or(module.last_error.clone()),
+            detail: detail(module),
             since_ms: module.last_start.max(module.last_exit).map_or(0, |at| at.0),
             restarts: u64::from(module.restarts),
             handled: module.messages_in,
@@ -156,10 +160,24 @@ impl RunningHost {
             }
             .map_err(|error| command_refused(&error))?;
         }
+        self.wait_for_change(request.action, &meant).await;
         for module in self.engine.list().iter().filter(|module| meant.contains(&module.name)) {
             items.send(Item::Module(self.module(module))).await?;
         }
         Ok(())
+    }
+
+    /// An order is taken at once and carried out when the call in hand has ended. Whoever gave it wants to see the result.
+    async fn wait_for_change(&self, action: ModuleAction, meant: &[String]) {
+        let stopped = |module: &ModuleStatus| module.status == RuntimeStatus::Stopped;
+        let done = |module: &ModuleStatus| stopped(module) == (action == ModuleAction::Stop);
+        let end = Instant::now() + CHANGE_PATIENCE;
+        while Instant::now() < end {
+            if self.engine.list().iter().filter(|module| meant.contains(&module.name)).all(done) {
+                return;
+            }
+            sleep(CHANGE_LOOK).await;
+        }
     }
 
     async fn logs(&self, request: &LogsRequest, items: &Items) -> Result<(), Refusal> {
@@ -349,88 +367,4 @@ impl RunningHost {
         Err(Refusal::new(Code::NotFound, format!("there is no log {name:?}"))
             .with_fix(format!("logs: {known}")))
     }
-}
-
-fn stored(
-    log: &LogId,
-    priority: Priority,
-    offset: Offset,
-    id: Option<&StableId>,
-    entry: &holdfast_store::Entry,
-    request: &PeekRequest,
-) -> StoredItem {
-    StoredItem {
-        log: log.to_string(),
-        priority: priority.level(),
-        offset: offset.0,
-        id: id.map(ToString::to_string),
-        from: Sender::of(&entry.envelope.source),
-        route: entry.route.to_string(),
-        input: entry.input.as_ref().map(ToString::to_string),
-        received_ms: entry.envelope.received.0,
-        expires_ms: entry.expires.map(|at| at.0),
-        message: MessageText::of(&entry.envelope.message, request.body_bytes_max),
-        dead: None,
-    }
-}
-
-fn upstream(handle: &StatusHandle) -> UpstreamItem {
-    let status = handle.status();
-    let at = |time: SystemTime| millis(time.duration_since(UNIX_EPOCH).unwrap_or_default());
-    let (connected, since_ms, reason) = match &status.state {
-        LinkState::Connected { since } => (true, at(*since), None),
-        LinkState::Connecting { attempt } => (false, 0, Some(format!("connecting, attempt {attempt}"))),
-        LinkState::Waiting { reason, .. } => (false, 0, Some(reason.to_string())),
-        LinkState::Draining => (false, 0, Some("stopping".to_owned())),
-        LinkState::Stopped => (false, 0, Some("stopped".to_owned())),
-    };
-    let address = status.target.to_string();
-    UpstreamItem { address, connected, since_ms, reason, acknowledged: status.counters.acknowledged }
-}
-
-fn parse(request: &SendRequest) -> Result<(Source, holdfast_types::Message), Refusal> {
-    let bad = |error: InvalidMessage| Refusal::new(Code::BadRequest, error.to_string());
-    Ok((request.from.source().map_err(bad)?, request.message.message().map_err(bad)?))
-}
-
-/// Through which door a message from this source comes.
-pub fn origin(source: &Source) -> Origin {
-    match source {
-        Source::Child { .. } => Origin::Downstream,
-        Source::Module { .. } | Source::TwinChange { .. } => Origin::Internal,
-    }
-}
-
-/// The word for a policy.
-pub fn when_full(policy: WhenFull) -> &'static str {
-    match policy {
-        WhenFull::Block => "block",
-        WhenFull::DropOldest => "drop-oldest",
-        WhenFull::DropNewest => "drop-newest",
-    }
-}
-
-fn command_refused(error: &CommandError) -> Refusal {
-    let code = match error {
-        CommandError::NoSuchModule { .. } => Code::NotFound,
-        CommandError::NotLoaded { .. } => Code::Failed,
-        CommandError::Stopping => Code::Stopping,
-    };
-    Refusal::new(code, error.to_string())
-}
-
-fn store_refused(error: &StoreError) -> Refusal {
-    failed(error.to_string())
-}
-
-fn failed(text: String) -> Refusal {
-    Refusal::new(Code::Failed, text)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn now() -> UnixMillis {
-    UnixMillis(millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
 }

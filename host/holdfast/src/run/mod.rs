@@ -1,8 +1,10 @@
 //! `holdfast run`: build, spawn, wait, stop.
 
 pub mod host;
+pub mod life;
 pub mod logging;
 pub mod parts;
+pub mod shown;
 mod signals;
 mod stop;
 
@@ -22,6 +24,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     make_folders(&config)?;
     // The control socket first: whoever starts a second host by mistake learns it before the store is touched.
     let control = holdfast_api::Server::bind(&config.paths.control)?;
+    let _life = life::begin(&config.paths.control).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (store, recovery) = holdfast_store::open(parts::store(&config), clock.clone())?;

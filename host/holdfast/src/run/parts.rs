@@ -155,7 +155,8 @@ pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
     })
 }
 
-fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secret>> {
+/// The password of the link, read from its file if it is in one.
+pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secret>> {
     match given {
         None => Ok(None),
         Some(config::Password::Inline(secret)) => {

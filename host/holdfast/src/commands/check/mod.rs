@@ -3,6 +3,7 @@
 mod clock;
 mod plugins;
 mod ports;
+mod routes;
 mod store;
 mod upstream;
 
@@ -33,7 +34,7 @@ struct Row<'a> {
 }
 
 /// The ids of the checks, in the order in which they run.
-const IDS: [&str; 6] = ["config", "store", "ports", "plugins", "clock", "upstream"];
+const IDS: [&str; 7] = ["config", "routes", "store", "ports", "plugins", "clock", "upstream"];
 
 /// Runs the checks and says what they found. Gives whether all is well enough.
 pub async fn run(file: Option<&Path>, args: &CheckArgs, json: bool) -> anyhow::Result<bool> {
@@ -61,6 +62,7 @@ pub async fn run(file: Option<&Path>, args: &CheckArgs, json: bool) -> anyhow::R
         let finding = match &config {
             None => Finding::Skipped("the configuration has faults".to_owned()),
             Some(config) => match id {
+                "routes" => routes::check(config),
                 "store" => store::check(config, running),
                 "ports" => ports::check(config, running).await,
                 "plugins" => plugins::check(config),

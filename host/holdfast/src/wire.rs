@@ -1,12 +1,12 @@
-//! MQTT packets over a stream, for the demo's own small client and receiver.
+//! MQTT packets over a stream, for what this binary plays itself: the demo's device and receiver, and `check`.
 
 use anyhow::{Context, bail};
 use bytes::BytesMut;
-use holdfast_mqtt::{Codec, Packet};
+use holdfast_mqtt::{Codec, Packet, Version};
 use holdfast_net::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Largest packet that the demo takes.
+/// Largest packet that is taken.
 const PACKET_BYTES_MAX: usize = 1024 * 1024;
 
 /// One connection.
@@ -23,9 +23,9 @@ impl Wire {
         Self::new(stream, Codec::server(PACKET_BYTES_MAX))
     }
 
-    /// The client's end, speaking version 3.1.1.
-    pub fn client(stream: Stream) -> Self {
-        Self::new(stream, Codec::client(holdfast_mqtt::Version::V311, PACKET_BYTES_MAX))
+    /// The client's end.
+    pub fn client(stream: Stream, version: Version) -> Self {
+        Self::new(stream, Codec::client(version, PACKET_BYTES_MAX))
     }
 
     fn new(stream: Stream, codec: Codec) -> Self {

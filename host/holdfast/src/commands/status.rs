@@ -1,0 +1,48 @@
+//! `holdfast status`: how the running edge is.
+
+use super::client;
+use crate::output::{self, Table};
+use anyhow::bail;
+use holdfast_api::{Item, Request, StatusItem};
+use std::path::Path;
+
+/// Shows it.
+pub async fn run(control: &Path, json: bool) -> anyhow::Result<()> {
+    let items = client::ask(control, &Request::Status).await?;
+    let [Item::Status(status)] = items.as_slice() else {
+        bail!("the edge gave an unexpected answer: {items:?}")
+    };
+    if json {
+        return output::json(status);
+    }
+    let mut table = Table::new(["EDGE", &status.edge]);
+    table.row(["version".into(), format!("{}, process {}", status.version, status.pid)]);
+    table.row(["running for".into(), output::span(status.uptime_ms)]);
+    table.row(["upstream".into(), link(status)]);
+    table.row([
+        "gateway".into(),
+        if status.gateway.is_empty() { "none".into() } else { status.gateway.join(", ") },
+    ]);
+    let modules: Vec<String> = status.modules.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    table.row(["modules".into(), if modules.is_empty() { "none".into() } else { modules.join(", ") }]);
+    table.row(["waiting".into(), status.waiting.to_string()]);
+    let (used, quota) = (output::bytes(status.store_bytes), output::bytes(status.store_quota_bytes));
+    table.row(["store".into(), format!("{used} of {quota} in {}", status.data)]);
+    table.print();
+    for warning in &status.warnings {
+        output::line(format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+fn link(status: &StatusItem) -> String {
+    match &status.upstream {
+        None => "none configured; messages wait in the log".to_owned(),
+        Some(link) if link.connected => {
+            format!("connected to {}, {} acknowledged", link.address, link.acknowledged)
+        }
+        Some(link) => {
+            format!("not connected to {}: {}", link.address, link.reason.as_deref().unwrap_or("unknown"))
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! From what the rooms hold to what the control socket shows.
+
+use holdfast_api::{
+    Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, StoredItem, UpstreamItem,
+};
+use holdfast_engine::{CommandError, ModuleStatus};
+use holdfast_routes::Origin;
+use holdfast_store::StoreError;
+use holdfast_types::{LogId, Offset, Priority, Source, StableId, UnixMillis, WhenFull};
+use holdfast_upstream::{LinkState, StatusHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A stored message.
+pub fn stored(
+    log: &LogId,
+    priority: Priority,
+    offset: Offset,
+    id: Option<&StableId>,
+    entry: &holdfast_store::Entry,
+    request: &PeekRequest,
+) -> StoredItem {
+    StoredItem {
+        log: log.to_string(),
+        priority: priority.level(),
+        offset: offset.0,
+        id: id.map(ToString::to_string),
+        from: Sender::of(&entry.envelope.source),
+        route: entry.route.to_string(),
+        input: entry.input.as_ref().map(ToString::to_string),
+        received_ms: entry.envelope.received.0,
+        expires_ms: entry.expires.map(|at| at.0),
+        message: MessageText::of(&entry.envelope.message, request.body_bytes_max),
+        dead: None,
+    }
+}
+
+/// What an operator should know of a module, the gravest first.
+pub fn detail(module: &ModuleStatus) -> Option<String> {
+    let refused = module.refused.as_ref().map(|why| format!("the newest file could not take over: {why}"));
+    refused
+        .or_else(|| (!module.description.is_empty()).then(|| module.description.clone()))
+        .or_else(|| module.last_error.clone())
+}
+
+/// The link.
+pub fn upstream(handle: &StatusHandle) -> UpstreamItem {
+    let status = handle.status();
+    let at = |time: SystemTime| millis(time.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let (connected, since_ms, reason) = match &status.state {
+        LinkState::Connected { since } => (true, at(*since), None),
+        LinkState::Connecting { attempt } => (false, 0, Some(format!("connecting, attempt {attempt}"))),
+        LinkState::Waiting { reason, .. } => (false, 0, Some(reason.to_string())),
+        LinkState::Draining => (false, 0, Some("stopping".to_owned())),
+        LinkState::Stopped => (false, 0, Some("stopped".to_owned())),
+    };
+    let address = status.target.to_string();
+    UpstreamItem { address, connected, since_ms, reason, acknowledged: status.counters.acknowledged }
+}
+
+/// The message of a request, and who is to have sent it.
+pub fn parse(request: &SendRequest) -> Result<(Source, holdfast_types::Message), Refusal> {
+    let bad = |error: InvalidMessage| Refusal::new(Code::BadRequest, error.to_string());
+    Ok((request.from.source().map_err(bad)?, request.message.message().map_err(bad)?))
+}
+
+/// Through which door a message from this source comes.
+pub fn origin(source: &Source) -> Origin {
+    match source {
+        Source::Child { .. } => Origin::Downstream,
+        Source::Module { .. } | Source::TwinChange { .. } => Origin::Internal,
+    }
+}
+
+/// The word for a policy.
+pub fn when_full(policy: WhenFull) -> &'static str {
+    match policy {
+        WhenFull::Block => "block",
+        WhenFull::DropOldest => "drop-oldest",
+        WhenFull::DropNewest => "drop-newest",
+    }
+}
+
+/// Why an order to a module was not taken.
+pub fn command_refused(error: &CommandError) -> Refusal {
+    let code = match error {
+        CommandError::NoSuchModule { .. } => Code::NotFound,
+        CommandError::NotLoaded { .. } => Code::Failed,
+        CommandError::Stopping => Code::Stopping,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// Why the store did not do it.
+pub fn store_refused(error: &StoreError) -> Refusal {
+    failed(error.to_string())
+}
+
+/// It was tried and failed.
+pub fn failed(text: String) -> Refusal {
+    Refusal::new(Code::Failed, text)
+}
+
+/// Whole milliseconds.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock.
+pub fn now() -> UnixMillis {
+    UnixMillis(millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()))
+}
