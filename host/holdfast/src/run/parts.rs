@@ -21,6 +21,7 @@ pub fn store(config: &Config) -> StoreConfig {
     store.quota_bytes = config.store.quota_bytes;
     store.log_quotas = config.store.log_quota_bytes.clone();
     store.age_max = config.store.age_max;
+    store.ballast_bytes = ballast_bytes(&config.paths.data, store.ballast_bytes);
     store.linger = match config.store.linger {
         config::Linger::Auto => Linger::Auto,
         config::Linger::Fixed(time) => Linger::Fixed(time),
@@ -30,6 +31,12 @@ pub fn store(config: &Config) -> StoreConfig {
         config::Profile::Small => MemoryProfile::Small,
     };
     store
+}
+
+/// The ballast is let go when the disk is full and taken back before the logs may grow again. On a small disk it must be
+/// small too, or it could never be taken back: an eighth of the disk at most.
+fn ballast_bytes(folder: &Path, usual: u64) -> u64 {
+    fs4::total_space(folder).map_or(usual, |total| usual.min(total / 8))
 }
 
 /// The routes. Without any, everything that enters goes upstream, as in a new IoT Edge.
