@@ -15,6 +15,7 @@
 
 mod backoff;
 mod config;
+mod escape;
 mod fault;
 mod hold;
 mod link;

@@ -6,7 +6,12 @@
 //! slashes) whose placeholder has no value is left out together with its slash, so that one template serves both:
 //! `plant/{edge}/{module}/{output}/{child}/{topic}`. `{topic}` is the whole topic that a child published to, and `{id}`
 //! the stable identity `edge/epoch/priority/sequence`; both bring slashes of their own.
+//!
+//! Control characters and Unicode non-characters in a value are percent-encoded, since brokers may close the connection
+//! over them: a device's topic `sensors/` U+0001 is put in as `sensors/%01`. So that two topics of devices never become
+//! one, `%` is put in as `%25` where two hexadecimal digits follow it: percent-decoding a value gives it back.
 
+use crate::escape;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
 use holdfast_types::{InvalidTopic, Name, Source, TOPIC_BYTES_MAX, Text};
@@ -65,6 +70,11 @@ pub enum InvalidTemplate {
     /// A brace without its partner.
     #[error("a brace at byte {0} has no partner; a placeholder is written {{edge}}")]
     Brace(usize),
+    /// A control character or a Unicode non-character, over which brokers may close the connection.
+    #[error(
+        "the topic template holds the character {0:?}, over which brokers close the connection; leave it out"
+    )]
+    Unwelcome(char),
     /// The text between placeholders cannot stand in a topic.
     #[error("{0}")]
     Topic(InvalidTopic),
@@ -135,6 +145,9 @@ fn pieces(level: &str, at: usize) -> Result<Vec<Piece>, InvalidTemplate> {
             if let Some(brace) = literal.find('}') {
                 return Err(InvalidTemplate::Brace(here + brace));
             }
+            if let Some(odd) = literal.chars().find(|c| *c != '\0' && escape::is_unwelcome(*c)) {
+                return Err(InvalidTemplate::Unwelcome(odd));
+            }
             check(literal).map_err(InvalidTemplate::Topic)?;
             pieces.push(Piece::Literal(literal.into()));
             rest = after;
@@ -162,7 +175,10 @@ impl Piece {
     fn write(&self, topic: &mut String, edge: &Name, delivery: &Delivery) -> bool {
         let source = &delivery.envelope.source;
         let value: Option<&str> = match self {
-            Self::Literal(text) => Some(text),
+            Self::Literal(text) => {
+                topic.push_str(text);
+                return true;
+            }
             Self::Field(Field::Edge) => Some(edge),
             Self::Field(Field::Route) => Some(&delivery.route),
             Self::Field(Field::Module) => match source {
@@ -195,7 +211,7 @@ impl Piece {
                 return delivery.id.as_ref().is_some_and(|id| write!(topic, "{id}").is_ok());
             }
         };
-        topic.push_str(value.unwrap_or_default());
+        escape::push(topic, value.unwrap_or_default());
         value.is_some()
     }
 }
@@ -207,9 +223,9 @@ fn write_source(topic: &mut String, source: &Source) {
         Source::Child { child, topic } => (child, topic.as_deref()),
         Source::TwinChange { device, module } => (device, module.as_deref()),
     };
-    topic.push_str(first);
+    escape::push(topic, first);
     if let Some(second) = second {
         topic.push('/');
-        topic.push_str(second);
+        escape::push(topic, second);
     }
 }

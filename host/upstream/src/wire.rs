@@ -6,12 +6,17 @@
 //! `holdfast-` are the host's: an application property of such a name is left out, so that no sender can pass for the
 //! host. Content type and correlation id travel in the fields of MQTT, and the expiry as message expiry.
 //!
+//! Control characters and Unicode non-characters in texts of MQTT are percent-encoded (see `escape.rs`), for brokers may
+//! close the connection over them. `holdfast-source` is encoded just as in topics. Where a content type, or the name or
+//! the value of a property holds such a character, it is encoded and a user property `holdfast-escaped` names it; without
+//! that, a text is as the sender gave it, whatever `%` it holds.
+//!
 //! Envelope (any version), format 1: a JSON object
 //! `{"v":1,"id","source","route","created","received","properties":{},"system":{}, "body" | "text" | "base64"}`.
 //! `body` is the body itself where it is JSON (the content type says so, or there is none and it parses), `text` where it
 //! is UTF-8, `base64` otherwise. `id` is absent on messages of volatile routes.
 
-use crate::config::Payload;
+use crate::{config::Payload, escape};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -52,7 +57,7 @@ fn properties(delivery: &Delivery, payload: Payload, now: UnixMillis) -> Publish
     if let Some(id) = &delivery.id {
         own("holdfast-id", id.to_string());
     }
-    own("holdfast-source", delivery.envelope.source.to_string());
+    own("holdfast-source", escape::escaped(&delivery.envelope.source.to_string()));
     if let Some(created) = message.system.creation_time {
         own("holdfast-created", rfc3339(created));
     }
@@ -77,8 +82,33 @@ fn properties(delivery: &Delivery, payload: Payload, now: UnixMillis) -> Publish
     }
     let others = message.properties.iter().filter(|(name, _)| !is_own(name));
     user.extend(others.map(|(name, value)| (name.into(), value.into())));
+    if let Some(kind) = properties.content_type.as_mut()
+        && escape(kind)
+    {
+        user.push(named("content-type"));
+    }
+    let mut odd = Vec::new();
+    for (name, value) in &mut user {
+        if escape(name) | escape(value) {
+            odd.push(named(name));
+        }
+    }
+    user.extend(odd);
     properties.user_properties = user;
     properties
+}
+
+fn named(name: &str) -> (ByteString, ByteString) {
+    (ByteString::from_static("holdfast-escaped"), name.into())
+}
+
+/// Encodes a text that holds unwelcome characters; tells whether it did.
+fn escape(text: &mut ByteString) -> bool {
+    let odd = text.chars().any(escape::is_unwelcome);
+    if odd {
+        *text = escape::escaped(text).into();
+    }
+    odd
 }
 
 fn is_own(name: &str) -> bool {

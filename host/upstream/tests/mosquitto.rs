@@ -11,7 +11,7 @@
 
 mod support;
 
-use holdfast_types::{Message, Properties, SystemKey};
+use holdfast_types::{Message, Name, Properties, Source, SystemKey, Topic};
 use holdfast_upstream::{Payload, Secret, UpstreamConfig, Version};
 use std::{process::Stdio, time::Duration};
 use support::{
@@ -257,5 +257,49 @@ async fn an_envelope_holds_everything_where_the_protocol_cannot() {
     assert_eq!(got[0]["source"], "meter/out");
     assert!(got[0]["id"].as_str().unwrap().ends_with("/d/0"));
     assert_eq!(got[1]["base64"], "/w==");
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn characters_that_mosquitto_hangs_up_on_arrive_encoded() {
+    let routes = vec![holdfast_routes::RouteDefinition::new("all", "FROM /messages/* INTO $upstream")];
+    let (edge, mosquitto) = (Edge::with_routes(routes), Mosquitto::start());
+    let mut process = tokio::process::Command::new("stdbuf")
+        .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-V", "5", "-q", "1", "-t", "#", "-C", "2", "-d"])
+        .args(["-F", "got %t|%p|%P", "-p", &mosquitto.port.to_string()])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    while !lines.next_line().await.unwrap().unwrap().contains("SUBACK") {}
+    for (body, topic) in [("odd", "sensors/\u{1}\u{1f}\u{85}\u{ffff}"), ("usual", "sensors/1")] {
+        let topic = Some(Topic::new(topic).unwrap());
+        let mut message = Message::new(body);
+        message.properties.set("note", "two\nlines, 5%20");
+        message.properties.set("plain", "5%20");
+        let child = Source::Child { child: Name::new("c1").unwrap(), topic };
+        edge.broker.publish(child, message).await.unwrap();
+    }
+    let topic = "t/{child}/{topic}".into();
+    let link = edge.link(UpstreamConfig { topic, ..config(mosquitto.port, Version::V5) });
+    let mut got = Vec::new();
+    while got.len() < 2 {
+        let line = lines.next_line().await.unwrap().unwrap();
+        got.extend(line.strip_prefix("got ").map(ToOwned::to_owned));
+    }
+    assert!(got[0].starts_with("t/c1/sensors/%01%1F%C2%85%EF%BF%BF|odd|"), "{got:?}");
+    for part in [
+        "holdfast-source:c1:sensors/%01%1F%C2",
+        "note:two%0Alines, 5%2520",
+        "holdfast-escaped:note",
+        "plain:5%20",
+    ] {
+        assert!(got[0].contains(part), "{part} in {got:?}");
+    }
+    assert!(got[1].starts_with("t/c1/sensors/1|usual|"), "{got:?}");
+    edge.drained().await;
+    let counters = link.status.status().counters;
+    assert_eq!((counters.connected, counters.given_up), (1, 0));
     link.stop().await;
 }
