@@ -28,7 +28,7 @@ pub enum Refusal {
     NoSuchUser(Name),
     /// No rule allows the topic.
     #[error(
-        "user {user} may not publish to {topic}: no rule allows it; add \"{topic}\" to publish of user {user}"
+        "user {user} may not publish to {topic:?}: no rule allows it; add {topic:?} to publish of user {user}"
     )]
     Publish {
         /// Who.
@@ -38,7 +38,7 @@ pub enum Refusal {
     },
     /// No rule covers the filter.
     #[error(
-        "user {user} may not subscribe to {filter}: no rule covers all of it; add \"{filter}\" to subscribe of user {user}"
+        "user {user} may not subscribe to {filter:?}: no rule covers all of it; add {filter:?} to subscribe of user {user}"
     )]
     Subscribe {
         /// Who.
@@ -100,8 +100,20 @@ mod tests {
         let refusal = Grants::default().may(&user, Action::Publish(&topic)).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "user press may not publish to plant/1: no rule allows it; add \"plant/1\" to publish of user press"
+            "user press may not publish to \"plant/1\": no rule allows it; add \"plant/1\" to publish of user press"
         );
+    }
+
+    #[test]
+    fn what_a_client_sent_reaches_no_terminal_raw() {
+        let user = Name::new("press").unwrap();
+        let (topic, wanted) = (Topic::new("oth\u{1b}[2Jer\n\u{9b}").unwrap(), filter("a\u{7}/#"));
+        for action in [Action::Publish(&topic), Action::Subscribe(&wanted)] {
+            let text = Grants::default().may(&user, action).unwrap_err().to_string();
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        let text = Grants::default().may(&user, Action::Publish(&topic)).unwrap_err().to_string();
+        assert!(text.contains(r#""oth\u{1b}[2Jer\n\u{9b}""#), "{text}");
     }
 
     #[test]
