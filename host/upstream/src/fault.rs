@@ -28,6 +28,27 @@ pub enum LinkFault {
     NotRecorded(Refused),
 }
 
+impl LinkFault {
+    /// Whether the other side ended a connection that it had welcomed, perhaps over what it was sent.
+    pub(crate) fn is_by_peer(&self) -> bool {
+        match self {
+            Self::Closed | Self::Broken(_) => true,
+            Self::Session(Fault::Disconnected { reason, .. }, _) => matches!(
+                reason,
+                ReasonCode::UnspecifiedError
+                    | ReasonCode::MalformedPacket
+                    | ReasonCode::ProtocolError
+                    | ReasonCode::ImplementationSpecificError
+                    | ReasonCode::NotAuthorized
+                    | ReasonCode::TopicNameInvalid
+                    | ReasonCode::PacketTooLarge
+                    | ReasonCode::PayloadFormatInvalid
+            ),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for LinkFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,7 +11,8 @@
 //!
 //! Order: within a priority messages are sent in the order of their offsets, and the highest priority first. A receiver
 //! sees them so, but for two things, both of which the stable identity shows: after a reconnect up to one window comes
-//! again, and a message that the server refused for the moment (quota) comes after those sent behind it.
+//! again, and a message that the server refused for the moment (quota), or over which it hung up (`poison.rs`), comes
+//! after those sent behind it.
 
 mod backoff;
 mod config;
@@ -19,6 +20,7 @@ mod escape;
 mod fault;
 mod hold;
 mod link;
+mod poison;
 mod run;
 mod sender;
 mod status;

@@ -130,7 +130,8 @@ impl Sender {
     fn due(&self, drain_until: Option<Instant>, now: Instant) -> Instant {
         let client = self.client.deadline().map(Instant::from_std);
         let hold = self.hold.until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
-        [client, hold, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
+        let suspects = self.poison_until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
+        [client, hold, suspects, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
     }
 
     async fn say_goodbye(&mut self, write: &mut WriteHalf<Stream>, mut output: Output) -> Ended {

@@ -169,7 +169,9 @@ impl Run {
     /// Runs one connection; tells how it ended, and since when it was welcomed if it was.
     async fn connection(&mut self, stream: Stream, stop: &CancellationToken) -> (Ended, Option<Instant>) {
         let ended = self.sender.run(stream, stop).await;
-        (ended, self.sender.disconnected())
+        let by_peer = matches!(&ended, Ended::Failed(fault) if fault.is_by_peer());
+        let welcomed = self.sender.disconnected(by_peer, Instant::now());
+        (ended, welcomed)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     Counters, LinkFault, Payload, UpstreamConfig,
     hold::Hold,
+    poison::Poison,
     run::INBOUND_PACKET_BYTES_MAX,
     status::Teller,
     topics::Topics,
@@ -37,6 +38,7 @@ pub(crate) struct Sender {
     pub(crate) reader: Reader,
     pub(crate) teller: Teller,
     pub(crate) hold: Hold,
+    poison: Poison,
     pub(crate) records: Arc<Records>,
     codec: Codec,
     counters: Counters,
@@ -121,6 +123,7 @@ impl Sender {
             reader,
             teller,
             hold: Hold::new(config.backoff.min, config.backoff.max),
+            poison: Poison::default(),
             records: Arc::default(),
             codec: codec(config.version),
             counters: Counters::default(),
@@ -152,11 +155,12 @@ impl Sender {
         self.act(now, out)?;
         self.client.tick(now);
         if self.client.in_flight() == 0 {
-            for delivery in self.hold.release(now).into_iter().rev() {
+            let suspects = self.poison.release(self.welcomed, now);
+            for delivery in self.hold.release(now).into_iter().chain(suspects).rev() {
                 self.ready.push_front(delivery);
             }
         }
-        self.client.limit_window(self.hold.pace());
+        self.client.limit_window(self.pace());
         self.send_ready(now);
         self.act(now, out)?;
         self.settle();
@@ -195,8 +199,17 @@ impl Sender {
             return 0;
         }
         let room = self.client.room();
-        let fair = usize::from(self.window.min(self.hold.pace()) / 4).clamp(1, 64);
+        let fair = usize::from(self.window.min(self.pace()) / 4).clamp(1, 64);
         if room >= fair || self.client.in_flight() == 0 { room } else { 0 }
+    }
+
+    fn pace(&self) -> u16 {
+        self.hold.pace().min(self.poison.pace())
+    }
+
+    /// When messages that were kept back as suspects are due.
+    pub(crate) fn poison_until(&self) -> Option<Instant> {
+        self.poison.until(self.welcomed)
     }
 
     /// Takes messages that were read.
@@ -214,10 +227,13 @@ impl Sender {
         let unix = unix_now();
         while !self.hold.is_on() && self.client.room() > 0 {
             let Some(delivery) = self.ready.pop_front() else { return };
+            let Some(delivery) = self.poison.admit(delivery, self.welcomed, now) else { continue };
             match self.topics.of(&delivery) {
                 Ok(topic) => {
+                    self.poison.sent(&delivery, &topic, now);
                     let publish = wire::publish(&delivery, topic, self.version, self.payload, unix);
                     if let Err((delivery, _)) = self.client.publish(delivery, publish, now) {
+                        self.poison.withdrawn(delivery.id.as_ref());
                         self.ready.push_front(delivery);
                         return;
                     }
@@ -238,6 +254,7 @@ impl Sender {
             (Err(error), Packet::Publish(publish)) => {
                 let withdrawn = publish.packet_id.and_then(|id| self.client.withdraw(id, &publish.topic));
                 if let Some(delivery) = withdrawn {
+                    self.poison.withdrawn(delivery.id.as_ref());
                     self.give_up(&delivery, format!("the broker cannot be sent it: {error}"), 0);
                 }
                 Ok(())
@@ -264,6 +281,7 @@ impl Sender {
             let words = words.as_ref().map(|words| format!(": {words:?}")).unwrap_or_default();
             format!("the broker refused it with {reason}{words}")
         };
+        self.poison.answered(delivery.id.as_ref());
         let verdict = verdict(reason);
         if verdict == Verdict::Done {
             self.counters.acknowledged += 1;
@@ -324,11 +342,22 @@ impl Sender {
     }
 
     /// Clears up after a connection. Gives the moment of the broker's welcome, if there was one.
-    pub(crate) fn disconnected(&mut self) -> Option<Instant> {
+    pub(crate) fn disconnected(&mut self, by_peer: bool, now: Instant) -> Option<Instant> {
+        if self.welcomed.is_some()
+            && let Some(condemned) = self.poison.ended(by_peer, self.window, now)
+        {
+            let (size, ends) = (condemned.delivery.envelope.message.body.len(), condemned.ends);
+            let reason = format!(
+                "the broker closed {ends} connections over it, sent alone, and took others: topic {:?}, body of {size} \
+                 bytes; see the broker's log for what it minds",
+                condemned.topic
+            );
+            self.give_up(&condemned.delivery, reason, ends);
+        }
         self.settle();
         self.client.closed();
-        // A kept session is resumed with what is in flight, unless the store lost count of it.
-        if self.records.take_fault().is_some() || self.client.in_flight() == 0 {
+        // A kept session is resumed with what is in flight, unless the store lost count of it, or messages must go alone.
+        if self.records.take_fault().is_some() || self.client.in_flight() == 0 || self.poison.is_alone() {
             self.start_over();
         }
         self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
@@ -340,6 +369,7 @@ impl Sender {
         self.client.forget();
         self.ready.clear();
         self.hold.forget();
+        self.poison.forget();
         self.reader.rewind();
     }
 }

@@ -458,3 +458,73 @@ async fn every_fault_of_a_configuration_is_told_at_once() {
     let text = Upstream::build(config(1, Version::V5), &edge.broker).err().unwrap().to_string();
     assert!(text.contains("routes.alarms.topic: a brace at byte 2 has no partner"), "{text}");
 }
+
+/// Answers all messages but those whose body begins with `poison`: over these it hangs up. Gives what it took when
+/// `enough` messages were taken.
+async fn hang_up_over_poison(broker: &Scripted, enough: usize) -> Vec<String> {
+    let mut taken = Vec::new();
+    while taken.len() < enough {
+        let mut visitor = broker.welcomed(welcome()).await;
+        while let Some(packet) = visitor.packet().await {
+            let Packet::Publish(publish) = packet else { continue };
+            let body = String::from_utf8(publish.payload.to_vec()).unwrap();
+            if body.starts_with("poison") {
+                break;
+            }
+            visitor.answer(publish.packet_id.unwrap(), ReasonCode::Success).await;
+            if taken.last() != Some(&body) {
+                taken.push(body);
+            }
+            if taken.len() >= enough {
+                tokio::spawn(async move { while visitor.packet().await.is_some() {} });
+                break;
+            }
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn messages_over_which_the_broker_hangs_up_become_dead_letters_and_the_rest_arrives() {
+    for clean_start in [true, false] {
+        let (edge, broker) = (Edge::new(), Scripted::new().await);
+        edge.fill("meter", 0, 10).await;
+        edge.publish("meter", Message::new("poison 1")).await;
+        edge.publish("meter", Message::new("poison 2")).await;
+        edge.fill("meter", 10, 300).await;
+        let link = edge.link(UpstreamConfig { clean_start, ..config(broker.port, Version::V5) });
+        let mut serving = std::pin::pin!(hang_up_over_poison(&broker, usize::MAX));
+        tokio::select! {
+            _ = &mut serving => {}
+            () = edge.drained() => {}
+        }
+        let dead = edge.dead_letters();
+        let bodies: Vec<_> = dead.iter().map(|letter| letter.death.reason.to_string()).collect();
+        assert_eq!(dead.len(), 2, "{bodies:?}");
+        for part in ["closed 3 connections over it", "up/meter/edge-1/", "body of 8 bytes"] {
+            assert!(bodies[0].contains(part), "{part:?} in {bodies:?}");
+        }
+        let counters = link.status.status().counters;
+        assert_eq!(counters.given_up, 2);
+        assert!(counters.acknowledged >= 310, "{counters:?}");
+        link.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_hangs_up_whatever_comes_makes_no_dead_letters() {
+    let (edge, broker, link) = start(Version::V5, 20).await;
+    for _ in 0..25 {
+        let mut visitor = broker.welcomed(welcome()).await;
+        visitor.body().await;
+    }
+    assert_eq!((edge.dead_letters().len(), edge.waiting()), (0, 20));
+    // It is well again: everything arrives, what was suspected too.
+    let taken = hang_up_over_poison(&broker, 20).await;
+    edge.drained().await;
+    let mut numbers: Vec<u32> = taken.iter().map(|body| body.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+    assert_eq!(edge.dead_letters().len(), 0);
+    link.stop().await;
+}
