@@ -69,7 +69,7 @@ impl Poison {
 
     /// Whether messages are sent one at a time.
     pub(crate) fn is_alone(&self) -> bool {
-        self.alone_left > 0 || !self.suspects.is_empty()
+        self.alone_left > 0
     }
 
     /// Keeps a suspect back for now; gives back a message that may be sent.
@@ -128,7 +128,11 @@ impl Poison {
     pub(crate) fn answered(&mut self, id: Option<&StableId>) {
         self.withdrawn(id);
         self.carries = true;
-        self.alone_left = self.alone_left.saturating_sub(1);
+        self.alone_left = self.alone_left.saturating_sub(1).max(u32::from(!self.aside.is_empty()));
+        if self.alone_left == 0 {
+            // Suspects come first, so what is left of them has expired or was purged.
+            self.suspects.clear();
+        }
     }
 
     /// A connection that was welcomed has ended. Gives the message to give up, if there is one.
@@ -163,6 +167,7 @@ impl Poison {
             self.suspects.remove(0);
         }
         self.suspects.push((id, ends));
+        self.alone_left = window.into();
         None
     }
 

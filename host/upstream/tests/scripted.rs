@@ -16,7 +16,7 @@ use holdfast_mqtt::{
 };
 use holdfast_types::{Message, Name, Source, Topic};
 use holdfast_upstream::{LinkState, Upstream, UpstreamConfig, Version};
-use std::{num::NonZeroU16, time::Duration};
+use std::{num::NonZeroU16, sync::Mutex, time::Duration};
 use support::{
     Edge, Link, config,
     scripted::{Scripted, Visitor, property, welcome},
@@ -459,11 +459,10 @@ async fn every_fault_of_a_configuration_is_told_at_once() {
     assert!(text.contains("routes.alarms.topic: a brace at byte 2 has no partner"), "{text}");
 }
 
-/// Answers all messages but those whose body begins with `poison`: over these it hangs up. Gives what it took when
-/// `enough` messages were taken.
-async fn hang_up_over_poison(broker: &Scripted, enough: usize) -> Vec<String> {
-    let mut taken = Vec::new();
-    while taken.len() < enough {
+/// Answers all messages but those whose body begins with `poison`: over these it hangs up. Notes what it took for the
+/// first time.
+async fn hang_up_over_poison(broker: &Scripted, taken: &Mutex<Vec<String>>) {
+    loop {
         let mut visitor = broker.welcomed(welcome()).await;
         while let Some(packet) = visitor.packet().await {
             let Packet::Publish(publish) = packet else { continue };
@@ -472,16 +471,12 @@ async fn hang_up_over_poison(broker: &Scripted, enough: usize) -> Vec<String> {
                 break;
             }
             visitor.answer(publish.packet_id.unwrap(), ReasonCode::Success).await;
-            if taken.last() != Some(&body) {
+            let mut taken = taken.lock().unwrap();
+            if !taken.contains(&body) {
                 taken.push(body);
-            }
-            if taken.len() >= enough {
-                tokio::spawn(async move { while visitor.packet().await.is_some() {} });
-                break;
             }
         }
     }
-    taken
 }
 
 #[tokio::test]
@@ -493,11 +488,13 @@ async fn messages_over_which_the_broker_hangs_up_become_dead_letters_and_the_res
         edge.publish("meter", Message::new("poison 2")).await;
         edge.fill("meter", 10, 300).await;
         let link = edge.link(UpstreamConfig { clean_start, ..config(broker.port, Version::V5) });
-        let mut serving = std::pin::pin!(hang_up_over_poison(&broker, usize::MAX));
+        let taken = Mutex::default();
         tokio::select! {
-            _ = &mut serving => {}
+            () = hang_up_over_poison(&broker, &taken) => {}
             () = edge.drained() => {}
         }
+        let expected: Vec<_> = (0..310).map(|n| n.to_string()).collect();
+        assert_eq!(*taken.lock().unwrap(), expected, "all others arrive in order");
         let dead = edge.dead_letters();
         let bodies: Vec<_> = dead.iter().map(|letter| letter.death.reason.to_string()).collect();
         assert_eq!(dead.len(), 2, "{bodies:?}");
@@ -520,9 +517,12 @@ async fn a_broker_that_hangs_up_whatever_comes_makes_no_dead_letters() {
     }
     assert_eq!((edge.dead_letters().len(), edge.waiting()), (0, 20));
     // It is well again: everything arrives, what was suspected too.
-    let taken = hang_up_over_poison(&broker, 20).await;
-    edge.drained().await;
-    let mut numbers: Vec<u32> = taken.iter().map(|body| body.parse().unwrap()).collect();
+    let taken = Mutex::default();
+    tokio::select! {
+        () = hang_up_over_poison(&broker, &taken) => {}
+        () = edge.drained() => {}
+    }
+    let mut numbers: Vec<u32> = taken.lock().unwrap().iter().map(|body| body.parse().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..20).collect::<Vec<_>>());
     assert_eq!(edge.dead_letters().len(), 0);
