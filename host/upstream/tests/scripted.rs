@@ -528,3 +528,25 @@ async fn a_broker_that_hangs_up_whatever_comes_makes_no_dead_letters() {
     assert_eq!(edge.dead_letters().len(), 0);
     link.stop().await;
 }
+
+#[tokio::test]
+async fn a_suspect_that_is_all_there_is_waits_until_another_message_shows_that_the_link_carries() {
+    let (edge, broker) = (Edge::new(), Scripted::new().await);
+    edge.publish("meter", Message::new("poison")).await;
+    let link = edge.link(config(broker.port, Version::V5));
+    for _ in 0..7 {
+        assert_eq!(broker.welcomed(welcome()).await.body().await.0, "poison");
+    }
+    let mut visitor = broker.welcomed(welcome()).await;
+    assert!(visitor.is_silent().await, "it is kept back");
+    assert_eq!(edge.dead_letters().len(), 0);
+    edge.publish("meter", Message::new("another")).await;
+    let (body, id) = visitor.body().await;
+    assert_eq!(body, "another");
+    visitor.answer(id, ReasonCode::Success).await;
+    assert_eq!(visitor.body().await.0, "poison", "one more try");
+    drop(visitor);
+    edge.drained().await;
+    assert_eq!((edge.dead_letters().len(), edge.dead_letters()[0].death.attempts), (1, 3));
+    link.stop().await;
+}
