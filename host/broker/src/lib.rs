@@ -17,6 +17,6 @@ pub use task::{
     documents::Documents,
     publish::Done,
     reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
-    subscriber::{Published, Subscriber},
+    subscriber::{Budget, Held, Published, Room, Subscriber},
     tap::{Passing, Tap, TapLagged},
 };

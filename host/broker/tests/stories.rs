@@ -1,7 +1,9 @@
 //! What happens to messages, told as stories over the real store.
 #![cfg(test)]
 
-use holdfast_broker::{Broker, BrokerConfig, Delivery, Reader, Receipt, Refused, Send, StateWrite, Turn};
+use holdfast_broker::{
+    Broker, BrokerConfig, Budget, Delivery, Reader, Receipt, Refused, Room, Send, StateWrite, Turn,
+};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Clock, StoreConfig, SystemClock};
 use holdfast_types::{
@@ -243,7 +245,7 @@ async fn volatile_messages_reach_the_reader_without_the_store_and_block_when_the
     let waiting = loop {
         let (answer, mut wait) = oneshot::channel();
         broker.publish_then(from_child("c", "t"), Message::new(sent.to_string()), move |r| {
-            answer.send(r).unwrap()
+            answer.send(r).unwrap();
         });
         sent += 1;
         match wait.try_recv() {
@@ -285,6 +287,36 @@ async fn subscribers_get_what_matches_and_a_slow_one_loses_without_holding_the_s
     drop(slow);
     let receipt = broker.publish(from_child("c", "plant/t"), Message::new("x")).await.unwrap();
     assert_eq!(receipt.subscribers, 1);
+}
+
+#[tokio::test]
+async fn subscribers_hold_so_many_bytes_and_leave_room_for_those_who_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[]);
+    let budget = Budget::new(100_000);
+    let plant = TopicFilter::new("plant/#").unwrap();
+    let subscriber = |bytes| {
+        let room = Room { messages: 1000, bytes, budget: budget.clone() };
+        let subscriber = broker.subscribe_within(name("s"), room);
+        subscriber.add(&plant, 0);
+        subscriber
+    };
+    let tiny = subscriber(1);
+    let deaf: Vec<_> = (0..4).map(|_| subscriber(1_000_000)).collect();
+    for _ in 0..100 {
+        broker.publish(from_child("c", "plant/t"), Message::new(vec![b'x'; 1000])).await.unwrap();
+        assert!(budget.used() <= 100_000);
+    }
+    assert_eq!(tiny.lost(), 99, "one message is held however large it is");
+    assert!(deaf.iter().all(|one| one.lost() > 0));
+    let mut reader = subscriber(1_000_000);
+    for _ in 0..100 {
+        broker.publish(from_child("c", "plant/t"), Message::new(vec![b'x'; 1000])).await.unwrap();
+        reader.next().await.unwrap();
+    }
+    assert_eq!(reader.lost(), 0);
+    drop((tiny, deaf));
+    assert_eq!(budget.used(), 0);
 }
 
 #[tokio::test]

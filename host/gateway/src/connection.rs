@@ -12,6 +12,7 @@ use crate::{
     limits::FAIR_SHARE,
     outbound,
     pace::Pace,
+    plain::Plain,
     sessions::{Attached, Held, Kept, Key},
     shared::Shared,
     stats::Stats,
@@ -228,7 +229,7 @@ impl Client {
                 () = board.written() => self.settle(),
                 written = writer.write_buf(&mut self.out), if !self.out.is_empty() => self.written(written),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
-                () = self.subscriptions.next_many(&mut messages, wanted), if wanted > 0 => {
+                () = self.subscriptions.next_many(&mut messages, wanted) => {
                     self.write_messages(&mut messages)
                 }
                 () = &mut timer => {
@@ -283,7 +284,9 @@ impl Client {
         while self.may_take_packets() {
             let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
             let mut actions = std::mem::take(&mut self.actions);
+            let acknowledged = outbound::acknowledged(&packet);
             self.connection.packet(packet, &mut actions).map_err(End::Protocol)?;
+            acknowledged.inspect(|id| self.subscriptions.acknowledge(*id));
             for action in actions.drain(..) {
                 taken += usize::from(matches!(action, Action::Publish { .. }));
                 self.act(action)?;
@@ -387,13 +390,14 @@ impl Client {
             End::TakenOver => Some(&stats.taken_over),
             End::Behind { .. } | End::Stalled => Some(&stats.too_slow),
         };
-        let Key { user, client_id } = &self.key;
+        let user = &self.key.user;
+        let client_id = Plain(&self.key.client_id);
         if let Some(counter) = counter {
             Stats::one(counter);
             let kind = format!("end {user} {client_id}");
-            crate::episodes::warn_once!(self.shared.episodes, &kind, %user, client_id, why = %end, "a connection ends");
+            crate::episodes::warn_once!(self.shared.episodes, &kind, %user, %client_id, why = %end, "a connection ends");
         } else {
-            tracing::debug!(%user, client_id, why = %end, "a connection ends");
+            tracing::debug!(%user, %client_id, why = %end, "a connection ends");
         }
     }
 

@@ -1,5 +1,6 @@
 //! How a connection ends.
 
+use crate::plain::Plain;
 use holdfast_mqtt::{ProtocolError, ReasonCode};
 use std::fmt;
 
@@ -55,7 +56,7 @@ impl fmt::Display for End {
             Self::Goodbye { .. } => f.write_str("the client said goodbye"),
             Self::Closed => f.write_str("the client closed the connection without DISCONNECT"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
-            Self::Protocol(error) => write!(f, "the client broke the protocol: {error}"),
+            Self::Protocol(error) => write!(f, "the client broke the protocol: {}", Plain(error)),
             Self::Silent => f.write_str("the client was silent for one and a half times its keep alive"),
             Self::TakenOver => f.write_str("another connection of the same client has taken over"),
             Self::Stopping => f.write_str("the host stops"),

@@ -1,6 +1,8 @@
 //! The first packet: who is it, and on what terms?
 
-use crate::{connection::Terms, episodes::warn_once, shared::Shared, stats::Stats, wills::UserWill};
+use crate::{
+    connection::Terms, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, wills::UserWill,
+};
 use bytes::BytesMut;
 use holdfast_auth::{Action, Evidence, NotProved};
 use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, server::Rules};
@@ -41,7 +43,7 @@ pub(crate) async fn greet(
             Ok(None) => {}
             Err(error) => {
                 Stats::one(&shared.stats.protocol_errors);
-                warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, %error, "a client is refused");
+                warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, error = %Plain(&error), "a client is refused");
                 let version = codec.version().unwrap_or(Version::V311);
                 refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;
                 return None;
@@ -61,7 +63,7 @@ pub(crate) async fn greet(
         }
         Err((reason, why)) => {
             Stats::one(&shared.stats.connects_refused);
-            warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, why, %reason, "a client is refused");
+            warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, why = %Plain(&why), %reason, "a client is refused");
             refuse(stream, &codec, reason, true).await;
             None
         }
@@ -111,7 +113,7 @@ async fn decide(
     };
     let assigned = connect.client_id.is_empty();
     let client_id = if assigned { shared.assign_client_id() } else { connect.client_id.to_string() };
-    tracing::debug!(%peer, %user, client_id, version = %connect.version, "a client has connected");
+    tracing::debug!(%peer, %user, client_id = %Plain(&client_id), version = %connect.version, "a client has connected");
     Ok(Greeted {
         user,
         client_id,

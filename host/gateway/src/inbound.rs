@@ -1,6 +1,7 @@
 //! Messages from a client: may it, what is it, and who hears of its fate.
 
-use crate::{board::Board, episodes::warn_once, shared::Shared, stats::Stats, translate};
+use crate::{board::Board, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, translate};
+use bytes::Bytes;
 use holdfast_auth::Action;
 use holdfast_mqtt::{
     Publish, ReasonCode,
@@ -11,6 +12,10 @@ use std::{
     collections::HashSet,
     sync::{Arc, atomic::Ordering},
 };
+
+/// A body under this is copied: it is a slice of a buffer of up to this size, and one small message that waits for a
+/// client that does not read would keep the whole buffer, which no bound counts.
+const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// Topics of one client whose grant is remembered. A client with more of them is looked up again.
 const TOPICS_REMEMBERED: usize = 64;
@@ -44,9 +49,9 @@ impl Inbound {
 
     fn hand_on(&mut self, shared: &Shared, ticket: Ticket, publish: Publish) -> Result<(), ReasonCode> {
         let topic = self.topic(shared, &publish.topic)?;
-        let Ok(message) = translate::message(publish.payload.clone(), publish.properties.as_deref()) else {
+        let Ok(message) = translate::message(own(&publish.payload), publish.properties.as_deref()) else {
             warn_once!(
-                shared.episodes, &format!("properties {}", self.user), user = %self.user, %topic,
+                shared.episodes, &format!("properties {}", self.user), user = %self.user, topic = %Plain(&topic),
                 "a message has too many user properties and is refused"
             );
             return Err(ReasonCode::QuotaExceeded);
@@ -54,7 +59,7 @@ impl Inbound {
         if publish.retain && shared.retained.set(&topic, &publish).is_err() {
             Stats::one(&shared.stats.retained_over_limit);
             warn_once!(
-                shared.episodes, "retained", user = %self.user, %topic,
+                shared.episodes, "retained", user = %self.user, topic = %Plain(&topic),
                 max = shared.limits.retained_messages_max, max_bytes = shared.limits.retained_bytes_max,
                 "there are too many retained messages; this one is handed on but not kept"
             );
@@ -86,4 +91,8 @@ impl Inbound {
         self.granted.insert(topic.clone());
         Ok(topic)
     }
+}
+
+fn own(payload: &Bytes) -> Bytes {
+    if payload.len() < COPIED_BYTES_MAX { Bytes::copy_from_slice(payload) } else { payload.clone() }
 }

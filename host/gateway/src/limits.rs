@@ -8,8 +8,12 @@ pub const FAIR_SHARE: usize = 16;
 /// Bounds of the gateway. What happens at each is said beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once, over all listeners. One more is closed unheard.
+    /// Connections at once that have proved who they are, over all listeners. One more is refused with "server
+    /// unavailable".
     pub connections_max: usize,
+    /// Connections at once that have not proved it yet. One more closes the oldest of them: strangers who say nothing keep
+    /// nobody out.
+    pub ungreeted_max: usize,
     /// Longest time from the first byte to an answered CONNECT, proof included. Then the connection is closed.
     pub connect_time_max: Duration,
     /// Largest first packet in bytes: what a stranger can make the gateway hold. A larger CONNECT is refused.
@@ -29,9 +33,16 @@ pub struct Limits {
     /// Messages of QoS 1 and 2 sent to one client and not acknowledged by it. Others wait in its queue.
     pub window_max: u16,
     /// Messages that wait for one client, or for its return. Over it, messages of QoS 0 are dropped and counted, and a
-    /// client with subscriptions of QoS 1 or 2 is cut off with reason 0x97. A place in the queue takes under 200 bytes;
-    /// the message itself is shared by all who wait for it.
+    /// client with subscriptions of QoS 1 or 2 is cut off with reason 0x97. The bound in
+    /// bytes is beside it.
     pub queue_messages_max: usize,
+    /// Bytes of messages that one client holds: those that wait for it or for its return, and those that were sent to it
+    /// and that it has not acknowledged. One larger message is held alone. Over it, as above.
+    pub queue_bytes_max: usize,
+    /// Bytes of messages that all clients hold. A message counts whole for each client that it waits for: one that does
+    /// not read is enough to keep it. A client holds no more than what is still free, so that clients that do not read
+    /// leave room for those that do.
+    pub queues_bytes_max: usize,
     /// Bytes ready to be written to one client. At this bound nothing more is taken from its queue or read from it.
     pub write_buffer_bytes_max: usize,
     /// Longest time in which a client takes no byte of what is written to it. Then it is cut off.
@@ -58,6 +69,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1000,
+            // A burst of clients that come back at once, each a socket and at most 17 KiB.
+            ungreeted_max: 64,
             connect_time_max: Duration::from_secs(10),
             connect_bytes_max: 16 << 10,
             password_checks_max: 1,
@@ -70,6 +83,10 @@ impl Default for Limits {
             awaited_max: 2048,
             window_max: 100,
             queue_messages_max: 10_000,
+            // A burst of one sender, as `unacked_bytes_max` lets it come; most of 10,000 messages of telemetry.
+            queue_bytes_max: 4 << 20,
+            // An eighth of the memory of a small edge of 256 MiB.
+            queues_bytes_max: 32 << 20,
             write_buffer_bytes_max: 256 << 10,
             write_stall_max: Duration::from_secs(30),
             subscriptions_max: 500,

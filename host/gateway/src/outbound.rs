@@ -1,13 +1,19 @@
 //! Messages to a client: subscriptions, retained messages, and the packets that carry them.
 
 use crate::{
-    connection::Client, end::End, episodes::warn_once, stats::Stats, subscriptions::Subscribed, translate,
+    connection::Client,
+    end::End,
+    episodes::warn_once,
+    plain::Plain,
+    stats::Stats,
+    subscriptions::{Subscribed, Wanted},
+    translate,
 };
 use holdfast_auth::Action;
-use holdfast_broker::Published;
+use holdfast_broker::{Held, Published};
 use holdfast_mqtt::{
-    AckProperties, Packet, Publish, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, Subscription,
-    UnsubAck, Unsubscribe,
+    AckProperties, Packet, PacketId, Publish, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
+    Subscription, UnsubAck, Unsubscribe,
 };
 use holdfast_types::TopicFilter;
 
@@ -98,19 +104,19 @@ impl Client {
         })));
     }
 
-    /// How many messages may be taken from the queue now.
-    pub(crate) fn wanted(&self) -> usize {
-        if self.out.len() >= self.shared.limits.write_buffer_bytes_max || !self.backlog.is_empty() {
-            return 0;
-        }
-        self.connection.room().min(BATCH_MESSAGES_MAX)
+    /// How much may be taken from the queue now.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let bytes = self.shared.limits.write_buffer_bytes_max.saturating_sub(self.out.len());
+        let may = bytes > 0 && self.backlog.is_empty();
+        let messages = if may { self.connection.room().min(BATCH_MESSAGES_MAX) } else { 0 };
+        Wanted { messages, bytes }
     }
 
     /// Writes retained messages as far as the window and the buffer allow.
     pub(crate) fn write_backlog(&mut self) {
         while self.out.len() < self.shared.limits.write_buffer_bytes_max && self.connection.room() > 0 {
             let Some(publish) = self.backlog.pop_front() else { return };
-            self.deliver(publish);
+            self.deliver(publish, None);
         }
     }
 
@@ -119,20 +125,24 @@ impl Client {
         for published in messages.drain(..) {
             let Some(matched) = self.subscriptions.matched(&published) else { continue };
             let version = self.connection.rules().version;
-            self.deliver(translate::publish(&published, matched.qos, matched.ids, version));
+            let publish = translate::publish(&published, matched.qos, matched.ids, version);
+            self.deliver(publish, Some(published.held));
         }
         self.check_losses()
     }
 
-    fn deliver(&mut self, publish: Publish) {
+    fn deliver(&mut self, publish: Publish, held: Option<Held>) {
         let packet = self.connection.deliver(publish);
         let Packet::Publish(publish) = &packet else { return };
         if let Err(error) = self.codec.encode(&packet, &mut self.out) {
             // The client said that it takes no packet this large: it is as if it had been sent (MQTT-3.1.2-25).
-            tracing::debug!(user = %self.key.user, %error, topic = %publish.topic, "a message is too large for a client");
+            tracing::debug!(user = %self.key.user, %error, topic = %Plain(&publish.topic), "a message is too large for a client");
             publish.packet_id.inspect(|id| self.connection.give_up(*id));
             Stats::one(&self.shared.stats.messages_lost);
             return;
+        }
+        if let (Some(id), Some(held)) = (publish.packet_id, held) {
+            self.subscriptions.sent(id, held);
         }
         Stats::one(&self.shared.stats.messages_out);
     }
@@ -152,9 +162,17 @@ impl Client {
         }
         warn_once!(
             self.shared.episodes, &format!("slow {}", self.key.user), user = %self.key.user,
-            client_id = self.key.client_id, lost = more, "a client reads too slowly and loses messages of QoS 0"
+            client_id = %Plain(&self.key.client_id), lost = more, "a client reads too slowly and loses messages of QoS 0"
         );
         Ok(())
+    }
+}
+
+/// The message to the client whose body is not needed any more after this packet of the client.
+pub(crate) fn acknowledged(packet: &Packet) -> Option<PacketId> {
+    match packet {
+        Packet::PubAck(ack) | Packet::PubRec(ack) => Some(ack.packet_id),
+        _ => None,
     }
 }
 

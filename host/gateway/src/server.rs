@@ -5,6 +5,7 @@ use crate::{
     episodes::warn_once,
     greet::{Greeted, greet},
     limits::Limits,
+    lobby::{Lobby, Place},
     sessions::{Attached, Key},
     shared::Shared,
     stats::{Gauge, Stats},
@@ -75,16 +76,24 @@ impl Gateway {
     /// that it has taken, acknowledges them, and says goodbye.
     pub async fn run(self, stop: CancellationToken) {
         let doors = Arc::new(Semaphore::new(self.shared.limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        let lobby = Arc::new(Lobby::new(self.shared.limits.ungreeted_max));
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
-            tasks.spawn(accept(listener, self.shared.clone(), doors.clone(), stop.clone()));
+            let (shared, doors, lobby) = (self.shared.clone(), doors.clone(), lobby.clone());
+            tasks.spawn(accept(listener, shared, doors, lobby, stop.clone()));
         }
         tasks.spawn(expire(self.shared, stop));
         while tasks.join_next().await.is_some() {}
     }
 }
 
-async fn accept(listener: Listener, shared: Arc<Shared>, doors: Arc<Semaphore>, stop: CancellationToken) {
+async fn accept(
+    listener: Listener,
+    shared: Arc<Shared>,
+    doors: Arc<Semaphore>,
+    lobby: Arc<Lobby>,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         let incoming = tokio::select! {
@@ -99,13 +108,7 @@ async fn accept(listener: Listener, shared: Arc<Shared>, doors: Arc<Semaphore>, 
                 break;
             }
         };
-        let Ok(permit) = doors.clone().try_acquire_owned() else {
-            Stats::one(&shared.stats.connections_over_limit);
-            let max = shared.limits.connections_max;
-            warn_once!(shared.episodes, "connections", max, peer = %incoming.peer(), "there are too many connections");
-            continue;
-        };
-        connections.spawn(admit(incoming, shared.clone(), permit, stop.clone()));
+        connections.spawn(admit(incoming, shared.clone(), doors.clone(), lobby.enter(), stop.clone()));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -115,13 +118,12 @@ async fn accept(listener: Listener, shared: Arc<Shared>, doors: Arc<Semaphore>, 
 async fn admit(
     incoming: Incoming,
     shared: Arc<Shared>,
-    permit: OwnedSemaphorePermit,
+    doors: Arc<Semaphore>,
+    place: Place,
     stop: CancellationToken,
 ) {
     let stats = shared.stats.clone();
     let _open = Gauge::up(&stats.connections);
-    // Given back before the connection counts as closed.
-    let _permit = permit;
     let peer = incoming.peer();
     let within = shared.limits.connect_time_max;
     let begin = async {
@@ -133,15 +135,25 @@ async fn admit(
             }
         };
         let greeted = greet(&shared, &mut stream, peer).await?;
+        let permit = pass(&shared, doors, &greeted, &mut stream, peer).await?;
         let attached = attach(&shared, &greeted, &mut stream).await?;
-        Some((stream, greeted, attached))
+        Some((stream, greeted, attached, permit))
     };
     let begun = tokio::select! {
         () = stop.cancelled() => return,
+        () = place.pushed_out.cancelled() => {
+            Stats::one(&stats.connections_pushed_out);
+            let max = shared.limits.ungreeted_max;
+            warn_once!(shared.episodes, "lobby", max, %peer, "too many connections do not say who they are; the oldest is closed");
+            return;
+        }
         begun = timeout(within, begin) => begun,
     };
     match begun {
-        Ok(Some((stream, greeted, attached))) => {
+        Ok(Some((stream, greeted, attached, permit))) => {
+            drop(place);
+            // Given back before the connection counts as closed.
+            let _permit = permit;
             Box::pin(serve(shared, stream, greeted, attached, stop)).await;
         }
         Ok(None) => {}
@@ -150,6 +162,33 @@ async fn admit(
             let kind = format!("late {}", peer.ip());
             warn_once!(shared.episodes, &kind, %peer, ?within, "a client did not say in time who it is");
         }
+    }
+}
+
+/// Counts a client that was greeted among the connections. None if there are as many as may be; it has been told.
+async fn pass(
+    shared: &Shared,
+    doors: Arc<Semaphore>,
+    greeted: &Greeted,
+    stream: &mut (impl tokio::io::AsyncWrite + Unpin),
+    peer: SocketAddr,
+) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = doors.try_acquire_owned() {
+        return Some(permit);
+    }
+    Stats::one(&shared.stats.connections_over_limit);
+    let max = shared.limits.connections_max;
+    warn_once!(shared.episodes, "connections", max, %peer, "there are too many connections");
+    unavailable(greeted, stream).await;
+    None
+}
+
+async fn unavailable(greeted: &Greeted, stream: &mut (impl tokio::io::AsyncWrite + Unpin)) {
+    let mut bytes = bytes::BytesMut::new();
+    let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
+    if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
+        // A client that is gone cannot be told.
+        let _ = stream.write_all(&bytes).await;
     }
 }
 
@@ -172,12 +211,7 @@ async fn attach(
                 max = shared.limits.sessions_max,
                 "there are too many sessions"
             );
-            let mut bytes = bytes::BytesMut::new();
-            let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
-            if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
-                // A client that is gone cannot be told.
-                let _ = stream.write_all(&bytes).await;
-            }
+            unavailable(greeted, stream).await;
             None
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{episodes::Episodes, limits::Limits, retained::Retained, sessions::Sessions, stats::Stats};
 use holdfast_auth::Registry;
-use holdfast_broker::Broker;
+use holdfast_broker::{Broker, Budget};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -14,6 +14,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     pub(crate) limits: Limits,
     pub(crate) stats: Arc<Stats>,
+    /// Bytes of messages that clients hold.
+    pub(crate) queues: Budget,
     pub(crate) sessions: Sessions,
     pub(crate) retained: Retained,
     pub(crate) episodes: Episodes,
@@ -27,11 +29,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(broker: Broker, registry: Arc<Registry>, limits: Limits, instance: u64) -> Self {
+        let queues = Budget::new(limits.queues_bytes_max);
         Self {
             broker,
             registry,
             limits,
-            stats: Arc::default(),
+            stats: Arc::new(Stats::new(queues.clone())),
+            queues,
             sessions: Sessions::new(limits.sessions_max),
             retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
             episodes: Episodes::default(),

@@ -1,28 +1,40 @@
 //! What the gateway counts.
 
+use holdfast_broker::Budget;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])* $name:ident;)*) => {
         /// Counters since the start.
-        #[derive(Debug, Default)]
-        pub struct Stats { $(pub(crate) $name: AtomicU64,)* }
+        #[derive(Debug)]
+        pub struct Stats { $(pub(crate) $name: AtomicU64,)* queues: Budget }
 
         /// [`Stats`] at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct StatsSnapshot { $($(#[doc = $doc])* pub $name: u64,)* }
+        pub struct StatsSnapshot {
+            $($(#[doc = $doc])* pub $name: u64,)*
+            /// Bytes of messages that wait for clients or for their acknowledgement.
+            pub queued_bytes: u64,
+        }
 
         impl Stats {
+            pub(crate) fn new(queues: Budget) -> Self {
+                Self { $($name: AtomicU64::new(0),)* queues }
+            }
+
             /// The counters now.
             pub fn snapshot(&self) -> StatsSnapshot {
-                StatsSnapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
+                StatsSnapshot {
+                    $($name: self.$name.load(Ordering::Relaxed),)*
+                    queued_bytes: self.queues.used() as u64,
+                }
             }
         }
 
         impl StatsSnapshot {
             /// Names and values, for tables and metrics.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
+                [$((stringify!($name), self.$name),)* ("queued_bytes", self.queued_bytes)].into_iter()
             }
         }
     };
@@ -34,8 +46,10 @@ stats! {
     sessions;
     /// Connections that were let in.
     connections_accepted;
-    /// Connections that were closed unheard because there were too many.
+    /// Connections that were refused because there were too many.
     connections_over_limit;
+    /// Connections that were closed for newer ones before they said who they are.
+    connections_pushed_out;
     /// Clients that did not say who they are in time.
     connects_too_late;
     /// Clients that were refused in CONNACK.

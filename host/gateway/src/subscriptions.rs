@@ -1,8 +1,8 @@
 //! The subscriptions of one session, and the end of the broker that feeds them.
 
 use crate::shared::Shared;
-use holdfast_broker::{Published, Subscriber};
-use holdfast_mqtt::QoS;
+use holdfast_broker::{Held, Published, Room, Subscriber};
+use holdfast_mqtt::{PacketId, QoS};
 use holdfast_types::{Name, TopicFilter};
 use std::collections::HashMap;
 
@@ -22,6 +22,16 @@ pub(crate) struct Subscriptions {
     by_number: HashMap<u32, Subscribed>,
     numbers: HashMap<TopicFilter, u32>,
     next: u32,
+    /// What messages that the client has not acknowledged take of its room.
+    sent: HashMap<PacketId, Held>,
+}
+
+/// How much may be taken from the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) messages: usize,
+    /// No more messages are taken when those taken have this many bytes.
+    pub(crate) bytes: usize,
 }
 
 /// A message with the best quality of service among the subscriptions that it matched.
@@ -32,7 +42,13 @@ pub(crate) struct Matched {
 
 impl Subscriptions {
     pub(crate) fn new() -> Self {
-        Self { subscriber: None, by_number: HashMap::new(), numbers: HashMap::new(), next: 0 }
+        Self {
+            subscriber: None,
+            by_number: HashMap::new(),
+            numbers: HashMap::new(),
+            next: 0,
+            sent: HashMap::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -51,9 +67,12 @@ impl Subscriptions {
                 let number = self.next;
                 self.next = self.next.wrapping_add(1);
                 self.numbers.insert(filter.clone(), number);
-                let capacity = shared.limits.queue_messages_max;
-                let subscriber =
-                    self.subscriber.get_or_insert_with(|| shared.broker.subscribe(user.clone(), capacity));
+                let subscriber = self.subscriber.get_or_insert_with(|| {
+                    let limits = &shared.limits;
+                    let (messages, bytes) = (limits.queue_messages_max, limits.queue_bytes_max);
+                    let room = Room { messages, bytes, budget: shared.queues.clone() };
+                    shared.broker.subscribe_within(user.clone(), room)
+                });
                 subscriber.add(filter, number);
                 number
             }
@@ -81,15 +100,23 @@ impl Subscriptions {
         self.subscriber.as_ref().map_or(0, Subscriber::lost)
     }
 
-    /// Waits for messages; for ever if there are no subscriptions. Cancel safe.
-    pub(crate) async fn next_many(&mut self, out: &mut Vec<Published>, max: usize) {
-        let taken = match &mut self.subscriber {
-            Some(subscriber) => subscriber.next_many(out, max).await,
-            None => 0,
-        };
-        if taken == 0 {
-            std::future::pending::<()>().await;
+    /// Waits for messages, of which it takes as many as are wanted, or for losses; for ever if there are no
+    /// subscriptions. Cancel safe.
+    pub(crate) async fn next_many(&mut self, out: &mut Vec<Published>, wanted: Wanted) {
+        match &mut self.subscriber {
+            Some(subscriber) => subscriber.next_or_lost(out, wanted.messages, wanted.bytes).await,
+            None => std::future::pending().await,
         }
+    }
+
+    /// Keeps the room of a message until the client acknowledges it.
+    pub(crate) fn sent(&mut self, id: PacketId, held: Held) {
+        self.sent.insert(id, held);
+    }
+
+    /// Gives the room of an acknowledged message back.
+    pub(crate) fn acknowledge(&mut self, id: PacketId) {
+        self.sent.remove(&id);
     }
 
     /// What the subscriptions that matched ask for. None if all have ended since.

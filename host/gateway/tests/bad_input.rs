@@ -99,20 +99,82 @@ async fn a_first_packet_over_its_limit_is_refused_before_it_is_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_clients_that_say_nothing_is_bounded_and_cleared() {
-    let limits =
-        Limits { connections_max: 20, connect_time_max: Duration::from_secs(3), ..Limits::default() };
+    let limits = Limits { ungreeted_max: 20, connect_time_max: Duration::from_secs(3), ..Limits::default() };
     let house = House::limited(limits).await;
     let mut idle = Vec::new();
     for _ in 0..60 {
         idle.push(Client::dial(house.address, V311).await);
     }
-    until("those over the limit are closed", || house.counted().connections_over_limit >= 40).await;
+    until("those over the limit are closed", || house.counted().connections_pushed_out >= 40).await;
     until("the others are too late", || house.counted().connects_too_late >= 20).await;
     for client in &mut idle {
         assert_eq!(client.next().await, None);
     }
     until("there is room again", || house.counted().connections == 0).await;
     house.serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_say_nothing_keep_no_client_out() {
+    let limits = Limits { connections_max: 3, ungreeted_max: 10, ..Limits::default() };
+    let house = House::limited(limits).await;
+    let mut idle = Vec::new();
+    for _ in 0..150 {
+        idle.push(Client::dial(house.address, V311).await);
+    }
+    let (_one, _two) = (house.client(V5, "1").await, house.client(V5, "2").await);
+    house.serves().await;
+    let _three = house.client(V5, "3").await;
+    let mut fourth = Client::dial(house.address, V5).await;
+    assert_eq!(fourth.connect(connect(V5, "4")).await.reason, ReasonCode::ServerUnavailable);
+    assert_eq!(idle[0].next().await, None, "the oldest has made room");
+    assert_eq!(house.counted().connections_over_limit, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_readers_that_do_not_read_hold_is_bounded_in_bytes_and_given_back() {
+    let limits = Limits { packet_bytes_max: 1 << 20, queues_bytes_max: 8 << 20, ..Limits::default() };
+    let house = House::limited(limits).await;
+    let mut deaf = Vec::new();
+    for n in 0..3 {
+        let mut client = house.client(V5, &format!("deaf-{n}")).await;
+        client.subscribe("plant/#", 0).await;
+        deaf.push(client);
+    }
+    let mut sender = house.client(V311, "sender").await;
+    let body = "x".repeat(900_000);
+    let mut most = 0;
+    for _ in 0..100 {
+        assert_eq!(sender.publish("plant/t", &body, 1).await, ReasonCode::Success);
+        most = most.max(house.counted().queued_bytes);
+    }
+    assert!((4 << 20..=8 << 20).contains(&most), "{most}");
+    until("losses are counted, though the clients read nothing", || house.counted().messages_lost > 200)
+        .await;
+    let mut reader = house.client(V311, "reader").await;
+    reader.subscribe("plant/#", 1).await;
+    for _ in 0..50 {
+        assert_eq!(sender.publish("plant/t", "small", 1).await, ReasonCode::Success);
+        assert_eq!(reader.message().await.payload, "small", "who reads has room");
+    }
+    drop(deaf);
+    until("it is given back", || house.counted().queued_bytes == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_acknowledges_nothing_is_cut_off_at_its_bytes_with_the_reason() {
+    let limits = Limits { queue_bytes_max: 100_000, ..Limits::default() };
+    let house = House::limited(limits).await;
+    let mut slow = house.client(V5, "slow").await;
+    slow.subscribe("plant/#", 1).await;
+    let mut sender = house.client(V311, "sender").await;
+    let body = "x".repeat(10_000);
+    for _ in 0..20 {
+        sender.publish("plant/t", &body, 1).await;
+        assert!(house.counted().queued_bytes <= 100_000);
+    }
+    assert_eq!(slow.end().await, Some(ReasonCode::QuotaExceeded));
+    until("it is given back", || house.counted().queued_bytes == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use super::{
     documents::Documents,
     lane::Lane,
     reader::Reader,
-    subscriber::{Mailbox, Subscriber},
+    subscriber::{Account, Budget, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
     tap::{Passing, Tap},
 };
 use crate::core::{
@@ -131,13 +131,19 @@ impl Broker {
         Reader::new(self.inner.clone(), log)
     }
 
-    /// A subscriber that may be `capacity` messages behind before it loses some.
+    /// A subscriber that may be `capacity` messages, and the bytes of one largest message, behind before it loses some.
     pub fn subscribe(&self, client: Name, capacity: usize) -> Subscriber {
-        let (sender, receiver) = mpsc::channel(capacity.max(1));
+        let budget = Budget::new(SUBSCRIBER_BYTES_MAX);
+        self.subscribe_within(client, Room { messages: capacity, bytes: SUBSCRIBER_BYTES_MAX, budget })
+    }
+
+    /// A subscriber that may be as far behind as `room` says before it loses messages.
+    pub fn subscribe_within(&self, client: Name, room: Room) -> Subscriber {
+        let (sender, receiver) = mpsc::channel(room.messages.max(1));
         let id = self.inner.next_subscriber.fetch_add(1, Ordering::Relaxed);
-        let lost = Arc::new(AtomicU64::new(0));
-        write(&self.inner.mailboxes).insert(id, Mailbox { sender, lost: lost.clone() });
-        Subscriber { inner: self.inner.clone(), id, client, receiver, lost }
+        let account = Arc::new(Account::new(room));
+        write(&self.inner.mailboxes).insert(id, Mailbox { sender, account: account.clone() });
+        Subscriber { inner: self.inner.clone(), id, client, receiver, account }
     }
 
     /// Small keyed values that modules keep.
