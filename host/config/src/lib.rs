@@ -49,6 +49,7 @@
 //! | `upstream.allow_plain` | false | whether `mqtt://` may leave the machine |
 //! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on |
 //! | `gateway.allow_remote_plain` | false | whether other machines may connect without TLS |
+//! | `gateway.content_type` | none | what bodies are whose clients do not say, such as `"application/json"` (in UTF-8) |
 //! | `gateway.connections_max` | 100 | most connections at once |
 //! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
 //! | `gateway.unacked_max` | 64 | most messages of a client that wait for an acknowledgement, each way |
@@ -122,6 +123,7 @@ pub const KEYS: &[&str] = &[
     "upstream.allow_plain",
     "gateway.listen",
     "gateway.allow_remote_plain",
+    "gateway.content_type",
     "gateway.connections_max",
     "gateway.packet_max",
     "gateway.unacked_max",

@@ -179,6 +179,8 @@ pub struct Gateway {
     /// Whether plain TCP may come from other machines (`allow_remote_plain`). The addresses keep this rule already; it
     /// is here for the room that listens.
     pub allow_remote_plain: bool,
+    /// What the body of a message is whose client does not say; MQTT 3.1.1 has no way to.
+    pub content_type: Option<String>,
     /// Most connections at once.
     pub connections_max: u32,
     /// Most bytes in one MQTT packet.

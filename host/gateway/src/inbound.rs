@@ -49,7 +49,11 @@ impl Inbound {
 
     fn hand_on(&mut self, shared: &Shared, ticket: Ticket, publish: Publish) -> Result<(), ReasonCode> {
         let topic = self.topic(shared, &publish.topic)?;
-        let Ok(message) = translate::message(own(&publish.payload), publish.properties.as_deref()) else {
+        let Ok(message) = translate::message(
+            own(&publish.payload),
+            publish.properties.as_deref(),
+            shared.content_type.as_deref(),
+        ) else {
             warn_once!(
                 shared.episodes, &format!("properties {}", self.user), user = %self.user, topic = %Plain(&topic),
                 "a message has too many user properties and is refused"

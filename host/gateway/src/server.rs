@@ -15,6 +15,7 @@ use holdfast_auth::Registry;
 use holdfast_broker::Broker;
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
+use holdfast_types::Text;
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -37,6 +38,8 @@ pub struct GatewayConfig {
     pub listen: Vec<ListenConfig>,
     /// Its bounds.
     pub limits: Limits,
+    /// What the body of a message is whose client does not say, such as `application/json`; text of it is UTF-8.
+    pub content_type: Option<Text>,
     /// A random number, so that client identifiers that it assigns differ from those of the process before.
     pub instance: u64,
 }
@@ -58,7 +61,8 @@ impl Gateway {
         for listen in config.listen {
             listeners.push(Listener::bind(listen).await?);
         }
-        let shared = Arc::new(Shared::new(broker, registry, config.limits, config.instance));
+        let shared =
+            Arc::new(Shared::new(broker, registry, config.limits, config.content_type, config.instance));
         Ok(Self { listeners, shared })
     }
 

@@ -3,6 +3,7 @@
 use crate::{episodes::Episodes, limits::Limits, retained::Retained, sessions::Sessions, stats::Stats};
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
+use holdfast_types::Text;
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -13,6 +14,8 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) registry: Arc<Registry>,
     pub(crate) limits: Limits,
+    /// What a body is whose client does not say.
+    pub(crate) content_type: Option<Text>,
     pub(crate) stats: Arc<Stats>,
     /// Bytes of messages that clients hold.
     pub(crate) queues: Budget,
@@ -28,12 +31,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(broker: Broker, registry: Arc<Registry>, limits: Limits, instance: u64) -> Self {
+    pub(crate) fn new(
+        broker: Broker,
+        registry: Arc<Registry>,
+        limits: Limits,
+        content_type: Option<Text>,
+        instance: u64,
+    ) -> Self {
         let queues = Budget::new(limits.queues_bytes_max);
         Self {
             broker,
             registry,
             limits,
+            content_type,
             stats: Arc::new(Stats::new(queues.clone())),
             queues,
             sessions: Sessions::new(limits.sessions_max),

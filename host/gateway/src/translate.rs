@@ -2,6 +2,9 @@
 //!
 //! Properties of MQTT 5 keep their meaning: user properties are application properties, content type and correlation data
 //! (if it is text) are system properties. The response topic has no counterpart and travels as an application property.
+//!
+//! Routes look into a body only if they are told that it is JSON in UTF-8. A client of version 5 says so with its content
+//! type and payload format; one of version 3.1.1 cannot, so the configuration may say it for all.
 
 use bytestring::ByteString;
 use holdfast_broker::Published;
@@ -11,6 +14,9 @@ use holdfast_types::{Message, PROPERTIES_MAX, SystemKey};
 /// The application property that carries the response topic of MQTT 5.
 pub const RESPONSE_TOPIC_PROPERTY: &str = "mqtt.response-topic";
 
+/// The encoding of text in MQTT 5 (payload format indicator 1).
+const UTF_8: &str = "utf-8";
+
 /// More user properties than a message may have; they were not looked at one by one.
 #[derive(Debug)]
 pub(crate) struct TooManyProperties;
@@ -19,8 +25,14 @@ pub(crate) struct TooManyProperties;
 pub(crate) fn message(
     payload: bytes::Bytes,
     properties: Option<&PublishProperties>,
+    content_type: Option<&str>,
 ) -> Result<Message, TooManyProperties> {
     let mut message = Message::new(payload);
+    let said = properties.and_then(|properties| properties.content_type.as_ref());
+    if let (None, Some(content_type)) = (said, content_type) {
+        message.system.set(SystemKey::ContentType, content_type);
+        message.system.set(SystemKey::ContentEncoding, UTF_8);
+    }
     let Some(properties) = properties else { return Ok(message) };
     if properties.user_properties.len() > PROPERTIES_MAX {
         return Err(TooManyProperties);
@@ -30,6 +42,9 @@ pub(crate) fn message(
     }
     if let Some(content_type) = &properties.content_type {
         message.system.set(SystemKey::ContentType, content_type);
+    }
+    if properties.payload_is_utf8 {
+        message.system.set(SystemKey::ContentEncoding, UTF_8);
     }
     if let Some(Ok(correlation)) = properties.correlation_data.as_deref().map(std::str::from_utf8) {
         message.system.set(SystemKey::CorrelationId, correlation);
@@ -66,5 +81,32 @@ fn properties(message: &Message, subscription_ids: Vec<u32>) -> PublishPropertie
         user_properties: user_properties.map(|(name, value)| (name.into(), value.into())).collect(),
         subscription_ids,
         ..PublishProperties::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(message: &Message) -> (Option<&str>, Option<&str>) {
+        (message.system.value(SystemKey::ContentType), message.system.value(SystemKey::ContentEncoding))
+    }
+
+    #[test]
+    fn what_a_body_is_comes_from_the_client_or_else_from_the_configuration() {
+        let json = Some("application/json");
+        assert_eq!(said(&message("{}".into(), None, None).unwrap()), (None, None));
+        assert_eq!(said(&message("{}".into(), None, json).unwrap()), (json, Some("utf-8")));
+        let text = PublishProperties {
+            content_type: Some("text/plain".into()),
+            payload_is_utf8: true,
+            ..Default::default()
+        };
+        assert_eq!(
+            said(&message("a".into(), Some(&text), json).unwrap()),
+            (Some("text/plain"), Some("utf-8"))
+        );
+        let bytes = PublishProperties { content_type: Some("image/png".into()), ..Default::default() };
+        assert_eq!(said(&message("a".into(), Some(&bytes), json).unwrap()), (Some("image/png"), None));
     }
 }

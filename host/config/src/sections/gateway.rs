@@ -24,6 +24,7 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool) -> Gate
     let mut gateway = Gateway {
         listen: if users { vec![home] } else { Vec::new() },
         allow_remote_plain: false,
+        content_type: None,
         connections_max: 100,
         packet_bytes_max: 1 << 20,
         unacked_max: 64,
@@ -37,6 +38,8 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool) -> Gate
     let listen = section.take_list("listen", "[\"127.0.0.1:1883\"]", read);
     gateway.listen = listen.unwrap_or(gateway.listen);
     check_list(&section, &gateway.listen);
+    gateway.content_type =
+        section.take("content_type", |value| values::text(value, "\"application/json\"").map(str::to_owned));
     let connections = section.take("connections_max", |value| values::whole(value, 1, CONNECTIONS_MAX));
     gateway.connections_max = connections.unwrap_or(gateway.connections_max);
     let packet = section.take("packet_max", |value| values::size(value, PACKET_BYTES_MIN, PACKET_BYTES_MAX));

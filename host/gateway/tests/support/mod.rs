@@ -62,7 +62,7 @@ impl House {
             plain: PlainTcp::LoopbackOnly,
             settings: Settings::of_section("gateway"),
         };
-        let config = GatewayConfig { listen: vec![listen], limits, instance: 7 };
+        let config = GatewayConfig { listen: vec![listen], limits, content_type: None, instance: 7 };
         let gateway = Gateway::bind(config, broker.clone(), registry()).await.unwrap();
         let (address, stats, stop) = (gateway.addresses()[0], gateway.stats(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(stop.clone()));

@@ -86,7 +86,12 @@ pub async fn gateway(config: &Config, broker: &Broker) -> anyhow::Result<Option<
         ..Limits::default()
     };
     let instance = u64::from_le_bytes(random.first_chunk().copied().unwrap_or_default());
-    let gateway = GatewayConfig { listen: listen.collect(), limits, instance };
+    let gateway = GatewayConfig {
+        listen: listen.collect(),
+        limits,
+        content_type: config.gateway.content_type.as_deref().map(Into::into),
+        instance,
+    };
     Ok(Some(Gateway::bind(gateway, broker.clone(), Arc::new(registry)).await?))
 }
 
