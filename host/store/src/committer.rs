@@ -9,7 +9,7 @@ use crate::{
     error::CommitError,
     housekeeping::Work,
     mailbox::Drained,
-    message::{Ack, Committed, DeadLetter},
+    message::{Ack, Chain, Committed, DeadLetter},
     plan::{Plan, Prepared},
     quota::{Room, place, room},
     record::Encoded,
@@ -51,7 +51,7 @@ pub(crate) struct EncodedAppend {
 pub(crate) struct CommitJob {
     pub(crate) appends: Vec<EncodedAppend>,
     pub(crate) acks: Vec<Ack>,
-    pub(crate) continues: Vec<Ack>,
+    pub(crate) chain: Option<Arc<Chain>>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) documents: Vec<(Vec<u8>, Option<Bytes>)>,
     pub(crate) bytes: usize,
@@ -59,10 +59,24 @@ pub(crate) struct CommitJob {
 }
 
 impl CommitJob {
-    /// The queue in which this commit goes on where `other` ends.
-    fn continues(&self, other: &Self) -> Option<&QueueId> {
-        let meets = |ack: &&Ack| other.acks.iter().any(|earlier| earlier.queue == ack.queue);
-        self.continues.iter().find(meets).map(|ack| &ack.queue)
+    /// Whether it must not be recorded before `other`.
+    fn follows(&self, other: &Self) -> bool {
+        matches!((&self.chain, &other.chain), (Some(own), Some(its)) if Arc::ptr_eq(own, its))
+    }
+
+    /// The log that it waits for while it is parked; behind another one, any of its own names it well enough.
+    fn waits_for(&self) -> LogId {
+        let own =
+            self.appends.first().map(|append| &append.queue).or(self.acks.first().map(|ack| &ack.queue));
+        own.map_or_else(LogId::upstream, |queue| queue.log.clone())
+    }
+
+    /// Tells that it was not recorded, and that nothing after it in its chain may be.
+    fn refuse(self, error: CommitError) {
+        if let Some(chain) = &self.chain {
+            chain.break_it();
+        }
+        (self.done)(Err(error));
     }
 }
 
@@ -116,6 +130,8 @@ pub(crate) struct Committer {
     completed: SyncSender<Group>,
     /// Commits that wait for room, in the order in which they came.
     parked: Vec<CommitJob>,
+    /// The chains that the group in hand carries on.
+    chains: Vec<Arc<Chain>>,
     /// What did not fit into the last group.
     left: Vec<Job>,
     /// Something was freed since the parked commits were looked at.
@@ -134,6 +150,7 @@ impl Committer {
             shared,
             completed,
             parked: Vec::new(),
+            chains: Vec::new(),
             left: Vec::new(),
             freed: false,
             looked_around: Instant::now(),
@@ -161,7 +178,7 @@ impl Committer {
             self.turn();
         }
         for job in self.parked.drain(..) {
-            (job.done)(Err(CommitError::Closed));
+            job.refuse(CommitError::Closed);
         }
         self.shared.write_down_state();
     }
@@ -226,14 +243,14 @@ impl Committer {
         }
         let mut held = BTreeSet::new();
         for job in std::mem::take(&mut self.parked) {
-            let behind = self.parked.iter().any(|earlier| job.continues(earlier).is_some());
+            let behind = self.parked.iter().any(|earlier| job.follows(earlier));
             if behind || job.appends.iter().any(|append| held.contains(&append.queue.log)) {
                 self.parked.push(job);
                 continue;
             }
             match room(plan, &job.appends) {
                 Room::Yes => completions.extend(self.add(plan, job)),
-                Room::Never(error) => (job.done)(Err(error)),
+                Room::Never(error) => job.refuse(error),
                 Room::Wait(_) | Room::NextGroup => {
                     held.extend(job.appends.iter().map(|append| append.queue.log.clone()));
                     self.parked.push(job);
@@ -261,15 +278,15 @@ impl Committer {
             let waits =
                 |log: &LogId| self.parked.iter().any(|p| p.appends.iter().any(|a| a.queue.log == *log));
             let blocked = job.appends.iter().find(|a| a.when_full == WhenFull::Block && waits(&a.queue.log));
-            let behind = self.parked.iter().find_map(|earlier| job.continues(earlier));
+            let behind = self.parked.iter().find(|earlier| job.follows(earlier));
             let answer = match (blocked, behind) {
                 (Some(append), _) => Room::Wait(append.queue.log.clone()),
-                (None, Some(queue)) => Room::Wait(queue.log.clone()),
+                (None, Some(earlier)) => Room::Wait(earlier.waits_for()),
                 (None, None) => room(plan, &job.appends),
             };
             match answer {
                 Room::Yes => completions.extend(self.add(plan, job)),
-                Room::Never(error) => (job.done)(Err(error)),
+                Room::Never(error) => job.refuse(error),
                 Room::Wait(log) => self.park(plan, job, log),
                 Room::NextGroup => {
                     self.left.push(Job::Commit(job));
@@ -288,15 +305,16 @@ impl Committer {
         }
         let fill = *plan.log(&log);
         let parked = self.parked.len();
-        (job.done)(Err(CommitError::LogFull { log, bytes: fill.bytes, bytes_max: fill.bytes_max, parked }));
+        job.refuse(CommitError::LogFull { log, bytes: fill.bytes, bytes_max: fill.bytes_max, parked });
     }
 
-    /// Plans one commit that has room, unless the one that it continues was not recorded.
+    /// Plans one commit that has room, unless an earlier one of its chain was not recorded.
     fn add(&mut self, plan: &mut Plan<'_>, job: CommitJob) -> Option<Completion> {
-        if let Some(ack) = job.continues.iter().find(|ack| plan.cursor(&ack.queue) < ack.cursor) {
-            (job.done)(Err(CommitError::OutOfTurn { queue: ack.queue.clone(), cursor: ack.cursor }));
+        if job.chain.as_ref().is_some_and(|chain| chain.is_broken()) {
+            job.refuse(CommitError::OutOfTurn);
             return None;
         }
+        self.chains.extend(job.chain.clone());
         plan.commits += 1;
         let appends = job.appends.iter().map(|append| place(plan, append)).collect();
         for letter in &job.dead {
@@ -316,7 +334,10 @@ impl Committer {
     /// Writes a plan, takes it in, and hands its commits on to be completed.
     fn carry_out(&mut self, prepared: Prepared, completions: Vec<Completion>) {
         let result = self.commit(prepared);
+        let chains = std::mem::take(&mut self.chains);
         if result.is_err() {
+            // Before the next group is planned: nothing of it may follow from what was just lost.
+            chains.iter().for_each(|chain| chain.break_it());
             lock(&self.shared.stats).failed += completions.len() as u64;
         }
         if completions.is_empty() {

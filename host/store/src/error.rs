@@ -1,7 +1,7 @@
 //! What can go wrong, as situations that the caller can act on.
 
 use crate::message::Commit;
-use holdfast_types::{LogId, Offset, QueueId, Text};
+use holdfast_types::{LogId, QueueId, Text};
 use std::{fmt, io, path::PathBuf};
 
 /// A store could not be opened, read or told to do something.
@@ -146,16 +146,9 @@ pub enum CommitError {
         /// The answer of the database or the operating system.
         reason: Text,
     },
-    /// An earlier commit, which this one continues, was not recorded.
-    #[error(
-        "{queue} stands before {cursor}, where this commit goes on: an earlier one was not recorded; read again from the cursor"
-    )]
-    OutOfTurn {
-        /// The queue.
-        queue: QueueId,
-        /// Where its cursor should stand.
-        cursor: Offset,
-    },
+    /// An earlier commit of its chain was not recorded.
+    #[error("an earlier commit that this one follows from was not recorded; read again from the cursor")]
+    OutOfTurn,
     /// The store was closed before the commit was written.
     #[error("the store is closed")]
     Closed,

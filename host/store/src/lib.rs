@@ -47,8 +47,8 @@ pub use config::{
 pub use control::Which;
 pub use error::{CommitError, Full, StoreError};
 pub use message::{
-    Ack, Append, Appended, Batch, Commit, Committed, DeadLetter, Death, DocumentWrite, Entry, ReadLimit,
-    Stored, StoredDeadLetter,
+    Ack, Append, Appended, Batch, Chain, Commit, Committed, DeadLetter, Death, DocumentWrite, Entry,
+    ReadLimit, Stored, StoredDeadLetter,
 };
 pub use recovery::{Loss, RecoveryReport};
 pub use status::{Gone, QueuePosition, QueueStatus, StoreStats};

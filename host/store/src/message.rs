@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use holdfast_types::{Envelope, Name, Offset, Priority, QueueId, Text, UnixMillis, WhenFull};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// One atomic change: all of it is on disk, or nothing.
 #[derive(Clone, Debug, Default)]
@@ -11,13 +14,27 @@ pub struct Commit {
     pub appends: Vec<Append>,
     /// Cursors to move.
     pub acks: Vec<Ack>,
-    /// Where cursors must stand already. While an earlier commit that moves one of them there waits for room, this one
-    /// waits behind it; if that one failed, this one is refused, for it would pass what was not done.
-    pub continues: Vec<Ack>,
+    /// The chain that it belongs to, if its order within one matters.
+    pub chain: Option<Arc<Chain>>,
     /// Messages to copy to the dead-letter queue of their log.
     pub dead: Vec<DeadLetter>,
     /// Small keyed values to set or delete.
     pub documents: Vec<DocumentWrite>,
+}
+
+/// Commits that follow from one another, such as the turns of one module: they are recorded in the order in which they
+/// came. While one waits for room the later ones wait behind it, and when one is not recorded none of the later ones is.
+#[derive(Debug, Default)]
+pub struct Chain(AtomicBool);
+
+impl Chain {
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn break_it(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// One message for one queue.

@@ -201,12 +201,6 @@ impl<'a> Plan<'a> {
         self.drafts.entry(queue.clone()).or_default()
     }
 
-    /// Where a queue's cursor will stand.
-    pub(crate) fn cursor(&self, queue: &QueueId) -> Offset {
-        let planned = self.drafts.get(queue).map(|draft| draft.cursor);
-        planned.or_else(|| Some(self.index.queues.get(queue)?.cursor)).unwrap_or_default()
-    }
-
     pub(crate) fn log(&mut self, log: &LogId) -> &mut Fill {
         if !self.logs.contains_key(log) {
             let bytes_max = self.config.log_quota(log);

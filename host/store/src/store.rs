@@ -396,7 +396,7 @@ fn encode(commit: Commit, done: crate::committer::Done) -> Job {
     Job::Commit(CommitJob {
         appends,
         acks: commit.acks,
-        continues: commit.continues,
+        chain: commit.chain,
         dead: commit.dead,
         documents,
         bytes,

@@ -3,9 +3,9 @@
 
 mod support;
 
-use holdfast_store::{Ack, Append, Commit, CommitError, Store};
+use holdfast_store::{Ack, Append, Chain, Commit, CommitError, Store};
 use holdfast_types::{Offset, QueueId, WhenFull};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use support::{Folder, bodies, entry, queue};
 
 fn blocking(queue: &QueueId, number: u32) -> Append {
@@ -13,12 +13,11 @@ fn blocking(queue: &QueueId, number: u32) -> Append {
 }
 
 /// The turn that is done with the message at `offset` of `inbox`, and sends one to `outbox`.
-fn turn(inbox: &QueueId, offset: u64, outbox: Option<&QueueId>) -> Commit {
-    let ack = |cursor: u64| vec![Ack { queue: inbox.clone(), cursor: Offset(cursor) }];
+fn turn(chain: &Arc<Chain>, inbox: &QueueId, offset: u64, outbox: Option<&QueueId>) -> Commit {
     Commit {
         appends: outbox.iter().map(|queue| blocking(queue, u32::try_from(offset).unwrap())).collect(),
-        acks: ack(offset + 1),
-        continues: ack(offset),
+        acks: vec![Ack { queue: inbox.clone(), cursor: Offset(offset + 1) }],
+        chain: Some(chain.clone()),
         ..Commit::default()
     }
 }
@@ -54,10 +53,13 @@ fn a_turn_waits_behind_the_one_that_waits_for_room() {
         store.commit_blocking(Commit::default()).unwrap();
         assert!(puts < 100, "the log has a bound");
     }
+    let chain = Arc::default();
     let (done, turns) = mpsc::channel();
     for (offset, to) in [(0, Some(&outbox)), (1, None), (2, None)] {
         let done = done.clone();
-        store.commit(turn(&inbox, offset, to), move |result| done.send((offset, result)).unwrap()).unwrap();
+        store
+            .commit(turn(&chain, &inbox, offset, to), move |result| done.send((offset, result)).unwrap())
+            .unwrap();
     }
     store.commit_blocking(Commit::default()).unwrap();
     assert_eq!(store.cursor(&inbox), Offset(0), "no turn passes the first");
@@ -74,18 +76,21 @@ fn a_turn_waits_behind_the_one_that_waits_for_room() {
 }
 
 #[test]
-fn a_turn_whose_predecessor_was_not_recorded_is_refused() {
+fn no_turn_is_recorded_after_one_that_was_not() {
     let folder = Folder::new();
     let (inbox, outbox) = (queue("module/m", 10), queue("upstream", 10));
     let store = filled(&folder, &inbox, &outbox);
-    let refused = store.commit_blocking(turn(&inbox, 1, Some(&outbox))).unwrap_err();
-    assert_eq!(refused, CommitError::OutOfTurn { queue: inbox.clone(), cursor: Offset(1) });
-    assert_eq!(
-        (store.cursor(&inbox), store.tail(&outbox)),
-        (Offset(0), Offset(0)),
-        "nothing of it was recorded"
-    );
-    store.commit_blocking(turn(&inbox, 0, Some(&outbox))).unwrap();
-    store.commit_blocking(turn(&inbox, 1, Some(&outbox))).unwrap();
-    assert_eq!(store.cursor(&inbox), Offset(2));
+    let chain = Arc::default();
+    let giant = Append { queue: outbox.clone(), entry: entry(0, 10_000, None), when_full: WhenFull::Block };
+    let never = Commit { appends: vec![giant], ..turn(&chain, &inbox, 0, None) };
+    assert!(matches!(store.commit_blocking(never).unwrap_err(), CommitError::LargerThanLog { .. }));
+    // A turn of a timer moves no cursor; it follows from the others all the same.
+    let timer =
+        Commit { appends: vec![blocking(&outbox, 7)], chain: Some(chain.clone()), ..Commit::default() };
+    assert_eq!(store.commit_blocking(timer).unwrap_err(), CommitError::OutOfTurn);
+    assert_eq!(store.commit_blocking(turn(&chain, &inbox, 1, None)).unwrap_err(), CommitError::OutOfTurn);
+    assert_eq!((store.cursor(&inbox), store.tail(&outbox)), (Offset(0), Offset(0)), "nothing was recorded");
+    let anew = Arc::default();
+    store.commit_blocking(turn(&anew, &inbox, 0, Some(&outbox))).unwrap();
+    assert_eq!(store.cursor(&inbox), Offset(1));
 }

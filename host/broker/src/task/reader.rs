@@ -3,7 +3,7 @@
 use super::{broker::Inner, lane::Lane};
 use crate::core::outstanding::Outstanding;
 use bytes::Bytes;
-use holdfast_store::{Ack, Commit, QueuePosition, ReadLimit, StoreError};
+use holdfast_store::{Ack, Chain, Commit, QueuePosition, ReadLimit, StoreError};
 use holdfast_types::{Envelope, LogId, Message, Name, Offset, Priority, QueueId, StableId, Text, UnixMillis};
 use std::{
     collections::BTreeMap,
@@ -112,6 +112,7 @@ pub struct Reader {
 pub(crate) struct Progress {
     queues: BTreeMap<Priority, Outstanding>,
     generation: u32,
+    chain: Arc<Chain>,
     /// A turn of this generation was not recorded: nothing more of it counts.
     pub(crate) failed: bool,
 }
@@ -224,8 +225,11 @@ impl Reader {
     fn pass_expired(&self, queue: &QueueId, cursor: Option<Offset>) {
         let Some(cursor) = cursor else { return };
         let acks = vec![Ack { queue: queue.clone(), cursor }];
+        // In the chain of the turns: what is before the expired ones is settled, but may not be recorded yet.
+        let _in_order = self.submission.lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = Some(self.progress().chain());
         // Losing this is harmless: expired messages are passed again after a restart.
-        self.inner.store.commit_when_room(Commit { acks, ..Commit::default() }, |_| {});
+        self.inner.store.commit_when_room(Commit { acks, chain, ..Commit::default() }, |_| {});
     }
 
     /// Tells that messages are done, with nothing else to record. Does not wait: after a crash, messages that were
@@ -242,6 +246,7 @@ impl Reader {
         let durable = progress.failed;
         progress.failed = false;
         progress.generation = progress.generation.wrapping_add(1);
+        progress.chain = Arc::default();
         for (priority, outstanding) in &mut progress.queues {
             let queue = QueueId { log: self.log.clone(), priority: *priority };
             let cursor = if durable { store.cursor(&queue) } else { outstanding.cursor() };
@@ -268,9 +273,9 @@ impl Progress {
         self.queues.entry(priority).or_insert_with(|| Outstanding::at(cursor))
     }
 
-    /// Where the cursors stand.
-    pub(crate) fn cursors(&self) -> Vec<(Priority, Offset)> {
-        self.queues.iter().map(|(priority, outstanding)| (*priority, outstanding.cursor())).collect()
+    /// The chain of this generation's turns: none of them is recorded before, or without, an earlier one.
+    pub(crate) fn chain(&self) -> Arc<Chain> {
+        self.chain.clone()
     }
 
     /// Notes that a message is done. Gives the queue's new cursor if it moves.

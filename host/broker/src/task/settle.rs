@@ -47,7 +47,7 @@ impl Reader {
     }
 
     fn commit_of(&self, progress: &mut Progress, turn: Turn, pending: &std::sync::Arc<Pending>) -> Commit {
-        let mut commit = Commit::default();
+        let mut commit = Commit { chain: Some(progress.chain()), ..Commit::default() };
         for (ticket, reason, attempts) in &turn.dead {
             if let (Place::Durable { priority, offset, .. }, true) = (ticket.0, progress.is_current(*ticket))
             {
@@ -55,13 +55,11 @@ impl Reader {
                 commit.dead.push(DeadLetter { queue, offset, reason: reason.clone(), attempts: *attempts });
             }
         }
-        let continued = progress.cursors();
         let mut cursors = BTreeMap::new();
         for ticket in turn.done.iter().chain(turn.dead.iter().map(|(ticket, _, _)| ticket)) {
             cursors.extend(progress.done(*ticket));
         }
         let ack = |(priority, cursor)| Ack { queue: QueueId { log: self.log.clone(), priority }, cursor };
-        commit.continues = continued.into_iter().filter(|(p, _)| cursors.contains_key(p)).map(ack).collect();
         commit.acks = cursors.into_iter().map(ack).collect();
         if let Some(module) = module_of(&self.log) {
             let space = Documents::state_space(&module);
