@@ -21,6 +21,9 @@ pub(crate) enum LineError {
     Io(io::Error),
 }
 
+/// Most bytes that one read takes: what a line may be longer than its bound before it is refused.
+const READ_BYTES_MAX: u64 = 64 * 1024;
+
 impl<R: AsyncRead + Unpin> LineReader<R> {
     pub(crate) fn new(reader: R, bytes_max: usize) -> Self {
         Self { reader, buffer: Vec::new(), searched: 0, ended: false, bytes_max }
@@ -66,9 +69,10 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     async fn fill(&mut self) -> Result<(), LineError> {
-        // Room is taken as bytes come, not as the bound allows.
+        // Room is taken as bytes come, not as the bound allows; and one read takes a bounded part, or a quick writer
+        // could fill all the room that the buffer has grown to.
         self.buffer.reserve(8 * 1024);
-        match self.reader.read_buf(&mut self.buffer).await {
+        match (&mut self.reader).take(READ_BYTES_MAX).read_buf(&mut self.buffer).await {
             Ok(0) => self.ended = true,
             Ok(_) => {}
             Err(error) => return Err(LineError::Io(error)),
