@@ -6,6 +6,7 @@
 
 mod endpoint;
 mod filter;
+mod identity;
 mod limits;
 mod message;
 mod name;
@@ -13,6 +14,7 @@ mod queue;
 
 pub use endpoint::{Sink, Source};
 pub use filter::{InvalidFilter, TopicFilter};
+pub use identity::Identity;
 pub use limits::{
     BODY_BYTES_MAX, HOPS_MAX, MESSAGE_BYTES_MAX_UPSTREAM, NAME_BYTES_MAX, PROPERTIES_MAX, TOPIC_BYTES_MAX,
 };

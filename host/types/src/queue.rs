@@ -22,12 +22,17 @@ impl LogId {
         Self(format!("module/{module}").into())
     }
 
+    /// The log of messages from the cloud to a child.
+    pub fn child(child: &Name) -> Self {
+        Self(format!("child/{child}").into())
+    }
+
     /// A log by its full name, as `queue list` shows it.
     pub fn named(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The full name: `upstream` or `module/{name}`.
+    /// The full name: `upstream`, `module/{name}` or `child/{name}`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
