@@ -54,6 +54,13 @@ fn broker_with(
     Broker::new(BrokerConfig { edge: name("edge-1"), routes, time_to_live: ttl }, store, clock)
 }
 
+fn broker_over(store: StoreConfig, routes: Vec<RouteDefinition>) -> Broker {
+    let clock = Arc::new(SystemClock::new());
+    let (store, _) = holdfast_store::open(store, clock.clone()).unwrap();
+    let routes = RouteTable::compile(routes).unwrap();
+    Broker::new(BrokerConfig { edge: name("edge-1"), routes, time_to_live: None }, store, clock)
+}
+
 fn broker(dir: &Path, routes: &[(&str, &str)]) -> Broker {
     let routes = routes.iter().map(|(n, t)| definition(n, t)).collect();
     broker_with(dir, routes, Arc::new(SystemClock::new()), None)
@@ -185,6 +192,40 @@ async fn after_a_turn_that_was_not_recorded_no_later_one_counts() {
     assert!(matches!(settle(&reader, turn(1)).await, Err(Refused::NotRecorded(_))));
     reader.rewind();
     assert_eq!(reader.outstanding(), 0);
+}
+
+#[tokio::test]
+async fn what_can_never_be_recorded_is_told_from_what_may_be_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let routes = [
+        ("in", "FROM /messages INTO BrokeredEndpoint('modules/m/inputs/in')"),
+        ("up", "FROM /messages/modules/m INTO $upstream"),
+    ];
+    let mut config = StoreConfig::new(dir.path());
+    config.log_quotas.insert(LogId::upstream(), 10_000);
+    let blocking = |(n, t)| RouteDefinition { when_full: WhenFull::Block, ..definition(n, t) };
+    let broker = broker_over(config, routes.map(blocking).into());
+    broker.publish(from_child("c", "t"), Message::new("grow")).await.unwrap();
+    let mut reader = broker.reader(LogId::module(&name("m")));
+    let read = reader.next(9).await.unwrap();
+    let giant = Send { output: Some(name("out")), message: Message::new(vec![7; 20_000]), hops: 1 };
+    let turn = Turn { done: vec![read[0].ticket], sends: vec![giant], ..Turn::default() };
+    let refused = settle(&reader, turn).await.unwrap_err();
+    assert!(matches!(refused, Refused::CannotBeRecorded(_)) && refused.is_permanent(), "{refused}");
+    reader.rewind();
+    let read = reader.next(9).await.unwrap();
+    let long = StateWrite { key: "k".into(), value: Some(vec![7; 2 << 20].into()) };
+    let turn = Turn { done: vec![read[0].ticket], state: vec![long], ..Turn::default() };
+    assert!(settle(&reader, turn).await.unwrap_err().is_permanent());
+    reader.rewind();
+    let read = reader.next(9).await.unwrap();
+    assert_eq!(bodies(&read), ["grow"], "it is still there, for somebody to give it up");
+    settle(&reader, Turn { dead: vec![(read[0].ticket, refused.to_string().into(), 1)], ..Turn::default() })
+        .await
+        .unwrap();
+    broker.store().close().unwrap();
+    let later = broker.publish(from_child("c", "t"), Message::new("late")).await.unwrap_err();
+    assert!(!later.is_permanent(), "{later}");
 }
 
 #[tokio::test]

@@ -44,7 +44,10 @@ fn outcome(result: &Result<Receipt, Refused>) -> Outcome {
     match result {
         Ok(_) => Outcome::Taken,
         Err(
-            Refused::BodyTooLarge { .. } | Refused::TooManyProperties { .. } | Refused::TooManyHops { .. },
+            Refused::BodyTooLarge { .. }
+            | Refused::TooManyProperties { .. }
+            | Refused::TooManyHops { .. }
+            | Refused::CannotBeRecorded(_),
         ) => Outcome::Refused(ReasonCode::QuotaExceeded),
         // Not sayable in an acknowledgement: the connection ends, and the client sends again on the next one.
         Err(Refused::NotRecorded(_)) => Outcome::Refused(ReasonCode::ServerBusy),

@@ -100,16 +100,16 @@ pub enum CommitError {
         /// Commits that wait for room.
         parked: usize,
     },
-    /// One message is larger than the whole quota.
+    /// What one commit brings is larger than the whole quota.
     #[error(
-        "a message of {bytes} bytes can never fit into log {log}, which is bounded to {bytes_max}; raise its quota"
+        "{bytes} bytes at once can never fit into log {log}, which is bounded to {bytes_max}; raise its quota"
     )]
     LargerThanLog {
         /// The log.
         log: LogId,
-        /// Bytes of the record.
+        /// Bytes of the records that the commit brings for it.
         bytes: u64,
-        /// The bound of the log.
+        /// The bound of the log, or of all logs together if that is what it breaks.
         bytes_max: u64,
     },
     /// A document or its key is too large.
@@ -152,6 +152,20 @@ pub enum CommitError {
     /// The store was closed before the commit was written.
     #[error("the store is closed")]
     Closed,
+}
+
+impl CommitError {
+    /// Whether the same commit would be refused however often it is tried: it breaks a bound by itself. Who sent it
+    /// must change it, or give it up.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::LargerThanLog { .. }
+            | Self::DocumentTooLarge { .. }
+            | Self::LogName { .. }
+            | Self::TooManyQueues { .. } => true,
+            Self::LogFull { .. } | Self::Failed { .. } | Self::OutOfTurn | Self::Closed => false,
+        }
+    }
 }
 
 /// The mailbox is full: the commit and its completion come back, to be tried again later.

@@ -45,9 +45,26 @@ pub enum Refused {
     /// The store could not record it. Nothing was acknowledged; trying again may help.
     #[error("the message was not recorded: {0}")]
     NotRecorded(String),
+    /// The store will never record it: it is larger than a log may grow, or a value is too large. Trying again does not
+    /// help.
+    #[error("the message can never be recorded: {0}")]
+    CannotBeRecorded(String),
     /// The host is stopping.
     #[error("the host is stopping; send again when it is back")]
     Stopping,
+}
+
+impl Refused {
+    /// Whether trying the same again cannot help.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::BodyTooLarge { .. }
+            | Self::TooManyProperties { .. }
+            | Self::TooManyHops { .. }
+            | Self::CannotBeRecorded(_) => true,
+            Self::NotRecorded(_) | Self::Stopping => false,
+        }
+    }
 }
 
 /// The checks that every message passes before it is decided.

@@ -212,7 +212,9 @@ impl Inner {
             Err(CommitError::Closed) => (Err(Refused::Stopping), 0, 0),
             Err(error) => {
                 self.counters.not_recorded.fetch_add(1, Ordering::Relaxed);
-                (Err(Refused::NotRecorded(error.to_string())), 0, 0)
+                let refused =
+                    if error.is_permanent() { Refused::CannotBeRecorded } else { Refused::NotRecorded };
+                (Err(refused(error.to_string())), 0, 0)
             }
         }
     }
