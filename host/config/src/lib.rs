@@ -47,8 +47,12 @@
 //! | `upstream.cert_file` | none | certificate of this edge (PEM), with `key_file` |
 //! | `upstream.key_file` | none | its private key (PEM) |
 //! | `upstream.allow_plain` | false | whether `mqtt://` may leave the machine |
-//! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on |
+//! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on: plain, or `tls://` |
 //! | `gateway.allow_remote_plain` | false | whether other machines may connect without TLS |
+//! | `gateway.host_names` | `[]` | names and addresses by which devices know this edge; they stand in its own certificate |
+//! | `gateway.tls.cert_file` | local authority's | certificate that devices are shown (PEM), with `key_file`; read again when it changes |
+//! | `gateway.tls.key_file` | local authority's | its private key (PEM) |
+//! | `gateway.tls.client_ca_file` | none | authorities that may sign certificates of devices (PEM) |
 //! | `gateway.content_type` | none | what bodies are whose clients do not say, such as `"application/json"` (in UTF-8) |
 //! | `gateway.connections_max` | 100 | most connections at once |
 //! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
@@ -80,8 +84,8 @@ pub use fault::{ConfigError, Fault, Faults};
 pub use load::{FILE_BYTES_MAX, edge_name};
 pub use secret::Secret;
 pub use settings::{
-    ClientIdentity, Config, Gateway, Level, Linger, Log, Modules, MqttVersion, Password, Paths, Payload,
-    Profile, Proof, Store, Upstream, UpstreamAddress, User,
+    Config, Gateway, Identity, Level, Linger, Listen, Log, Modules, MqttVersion, Password, Paths, Payload,
+    Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
 
@@ -123,6 +127,10 @@ pub const KEYS: &[&str] = &[
     "upstream.allow_plain",
     "gateway.listen",
     "gateway.allow_remote_plain",
+    "gateway.host_names",
+    "gateway.tls.cert_file",
+    "gateway.tls.key_file",
+    "gateway.tls.client_ca_file",
     "gateway.content_type",
     "gateway.connections_max",
     "gateway.packet_max",

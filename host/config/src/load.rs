@@ -95,7 +95,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let upstream = root.section("upstream").and_then(|section| sections::upstream(section, &edge, context));
     let gateway = root.section("gateway");
     let users_given = root.value("users");
-    let gateway = sections::gateway(gateway, users_given.is_some());
+    let gateway = sections::gateway(gateway, users_given.is_some(), context);
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
     let modules = sections::modules(root.section("modules"));
     let log = sections::log(root.section("log"));

@@ -2,7 +2,13 @@
 
 use crate::Secret;
 use holdfast_types::{LogId, Name, TopicFilter};
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Everything that `holdfast.toml` says, checked; what it leaves out has its default.
 #[derive(Clone, Debug)]
@@ -108,7 +114,7 @@ pub struct Upstream {
     /// Certificates to trust instead of the system's (PEM).
     pub ca_file: Option<PathBuf>,
     /// The certificate chain and the key that this edge shows (PEM).
-    pub identity: Option<ClientIdentity>,
+    pub identity: Option<Identity>,
 }
 
 /// Where the upstream broker is, and whether the way there is encrypted.
@@ -133,9 +139,9 @@ impl fmt::Display for UpstreamAddress {
     }
 }
 
-/// A client certificate.
+/// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientIdentity {
+pub struct Identity {
     /// The chain, leaf first (PEM).
     pub cert_file: PathBuf,
     /// Its private key (PEM).
@@ -175,10 +181,16 @@ pub enum Payload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// Where it listens; empty means that there is no gateway.
-    pub listen: Vec<SocketAddr>,
-    /// Whether plain TCP may come from other machines (`allow_remote_plain`). The addresses keep this rule already; it
-    /// is here for the room that listens.
+    pub listen: Vec<Listen>,
+    /// Whether unencrypted connections may come from other machines (`allow_remote_plain`). The addresses keep this rule
+    /// already; it is here for the room that listens.
     pub allow_remote_plain: bool,
+    /// Names and addresses by which devices know this edge, beside those that the machine has by itself.
+    pub host_names: Vec<String>,
+    /// The certificate that devices are shown; without one, the local authority issues it.
+    pub identity: Option<Identity>,
+    /// The authorities that may sign certificates of devices (PEM).
+    pub client_ca_file: Option<PathBuf>,
     /// What the body of a message is whose client does not say; MQTT 3.1.1 has no way to.
     pub content_type: Option<String>,
     /// Most connections at once.
@@ -187,6 +199,77 @@ pub struct Gateway {
     pub packet_bytes_max: u32,
     /// Most messages of one client in each direction that wait for their acknowledgement.
     pub unacked_max: u16,
+}
+
+/// One address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// What is spoken there.
+    pub transport: Transport,
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+}
+
+impl Listen {
+    /// Where MQTT is spoken to programs of this machine.
+    pub(crate) const HOME: Self = Self {
+        transport: Transport::Tcp,
+        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Transport::Tcp.usual_port()),
+    };
+}
+
+/// As it is written in the file; plain TCP needs no scheme.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Transport::Tcp => write!(f, "{}", self.address),
+            other => write!(f, "{}://{}", other.scheme(), self.address),
+        }
+    }
+}
+
+/// What carries MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// `tcp`, or no scheme at all.
+    Tcp,
+    /// `tls`: TLS over TCP.
+    Tls,
+}
+
+impl Transport {
+    /// What is written before the address.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// The port that devices expect.
+    pub const fn usual_port(self) -> u16 {
+        match self {
+            Self::Tcp => 1883,
+            Self::Tls => 8883,
+        }
+    }
+
+    /// Whether nobody on the way can read or change what is said.
+    pub const fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Tcp)
+    }
+
+    /// Whether its ports are those of UDP.
+    pub(crate) const fn is_udp(self) -> bool {
+        false
+    }
+
+    /// The same with encryption.
+    pub(crate) const fn encrypted(self) -> Self {
+        match self {
+            Self::Tcp | Self::Tls => Self::Tls,
+        }
+    }
 }
 
 /// `[[users]]`: one who may connect to the gateway.

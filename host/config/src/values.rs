@@ -1,16 +1,21 @@
 //! Readers of single values.
 
 use crate::{
-    Secret,
+    Identity, Secret,
     nearest::nearest,
-    reader::{Problem, Value},
+    reader::{Problem, Section, Value},
+    sections::Context,
     units::{self, UnitFault},
 };
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 use toml::de::DeValue;
+
+/// Most characters in a host name (requirement of IoT Edge; the limit of the common name in a certificate).
+const HOST_CHARACTERS_MAX: usize = 64;
 
 /// A text that is not empty.
 pub(crate) fn text<'a>(value: Value<'a, '_>, example: &str) -> Result<&'a str, Problem> {
@@ -131,6 +136,34 @@ pub(crate) fn time_to_live(value: Value<'_, '_>) -> Result<TimeToLive, Problem> 
     }
 }
 
+/// A DNS name or an IP address, as it stands in a URL or a certificate.
+pub(crate) fn host(host: &str) -> Result<String, Problem> {
+    if host.parse::<IpAddr>().is_ok() {
+        return Ok(host.to_owned());
+    }
+    let fix = "write a DNS name or an IP address (IPv6 in brackets), such as broker.example.com";
+    let count = host.chars().count();
+    let reason = if count == 0 {
+        "the host name is empty".to_owned()
+    } else if count > HOST_CHARACTERS_MAX {
+        format!("the host name has {count} characters; at most {HOST_CHARACTERS_MAX} are allowed")
+    } else if let Some(odd) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !"-._".contains(*c)) {
+        format!("character {odd:?} is not allowed in a host name")
+    } else if host.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        format!("{host:?} looks like an IPv4 address but is none")
+    } else if host
+        .strip_suffix('.')
+        .unwrap_or(host)
+        .split('.')
+        .any(|part| part.is_empty() || part.len() > 63 || part.starts_with('-') || part.ends_with('-'))
+    {
+        "each part of the host name between dots has 1 to 63 characters and no hyphen at its ends".to_owned()
+    } else {
+        return Ok(host.to_owned());
+    };
+    Err(Problem::new(reason, fix))
+}
+
 /// A path, joined to the folder of the file.
 pub(crate) fn path(value: Value<'_, '_>, folder: &Path) -> Result<PathBuf, Problem> {
     let text = text(value, "a path, such as \"data\"")?;
@@ -138,6 +171,31 @@ pub(crate) fn path(value: Value<'_, '_>, folder: &Path) -> Result<PathBuf, Probl
         return Err(Problem::new("a path cannot hold the character U+0000", "remove it"));
     }
     Ok(folder.join(text))
+}
+
+/// The path of a file that is there.
+pub(crate) fn file(
+    section: &mut Section<'_, '_, '_>,
+    key: &'static str,
+    context: &Context<'_>,
+) -> Option<PathBuf> {
+    section.take(key, |value| {
+        let path = path(value, context.folder)?;
+        context.readable(&path).map(|()| path)
+    })
+}
+
+/// A certificate with its key: `cert_file` and `key_file`, both or none.
+pub(crate) fn identity(section: &mut Section<'_, '_, '_>, context: &Context<'_>) -> Option<Identity> {
+    let cert_file = file(section, "cert_file", context);
+    let key_file = file(section, "key_file", context);
+    for (there, absent) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
+        if section.holds(there) && !section.holds(absent) {
+            let reason = format!("there is {there} and no {absent}; a certificate needs both");
+            section.missing(absent, Problem::new(reason, format!("add {absent} = \"…\", or remove {there}")));
+        }
+    }
+    cert_file.zip(key_file).map(|(cert_file, key_file)| Identity { cert_file, key_file })
 }
 
 pub(crate) fn secret(value: Value<'_, '_>) -> Result<Secret, Problem> {

@@ -76,7 +76,10 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     assert_eq!(upstream.ca_file, Some("/etc/holdfast/tls/ca.pem".into()));
     assert_eq!(upstream.identity.unwrap().key_file, Path::new("/etc/holdfast/tls/edge.key"));
     let listen: Vec<String> = config.gateway.listen.iter().map(ToString::to_string).collect();
-    assert_eq!(listen, ["127.0.0.1:1884", "[::1]:1884"]);
+    assert_eq!(listen, ["127.0.0.1:1884", "[::1]:1884", "tls://127.0.0.1:8883"]);
+    assert_eq!(config.gateway.host_names, ["edge.example.com", "192.0.2.7"]);
+    assert_eq!(config.gateway.identity.unwrap().cert_file, Path::new("/etc/holdfast/tls/gateway.pem"));
+    assert_eq!(config.gateway.client_ca_file, Some("/etc/holdfast/tls/devices.pem".into()));
     assert_eq!((config.gateway.connections_max, config.gateway.packet_bytes_max), (10, 256 << 10));
     assert_eq!(config.gateway.unacked_max, 8);
     let [sensor, tester] = config.users.try_into().unwrap();

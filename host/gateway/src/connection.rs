@@ -77,6 +77,27 @@ pub(crate) struct Client {
     pace: Pace,
     /// Since when the client has taken no byte of what is to be written.
     stalled: Option<Instant>,
+    /// Whether bytes were written that the stream may still hold, as an encrypted one does.
+    unflushed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrote {
+    /// Bytes that the stream may hold until it is flushed.
+    Bytes,
+    /// Everything has left.
+    All,
+}
+
+/// Writes what is there, or flushes if nothing is. Cancel safe.
+async fn write_some(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> std::io::Result<Wrote> {
+    if out.is_empty() {
+        return writer.flush().await.map(|()| Wrote::All);
+    }
+    match writer.write_buf(out).await? {
+        0 => Err(std::io::ErrorKind::WriteZero.into()),
+        _ => Ok(Wrote::Bytes),
+    }
 }
 
 /// Serves a client from its CONNACK to its end.
@@ -165,6 +186,7 @@ impl Client {
             actions: Vec::new(),
             pace: Pace::new(shared.limits.messages_per_second_max, now),
             stalled: None,
+            unflushed: false,
             key,
             shared,
         };
@@ -227,7 +249,7 @@ impl Client {
                 () = &mut replaced => Err(End::TakenOver),
                 () = &mut stopped => Err(End::Stopping),
                 () = board.written() => self.settle(),
-                written = writer.write_buf(&mut self.out), if !self.out.is_empty() => self.written(written),
+                written = write_some(writer, &mut self.out), if self.has_to_write() => self.written(written),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
                 () = self.subscriptions.next_many(&mut messages, wanted) => {
                     self.write_messages(&mut messages)
@@ -340,12 +362,12 @@ impl Client {
         released.map_err(End::NotTaken)
     }
 
-    fn written(&mut self, written: std::io::Result<usize>) -> Result<(), End> {
-        match written {
-            Ok(0) => return Err(End::Broken(std::io::ErrorKind::WriteZero.into())),
-            Ok(_) => {}
-            Err(error) => return Err(End::Broken(error)),
-        }
+    fn has_to_write(&self) -> bool {
+        self.unflushed || !self.out.is_empty()
+    }
+
+    fn written(&mut self, written: std::io::Result<Wrote>) -> Result<(), End> {
+        self.unflushed = written.map_err(End::Broken)? == Wrote::Bytes;
         self.stalled = None;
         if self.out.is_empty() && self.out.capacity() > *READ_BYTES.end() {
             self.out = BytesMut::new();
@@ -356,7 +378,7 @@ impl Client {
 
     fn deadline(&mut self) -> Instant {
         let now = Instant::now();
-        if self.out.is_empty() {
+        if !self.has_to_write() {
             self.stalled = None;
         } else {
             self.stalled.get_or_insert(now);

@@ -82,6 +82,7 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), codec: &Codec, reason: R
     if codec.encode(&Packet::ConnAck(Box::new(ConnAck::new(reason))), &mut bytes).is_ok() {
         // A client that is gone cannot be told.
         let _ = stream.write_all(&bytes).await;
+        // What an encrypted stream holds leaves with its end.
         let _ = stream.shutdown().await;
     }
 }

@@ -193,6 +193,7 @@ async fn unavailable(greeted: &Greeted, stream: &mut (impl tokio::io::AsyncWrite
     if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
         // A client that is gone cannot be told.
         let _ = stream.write_all(&bytes).await;
+        let _ = stream.shutdown().await;
     }
 }
 

@@ -59,6 +59,7 @@ impl Wire {
     pub async fn flush(&mut self) -> anyhow::Result<()> {
         if !self.write.is_empty() {
             self.stream.write_all(&self.write).await.context("the connection broke")?;
+            self.stream.flush().await.context("the connection broke")?;
             self.write.clear();
         }
         Ok(())

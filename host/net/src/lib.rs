@@ -15,8 +15,8 @@ mod tls;
 pub use cause::{HandshakeFault, io_cause};
 pub use dial::{DialError, Target, Timeouts, dial};
 pub use host::{HOST_CHARACTERS_MAX, HostName, InvalidHost};
-pub use listen::{Incoming, ListenConfig, ListenError, Listener, port_holder_command};
-pub use stream::Stream;
+pub use listen::{Door, Incoming, ListenConfig, ListenError, Listener, port_holder_command};
+pub use stream::{Stream, Transport};
 pub use tls::{
     ClientAuth, ClientTls, ClientTlsConfig, Identity, Roots, ServerTls, ServerTlsConfig, TlsFault,
 };

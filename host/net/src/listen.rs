@@ -1,6 +1,6 @@
 //! Listen on an address and take connections in.
 
-use crate::{HandshakeFault, PlainTcp, ServerTls, Settings, Stream};
+use crate::{HandshakeFault, PlainTcp, ServerTls, Settings, Stream, Transport};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -11,14 +11,38 @@ use tokio::{
 /// enough not to spin, short enough that nobody notices.
 const STARVED_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is spoken on a port.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// TCP alone.
+    Tcp,
+    /// TLS over TCP.
+    Tls(ServerTls),
+}
+
+impl Door {
+    /// What carries the bytes of those who come in here.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Tcp => Transport::Tcp,
+            Self::Tls(_) => Transport::Tls,
+        }
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        !matches!(self, Self::Tcp)
+    }
+}
+
 /// Where to listen, and how.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
-    /// Encrypt; `None` is plain TCP.
-    pub tls: Option<ServerTls>,
-    /// How far plain TCP may be offered.
+    /// What is spoken there.
+    pub door: Door,
+    /// How far an unencrypted door may be open.
     pub plain: PlainTcp,
     /// The names of the settings that the above came from.
     pub settings: Settings,
@@ -88,7 +112,7 @@ pub enum ListenError {
 pub struct Listener {
     socket: TcpListener,
     local: SocketAddr,
-    tls: Option<ServerTls>,
+    door: Door,
 }
 
 /// A connection that was taken in, before its handshake. Run [`Incoming::handshake`] in the task of the connection, so
@@ -97,7 +121,7 @@ pub struct Listener {
 pub struct Incoming {
     socket: TcpStream,
     peer: SocketAddr,
-    tls: Option<ServerTls>,
+    door: Door,
 }
 
 impl Listener {
@@ -106,14 +130,17 @@ impl Listener {
     /// # Errors
     /// The situation and its fix.
     pub async fn bind(config: ListenConfig) -> Result<Self, ListenError> {
-        let ListenConfig { address, tls, plain, settings } = config;
-        if tls.is_none() && plain == PlainTcp::LoopbackOnly && !address.ip().to_canonical().is_loopback() {
+        let ListenConfig { address, door, plain, settings } = config;
+        if !door.is_encrypted()
+            && plain == PlainTcp::LoopbackOnly
+            && !address.ip().to_canonical().is_loopback()
+        {
             return Err(ListenError::PlainRefused { address, settings });
         }
         let setting = settings.address;
         let bound = TcpListener::bind(address).await.and_then(|socket| Ok((socket.local_addr()?, socket)));
         match bound {
-            Ok((local, socket)) => Ok(Self { socket, local, tls }),
+            Ok((local, socket)) => Ok(Self { socket, local, door }),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::AddrInUse => ListenError::PortTaken { address, setting },
                 io::ErrorKind::PermissionDenied => ListenError::Permission { address, setting },
@@ -128,9 +155,9 @@ impl Listener {
         self.local
     }
 
-    /// Whether connections are encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        self.tls.is_some()
+    /// What is spoken there.
+    pub fn door(&self) -> &Door {
+        &self.door
     }
 
     /// Waits for the next connection. Cancel safe. A peer that goes away at once is passed over; when the system is out
@@ -146,7 +173,7 @@ impl Listener {
                     if let Err(error) = socket.set_nodelay(true) {
                         tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
                     }
-                    return Ok(Incoming { socket, peer, tls: self.tls.clone() });
+                    return Ok(Incoming { socket, peer, door: self.door.clone() });
                 }
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) if is_starvation(&error) => {
@@ -175,7 +202,7 @@ impl Incoming {
     /// # Errors
     /// Why the handshake failed, or that it did not end within `within`.
     pub async fn handshake(self, within: Duration) -> Result<Stream, HandshakeFault> {
-        let Some(tls) = self.tls else { return Ok(Stream::plain(self.socket, self.peer)) };
+        let Door::Tls(tls) = self.door else { return Ok(Stream::plain(self.socket, self.peer)) };
         match timeout(within, tls.accept(self.socket)).await {
             Err(_) => Err(HandshakeFault::TimedOut(within)),
             Ok(Err(fault)) => Err(fault),

@@ -2,7 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -13,7 +13,28 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+/// What carries the bytes of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// TCP alone.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// As it stands before an address in the configuration: `tcp`, `tls`.
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        })
+    }
+}
+
 /// A connected stream of bytes.
+///
+/// An encrypted one gathers what is written: bytes leave at the latest with a flush.
 #[derive(Debug)]
 pub struct Stream {
     carrier: Carrier,
@@ -70,11 +91,20 @@ impl Stream {
         matches!(self.carrier, Carrier::Tls(_))
     }
 
-    /// The certificate that the other side proved to hold, if it showed one.
-    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+    /// What carries the bytes.
+    pub fn transport(&self) -> Transport {
         match &self.carrier {
-            Carrier::Plain(_) => None,
-            Carrier::Tls(stream) => stream.get_ref().1.peer_certificates().and_then(<[_]>::first),
+            Carrier::Plain(_) => Transport::Tcp,
+            Carrier::Tls(_) => Transport::Tls,
+        }
+    }
+
+    /// The certificates that the other side showed, its own first; none if it showed none. It holds the key of the first.
+    /// Whether it is to be believed is checked where this end is told whom to trust, and else left to the reader.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        match &self.carrier {
+            Carrier::Plain(_) => &[],
+            Carrier::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
         }
     }
 

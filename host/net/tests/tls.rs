@@ -11,22 +11,29 @@
 
 mod authority;
 
-use authority::{Authority, EXPIRED, NOT_YET, VALID};
+use authority::{Authority, EXPIRED, NOT_YET, VALID, Years};
 use holdfast_net::{
-    ClientAuth, ClientTls, ClientTlsConfig, DialError, HandshakeFault, HostName, Identity, ListenConfig,
-    Listener, PlainTcp, Roots, ServerTls, ServerTlsConfig, Settings, Stream, Target, Timeouts, TlsFault,
-    dial, io_cause,
+    ClientAuth, ClientTls, ClientTlsConfig, DialError, Door, HandshakeFault, HostName, Identity,
+    ListenConfig, Listener, PlainTcp, Roots, ServerTls, ServerTlsConfig, Settings, Stream, Target, Timeouts,
+    TlsFault, Transport, dial, io_cause,
 };
-use std::{path::PathBuf, time::Duration};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
 async fn listen(identity: Identity, clients: ClientAuth) -> Listener {
-    let tls = ServerTls::build(&ServerTlsConfig { identity, clients }).unwrap();
+    open(Door::Tls(ServerTls::build(&ServerTlsConfig { identity, clients }).unwrap())).await
+}
+
+async fn open(door: Door) -> Listener {
     Listener::bind(ListenConfig {
         address: "127.0.0.1:0".parse().unwrap(),
-        tls: Some(tls),
+        door,
         plain: PlainTcp::LoopbackOnly,
         settings: Settings::new("gateway.listen", "gateway.tls", "gateway.allow_remote_plain"),
     })
@@ -66,7 +73,7 @@ async fn bytes_pass_both_ways_encrypted() {
     let listener = listen(authority.issue("localhost", VALID), ClientAuth::None).await;
     let (accepted, dialled) = meet(&listener, &target(listener.local().port(), authority.root(), None)).await;
     let (mut inside, mut outside) = (accepted.unwrap(), dialled.unwrap());
-    assert!(outside.is_encrypted() && outside.peer_certificate().is_some());
+    assert!(outside.is_encrypted() && !outside.peer_certificates().is_empty());
     assert!(outside.describe_encryption().unwrap().starts_with("TLSv1_3"));
     outside.write_all(b"ping").await.unwrap();
     outside.flush().await.unwrap();
@@ -114,7 +121,7 @@ async fn a_listener_that_wants_client_certificates_takes_in_only_those_it_trusts
 
     let known = target(port, home.root(), Some(home.issue("edge-1", VALID)));
     let (accepted, dialled) = meet(&listener, &known).await;
-    assert!(dialled.is_ok() && accepted.unwrap().peer_certificate().is_some());
+    assert!(dialled.is_ok() && !accepted.unwrap().peer_certificates().is_empty());
 
     for identity in [None, Some(stranger.issue("edge-2", VALID))] {
         let (accepted, dialled) = meet(&listener, &target(port, home.root(), identity)).await;
@@ -168,4 +175,92 @@ fn files_that_cannot_be_used_are_named() {
     let config =
         ClientTlsConfig { roots: Roots::File(home.root()), identity: Some(mixed), ..Default::default() };
     assert!(fault(config).to_string().contains("do not belong together"));
+}
+
+#[tokio::test]
+async fn a_listener_that_asks_takes_in_everybody_and_says_what_was_shown() {
+    let (home, stranger) = (Authority::new("home"), Authority::new("stranger"));
+    let listener = listen(home.issue("localhost", VALID), ClientAuth::Asked).await;
+    let port = listener.local().port();
+    for (identity, shown) in [
+        (None, 0),
+        (Some(home.issue("sensor-1", VALID)), 1),
+        (Some(stranger.issue("sensor-2", VALID)), 1),
+        (Some(stranger.issue("sensor-3", EXPIRED)), 1),
+    ] {
+        let expected = identity.as_ref().map(|identity| leaf(&identity.certificates));
+        let (accepted, dialled) = meet(&listener, &target(port, home.root(), identity)).await;
+        let inside = accepted.unwrap();
+        assert!(dialled.is_ok());
+        assert_eq!(inside.transport(), Transport::Tls);
+        assert_eq!(inside.peer_certificates().len(), shown);
+        assert_eq!(inside.peer_certificates().first().cloned(), expected);
+    }
+}
+
+fn leaf(file: &std::path::Path) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(file).unwrap()
+}
+
+/// A client that speaks this version only, and the certificate that it was shown.
+async fn with_version(
+    version: &'static rustls::SupportedProtocolVersion,
+    root: PathBuf,
+    port: u16,
+) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(leaf(&root)).unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn tls_1_2_and_1_3_are_spoken() {
+    let home = Authority::new("home");
+    let listener = listen(home.issue("localhost", VALID), ClientAuth::Asked).await;
+    let port = listener.local().port();
+    for (version, name) in [(&rustls::version::TLS12, "TLSv1_2"), (&rustls::version::TLS13, "TLSv1_3")] {
+        let accept = async { listener.accept().await.unwrap().handshake(SOON).await };
+        let (accepted, _client) = tokio::join!(accept, with_version(version, home.root(), port));
+        assert!(accepted.unwrap().describe_encryption().unwrap().starts_with(name));
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_certificate_is_shown_from_the_next_handshake_on_and_open_connections_go_on() {
+    let home = Authority::new("home");
+    let identity = home.issue("localhost", VALID);
+    let config = ServerTlsConfig { identity: identity.clone(), clients: ClientAuth::None };
+    let tls = ServerTls::build(&config).unwrap();
+    let listener = open(Door::Tls(tls.clone())).await;
+    let target = target(listener.local().port(), home.root(), None);
+    let (accepted, dialled) = meet(&listener, &target).await;
+    let (mut inside, mut outside) = (accepted.unwrap(), dialled.unwrap());
+    assert!(!tls.reload().unwrap(), "nothing has changed");
+
+    let before = leaf(&identity.certificates);
+    let renewed = home.issue("localhost", Years(2020, 2099));
+    std::fs::copy(&renewed.certificates, &identity.certificates).unwrap();
+    let halfway = tls.reload().unwrap_err().to_string();
+    assert!(halfway.contains("do not belong together"), "{halfway}");
+    let (_accepted, dialled) = meet(&listener, &target).await;
+    assert_eq!(dialled.unwrap().peer_certificates()[0], before, "the certificate from before is shown on");
+
+    std::fs::copy(&renewed.key, &identity.key).unwrap();
+    assert!(tls.reload().unwrap());
+    let (_accepted, dialled) = meet(&listener, &target).await;
+    assert_eq!(dialled.unwrap().peer_certificates()[0], leaf(&renewed.certificates));
+
+    outside.write_all(b"still here").await.unwrap();
+    outside.flush().await.unwrap();
+    let mut ten = [0; 10];
+    inside.read_exact(&mut ten).await.unwrap();
+    assert_eq!(&ten, b"still here");
 }

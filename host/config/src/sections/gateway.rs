@@ -1,16 +1,15 @@
 //! `[gateway]`.
 
+use super::{Context, listen};
 use crate::{
-    Gateway,
-    reader::{Problem, Section, Value},
+    Gateway, Listen,
+    reader::{Problem, Section},
     values,
 };
 use holdfast_types::BODY_BYTES_MAX;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use toml::de::DeValue;
 
-/// Most addresses to listen on.
-const LISTENERS_MAX: usize = 16;
+/// Most names of this edge: they stand in one certificate, which each device gets with each handshake.
+const HOST_NAMES_MAX: usize = 32;
 /// Most connections that may be asked for; each takes about 30 KiB.
 const CONNECTIONS_MAX: u32 = 100_000;
 /// Room for a topic and properties beside the largest body.
@@ -19,11 +18,13 @@ const PACKET_BYTES_MAX: u64 = BODY_BYTES_MAX as u64 + (1 << 20);
 const PACKET_BYTES_MIN: u64 = 1 << 10;
 
 /// `users` tells whether there is anyone to listen for.
-pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool) -> Gateway {
-    let home = SocketAddr::from((Ipv4Addr::LOCALHOST, 1883));
+pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool, context: &Context<'_>) -> Gateway {
     let mut gateway = Gateway {
-        listen: if users { vec![home] } else { Vec::new() },
+        listen: if users { vec![Listen::HOME] } else { Vec::new() },
         allow_remote_plain: false,
+        host_names: Vec::new(),
+        identity: None,
+        client_ca_file: None,
         content_type: None,
         connections_max: 100,
         packet_bytes_max: 1 << 20,
@@ -34,10 +35,23 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool) -> Gate
     // A switch that could not be read is reported itself, not once more with each address.
     let remote = gateway.allow_remote_plain
         || section.value_of("allow_remote_plain").is_some_and(|v| values::flag(v).is_err());
-    let read = |value: Value<'_, '_>| address(value, remote);
-    let listen = section.take_list("listen", "[\"127.0.0.1:1883\"]", read);
-    gateway.listen = listen.unwrap_or(gateway.listen);
-    check_list(&section, &gateway.listen);
+    let addresses = section.take_list("listen", "[\"127.0.0.1:1883\"]", |value| listen::read(value, remote));
+    let readable = addresses.is_some() || !section.holds("listen");
+    gateway.listen = addresses.unwrap_or(gateway.listen);
+    listen::check(&section, &gateway.listen);
+    let names = section.take_list("host_names", "[\"edge.example.com\"]", |value| {
+        values::host(values::text(value, "\"edge.example.com\"")?)
+    });
+    gateway.host_names = names.unwrap_or_default();
+    if let (true, Some(value)) = (gateway.host_names.len() > HOST_NAMES_MAX, section.value_of("host_names")) {
+        let reason =
+            format!("there are {} names; at most {HOST_NAMES_MAX} are allowed", gateway.host_names.len());
+        section.fault(value, "host_names", Problem::new(reason, "keep those that devices use"));
+    }
+    if let Some(tls) = section.section("tls") {
+        let idle = readable && !gateway.listen.iter().any(|listen| listen.transport.is_encrypted());
+        certificates(tls, &mut gateway, idle, context);
+    }
     gateway.content_type =
         section.take("content_type", |value| values::text(value, "\"application/json\"").map(str::to_owned));
     let connections = section.take("connections_max", |value| values::whole(value, 1, CONNECTIONS_MAX));
@@ -51,61 +65,15 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool) -> Gate
     gateway
 }
 
-fn address(value: Value<'_, '_>, remote: bool) -> Result<SocketAddr, Problem> {
-    let text = values::text(value, "\"127.0.0.1:1883\"")?;
-    let Ok(address) = text.parse::<SocketAddr>() else {
-        return Err(not_an_address(text));
-    };
-    if !remote && !address.ip().is_loopback() {
-        let home = SocketAddr::new(loopback_like(address.ip()), address.port());
-        return Err(Problem::new(
-            format!("{address} would let other machines connect without encryption"),
-            format!(
-                "listen on \"{home}\", or add allow_remote_plain = true to [gateway] if the network is trusted"
-            ),
-        ));
-    }
-    Ok(address)
-}
-
-fn loopback_like(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-    }
-}
-
-fn not_an_address(text: &str) -> Problem {
-    let reason = format!("{text:?} is not an address with a port");
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let fix = match (bare.parse::<IpAddr>(), text.split_once(':')) {
-        (Ok(address), _) => format!("write \"{}\"", SocketAddr::new(address, 1883)),
-        (Err(_), Some(("localhost", port))) => format!("write \"127.0.0.1:{port}\""),
-        (Err(_), Some(("" | "*", port))) => {
-            format!("write \"0.0.0.0:{port}\" for every address of the machine")
-        }
-        (Err(_), _) => {
-            "write an IP address and a port from 0 to 65535, such as \"127.0.0.1:1883\"".to_owned()
-        }
-    };
-    Problem::new(reason, fix)
-}
-
-fn check_list(section: &Section<'_, '_, '_>, listen: &[SocketAddr]) {
-    let Some(value) = section.value_of("listen") else { return };
-    let DeValue::Array(items) = value.get() else { return };
-    if items.len() > LISTENERS_MAX {
-        let reason = format!("there are {} addresses; at most {LISTENERS_MAX} are allowed", items.len());
-        section.fault(value, "listen", Problem::new(reason, "listen on 0.0.0.0 instead of on each address"));
-    }
-    for (index, address) in listen.iter().enumerate() {
-        // Port 0 asks for any free port, and may be asked for twice.
-        if address.port() != 0 && listen.iter().take(index).any(|earlier| earlier == address) {
-            section.fault(
-                value,
-                "listen",
-                Problem::new(format!("{address} stands here twice"), "remove one of the two"),
-            );
+/// `[gateway.tls]`. `idle` tells that nothing listens with TLS.
+fn certificates(mut section: Section<'_, '_, '_>, gateway: &mut Gateway, idle: bool, context: &Context<'_>) {
+    gateway.identity = values::identity(&mut section, context);
+    gateway.client_ca_file = values::file(&mut section, "client_ca_file", context);
+    for key in ["cert_file", "key_file", "client_ca_file"] {
+        if let (true, Some(value)) = (idle, section.value_of(key)) {
+            let fix = "add an address such as \"tls://0.0.0.0:8883\" to gateway.listen, or remove this line";
+            section.fault(value, key, Problem::new("nothing listens with TLS, so this has no effect", fix));
         }
     }
+    section.finish();
 }

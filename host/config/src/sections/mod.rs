@@ -1,6 +1,7 @@
 //! The sections of the file, each from its part of the tree to its checked form.
 
 mod gateway;
+mod listen;
 mod routes;
 mod small;
 mod store;

@@ -2,15 +2,13 @@
 
 use super::Context;
 use crate::{
-    ClientIdentity, MqttVersion, Password, Payload, Upstream, UpstreamAddress,
+    Identity, MqttVersion, Password, Payload, Upstream, UpstreamAddress,
     reader::{Problem, Section, Value},
     template, values,
 };
 use holdfast_types::Name;
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-/// Most characters in a host name (requirement of IoT Edge; the limit of the common name in a certificate).
-const HOST_CHARACTERS_MAX: usize = 64;
 /// Most bytes in client id and user name: what IoT Hub's user names need, with room.
 const CREDENTIAL_BYTES_MAX: usize = 1024;
 /// MQTT carries the keep alive in 16 bits of seconds.
@@ -107,7 +105,7 @@ fn url(text: &str) -> Result<UpstreamAddress, Problem> {
         return Err(problem.at(scheme.len() + 3 + at));
     }
     let (host, port) = split_port(rest);
-    let host = check_host(host).map_err(|problem| problem.at(scheme.len() + 3))?;
+    let host = values::host(host).map_err(|problem| problem.at(scheme.len() + 3))?;
     let port = match port {
         None => Ok(if tls { 8883 } else { 1883 }),
         Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| {
@@ -130,33 +128,6 @@ fn split_port(rest: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn check_host(host: &str) -> Result<String, Problem> {
-    if host.parse::<IpAddr>().is_ok() {
-        return Ok(host.to_owned());
-    }
-    let fix = "write a DNS name or an IP address (IPv6 in brackets), such as broker.example.com";
-    let count = host.chars().count();
-    let reason = if count == 0 {
-        "the host name is empty".to_owned()
-    } else if count > HOST_CHARACTERS_MAX {
-        format!("the host name has {count} characters; at most {HOST_CHARACTERS_MAX} are allowed")
-    } else if let Some(odd) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !"-._".contains(*c)) {
-        format!("character {odd:?} is not allowed in a host name")
-    } else if host.chars().all(|c| c.is_ascii_digit() || c == '.') {
-        format!("{host:?} looks like an IPv4 address but is none")
-    } else if host
-        .strip_suffix('.')
-        .unwrap_or(host)
-        .split('.')
-        .any(|part| part.is_empty() || part.len() > 63 || part.starts_with('-') || part.ends_with('-'))
-    {
-        "each part of the host name between dots has 1 to 63 characters and no hyphen at its ends".to_owned()
-    } else {
-        return Ok(host.to_owned());
-    };
-    Err(Problem::new(reason, fix))
-}
-
 fn credential(value: Value<'_, '_>, example: &str) -> Result<String, Problem> {
     let text = values::text(value, example)?;
     if text.len() > CREDENTIAL_BYTES_MAX {
@@ -171,19 +142,12 @@ fn credential(value: Value<'_, '_>, example: &str) -> Result<String, Problem> {
 
 fn password(section: &mut Section<'_, '_, '_>, context: &Context<'_>) -> Option<Password> {
     let inline = section.take("password", values::secret);
-    let file = file(section, "password_file", context);
+    let file = values::file(section, "password_file", context);
     if let (true, Some(value)) = (section.holds("password_file"), section.value_of("password")) {
         let problem = Problem::new("there are both password and password_file", "remove password");
         section.fault(value, "password", problem);
     }
     file.map(Password::File).or(inline.map(Password::Inline))
-}
-
-fn file(section: &mut Section<'_, '_, '_>, key: &'static str, context: &Context<'_>) -> Option<PathBuf> {
-    section.take(key, |value| {
-        let path = values::path(value, context.folder)?;
-        context.readable(&path).map(|()| path)
-    })
 }
 
 fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {
@@ -202,18 +166,9 @@ fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {
 fn certificates(
     section: &mut Section<'_, '_, '_>,
     context: &Context<'_>,
-) -> (Option<PathBuf>, Option<ClientIdentity>) {
-    let ca_file = file(section, "ca_file", context);
-    let cert_file = file(section, "cert_file", context);
-    let key_file = file(section, "key_file", context);
-    for (there, absent) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
-        if section.holds(there) && !section.holds(absent) {
-            let reason = format!("there is {there} and no {absent}; a certificate needs both");
-            section.missing(absent, Problem::new(reason, format!("add {absent} = \"…\", or remove {there}")));
-        }
-    }
-    let identity =
-        cert_file.zip(key_file).map(|(cert_file, key_file)| ClientIdentity { cert_file, key_file });
+) -> (Option<PathBuf>, Option<Identity>) {
+    let ca_file = values::file(section, "ca_file", context);
+    let identity = values::identity(section, context);
     (ca_file, identity)
 }
 

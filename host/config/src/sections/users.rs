@@ -24,7 +24,7 @@ pub(crate) fn users(root: &Section<'_, '_, '_>, value: Value<'_, '_>, gateway: &
         root.fault(value, "users", Problem::new(reason, "let devices of one kind share a user"));
         return Vec::new();
     }
-    let remote = gateway.listen.iter().any(|address| !address.ip().is_loopback());
+    let remote = gateway.listen.iter().any(|listen| !listen.address.ip().is_loopback());
     let mut lines: HashMap<Name, usize> = HashMap::new();
     let mut users = Vec::new();
     for (index, item) in items.iter().enumerate() {

@@ -7,14 +7,14 @@ use holdfast_auth::{Grants, Password, Registry};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits, Stats, StatsSnapshot};
 use holdfast_mqtt::*;
-use holdfast_net::{ListenConfig, PlainTcp, Settings};
+use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{StoreConfig, SystemClock};
 use holdfast_types::{Name, TopicFilter as Filter, WhenFull};
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
     time::timeout,
@@ -45,6 +45,10 @@ impl House {
     }
 
     pub async fn with(limits: Limits, when_full: WhenFull, quota_bytes: u64) -> Self {
+        Self::behind(Door::Tcp, limits, when_full, quota_bytes).await
+    }
+
+    pub async fn behind(door: Door, limits: Limits, when_full: WhenFull, quota_bytes: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::new());
         let store = StoreConfig { ballast_bytes: 0, quota_bytes, ..StoreConfig::new(folder.path()) };
@@ -58,7 +62,7 @@ impl House {
         let broker = Broker::new(config, store, clock);
         let listen = ListenConfig {
             address: "127.0.0.1:0".parse().unwrap(),
-            tls: None,
+            door,
             plain: PlainTcp::LoopbackOnly,
             settings: Settings::of_section("gateway"),
         };
@@ -120,8 +124,8 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     timeout(LONG, wait).await.unwrap_or_else(|_| panic!("not so in time: {what}"));
 }
 
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     pub codec: Codec,
     buffer: BytesMut,
     next_id: u16,
@@ -131,7 +135,12 @@ pub struct Client {
 
 impl Client {
     pub async fn dial(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap(), version)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn over(stream: S, version: Version) -> Self {
         Self {
             stream,
             codec: Codec::client(version, PACKET_BYTES_MAX),
@@ -150,6 +159,7 @@ impl Client {
         let mut bytes = BytesMut::new();
         self.codec.encode(packet, &mut bytes).unwrap();
         self.stream.write_all(&bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// The next packet; none if the other side has closed.

@@ -42,7 +42,7 @@ pub fn config(named: Option<&Path>) -> anyhow::Result<Config> {
 pub fn check_settings() -> holdfast_net::Settings {
     holdfast_net::Settings {
         address: "gateway.listen".into(),
-        tls: "gateway.listen".into(),
+        tls: "tls:// in gateway.listen".into(),
         allow_plain: "gateway.allow_remote_plain".into(),
     }
 }

@@ -14,7 +14,7 @@ use crate::{cli::DemoArgs, output};
 use anyhow::{Context, bail};
 use device::Tally;
 use edge::Edge;
-use holdfast_net::{ListenConfig, Listener, PlainTcp, Settings};
+use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use link::Link;
 use receiver::Account;
 use screen::{Screen, View};
@@ -93,7 +93,7 @@ pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
 async fn listener() -> anyhow::Result<Listener> {
     let config = ListenConfig {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        tls: None,
+        door: Door::Tcp,
         plain: PlainTcp::LoopbackOnly,
         settings: Settings::of_section("demo"),
     };

@@ -1,5 +1,7 @@
 //! `holdfast run`: build, spawn, wait, stop.
 
+mod certificates;
+pub mod doors;
 pub mod host;
 pub mod life;
 pub mod logging;
@@ -26,6 +28,8 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     let control = holdfast_api::Server::bind(&config.paths.control)?;
     let _life = life::begin(&config.paths.control).await?;
 
+    let doors = doors::build(&config)?;
+
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (store, recovery) = holdfast_store::open(parts::store(&config), clock.clone())?;
     if !recovery.is_clean() {
@@ -37,7 +41,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         store.clone(),
         clock,
     );
-    let gateway = parts::gateway(&config, &broker).await?;
+    let gateway = parts::gateway(&config, doors.listen, &broker).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let upstream = match &config.upstream {
         Some(upstream) => Some(parts::upstream(upstream, &broker)?),
@@ -58,6 +62,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
 
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
+    running.spawn_certificates(doors.tls);
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
     running.spawn_control(control, shown);

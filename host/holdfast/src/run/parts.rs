@@ -1,6 +1,5 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
-use crate::commands::check_settings;
 use anyhow::{Context, anyhow};
 use holdfast_auth::{Grants, Password as UserPassword, Registry};
 use holdfast_broker::Broker;
@@ -53,8 +52,12 @@ pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
 }
 
 /// The gateway, bound; none if it listens nowhere.
-pub async fn gateway(config: &Config, broker: &Broker) -> anyhow::Result<Option<Gateway>> {
-    if config.gateway.listen.is_empty() {
+pub async fn gateway(
+    config: &Config,
+    listen: Vec<ListenConfig>,
+    broker: &Broker,
+) -> anyhow::Result<Option<Gateway>> {
+    if listen.is_empty() {
         return Ok(None);
     }
     let users = config.users.iter().map(|user| {
@@ -71,13 +74,6 @@ pub async fn gateway(config: &Config, broker: &Broker) -> anyhow::Result<Option<
         let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow!("[[users]] cannot be used:\n{}", all.join("\n"))
     })?;
-    let plain = if config.gateway.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
-    let listen = config.gateway.listen.iter().map(|address| ListenConfig {
-        address: *address,
-        tls: None,
-        plain,
-        settings: check_settings(),
-    });
     let limits = Limits {
         connections_max: usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX),
         packet_bytes_max: usize::try_from(config.gateway.packet_bytes_max).unwrap_or(usize::MAX),
@@ -87,7 +83,7 @@ pub async fn gateway(config: &Config, broker: &Broker) -> anyhow::Result<Option<
     };
     let instance = u64::from_le_bytes(random.first_chunk().copied().unwrap_or_default());
     let gateway = GatewayConfig {
-        listen: listen.collect(),
+        listen,
         limits,
         content_type: config.gateway.content_type.as_deref().map(Into::into),
         instance,

@@ -1,8 +1,9 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
-use super::host::RunningHost;
+use super::{certificates, host::RunningHost};
 use holdfast_engine::{Engine, EngineError};
 use holdfast_gateway::Gateway;
+use holdfast_net::ServerTls;
 use holdfast_upstream::Upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -78,6 +79,19 @@ impl Running {
                     }
                     Ok(_) => {}
                     Err(error) => tracing::error!(%error, "the link ended badly"),
+                }
+            }
+        });
+    }
+
+    /// Looks after the certificate that the doors show.
+    pub fn spawn_certificates(&mut self, tls: Option<ServerTls>) {
+        let Some(tls) = tls else { return };
+        self.add("certificates", CONTROL_GRACE, |stop| {
+            let keeping = tokio::spawn(certificates::keep(tls, stop));
+            async move {
+                if let Err(error) = keeping.await {
+                    tracing::error!(%error, "nobody looks after the certificate any more");
                 }
             }
         });

@@ -1,9 +1,9 @@
 //! Whether the gateway can have its ports.
 
 use super::Finding;
-use crate::commands::check_settings;
+use crate::run::doors;
 use holdfast_config::Config;
-use holdfast_net::{ListenConfig, Listener, PlainTcp};
+use holdfast_net::Listener;
 
 pub async fn check(config: &Config, running: bool) -> Finding {
     let listen = &config.gateway.listen;
@@ -14,13 +14,12 @@ pub async fn check(config: &Config, running: bool) -> Finding {
     if running {
         return Finding::Ok(format!("the running edge has {}", all.join(", ")));
     }
-    for address in listen {
-        let plain =
-            if config.gateway.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
-        let settings = check_settings();
-        if let Err(error) =
-            Listener::bind(ListenConfig { address: *address, tls: None, plain, settings }).await
-        {
+    let doors = match doors::build(config) {
+        Ok(doors) => doors,
+        Err(error) => return Finding::Error(format!("{error:#}")),
+    };
+    for door in doors.listen {
+        if let Err(error) = Listener::bind(door).await {
             return Finding::Error(error.to_string());
         }
     }

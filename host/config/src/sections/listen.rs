@@ -1,0 +1,116 @@
+//! The addresses in `gateway.listen`.
+
+use crate::{
+    Listen, Transport,
+    nearest::nearest,
+    reader::{Problem, Section, Value},
+    values,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use toml::de::DeValue;
+
+/// Most addresses to listen on.
+const LISTENERS_MAX: usize = 16;
+
+/// What is written before an address, and the port that is usual there.
+const SCHEMES: &[(&str, Transport)] = &[("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+
+/// Spellings of other programs.
+const OTHER_SCHEMES: &[(&str, &str)] = &[
+    ("mqtt", "tcp"),
+    ("mqtts", "tls"),
+    ("ssl", "tls"),
+    ("http", "ws"),
+    ("https", "wss"),
+    ("mqtt-quic", "quic"),
+];
+
+/// `[scheme://]address:port`. `remote` tells whether unencrypted connections of other machines are allowed.
+pub(crate) fn read(value: Value<'_, '_>, remote: bool) -> Result<Listen, Problem> {
+    let text = values::text(value, "\"127.0.0.1:1883\"")?;
+    let (transport, rest) = match text.split_once("://") {
+        None => (Transport::Tcp, text),
+        Some((scheme, rest)) => (transport(scheme)?, rest),
+    };
+    let Ok(address) = rest.parse::<SocketAddr>() else {
+        return Err(not_an_address(text, transport, rest));
+    };
+    let listen = Listen { transport, address };
+    if !remote && !transport.is_encrypted() && !address.ip().is_loopback() {
+        let home = Listen { address: SocketAddr::new(loopback_like(address.ip()), address.port()), ..listen };
+        let safe = Listen {
+            transport: transport.encrypted(),
+            address: SocketAddr::new(address.ip(), transport.encrypted().usual_port()),
+        };
+        return Err(Problem::new(
+            format!("{listen} would let other machines connect without encryption"),
+            format!(
+                "listen on \"{safe}\" or on \"{home}\", or add allow_remote_plain = true to [gateway] if the network is \
+                 trusted"
+            ),
+        ));
+    }
+    Ok(listen)
+}
+
+fn transport(scheme: &str) -> Result<Transport, Problem> {
+    if let Some((_, transport)) = SCHEMES.iter().find(|(name, _)| *name == scheme) {
+        return Ok(*transport);
+    }
+    let names = || SCHEMES.iter().map(|(name, _)| *name);
+    let lower = scheme.to_ascii_lowercase();
+    let meant = OTHER_SCHEMES.iter().find(|(other, _)| *other == lower).map(|(_, name)| *name);
+    let fix = match meant.or_else(|| nearest(&lower, names())) {
+        Some(name) => format!("write {name}:// in its place"),
+        None => format!(
+            "write one of {}",
+            names().map(|name| format!("{name}://")).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Err(Problem::new(format!("{scheme}:// is not spoken here"), fix))
+}
+
+fn loopback_like(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
+}
+
+fn not_an_address(text: &str, transport: Transport, rest: &str) -> Problem {
+    let reason = format!("{text:?} is not an address with a port");
+    let scheme = if text.contains("://") { format!("{}://", transport.scheme()) } else { String::new() };
+    let bare = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(rest);
+    let fix = match (bare.parse::<IpAddr>(), rest.split_once(':')) {
+        (Ok(address), _) => format!("write \"{scheme}{}\"", SocketAddr::new(address, transport.usual_port())),
+        (Err(_), Some(("localhost", port))) => format!("write \"{scheme}127.0.0.1:{port}\""),
+        (Err(_), Some(("" | "*", port))) => {
+            format!("write \"{scheme}0.0.0.0:{port}\" for every address of the machine")
+        }
+        (Err(_), _) => format!(
+            "write an IP address and a port from 0 to 65535, such as \"{scheme}127.0.0.1:{}\"",
+            transport.usual_port()
+        ),
+    };
+    Problem::new(reason, fix)
+}
+
+/// What concerns more than one address.
+pub(crate) fn check(section: &Section<'_, '_, '_>, listen: &[Listen]) {
+    let Some(value) = section.value_of("listen") else { return };
+    let DeValue::Array(items) = value.get() else { return };
+    if items.len() > LISTENERS_MAX {
+        let reason = format!("there are {} addresses; at most {LISTENERS_MAX} are allowed", items.len());
+        section.fault(value, "listen", Problem::new(reason, "listen on 0.0.0.0 instead of on each address"));
+    }
+    for (index, this) in listen.iter().enumerate() {
+        let same = |earlier: &&Listen| {
+            earlier.address == this.address && earlier.transport.is_udp() == this.transport.is_udp()
+        };
+        // Port 0 asks for any free port, and may be asked for twice.
+        if this.address.port() != 0 && listen.iter().take(index).any(|earlier| same(&earlier)) {
+            let reason = format!("{} stands here twice", this.address);
+            section.fault(value, "listen", Problem::new(reason, "remove one of the two, or change its port"));
+        }
+    }
+}
