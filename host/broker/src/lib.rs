@@ -11,12 +11,22 @@ mod core;
 mod task;
 
 pub use core::decide::{Decision, Taken};
+pub use core::twin::{
+    Path, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, TWIN_INTEGER_MAX, TWIN_INTEGER_MIN, TWIN_KEY_BYTES_MAX,
+    TWIN_TEXT_BYTES_MAX, TwinFault,
+};
 pub use task::{
     admission::{Receipt, Refused},
     broker::{Broker, BrokerConfig, Counters, CountersSnapshot},
+    devicebound::{DEVICEBOUND_BYTES_MAX, DEVICEBOUND_LIFE_MAX, DEVICEBOUND_PENDING_MAX},
     documents::Documents,
+    methods::{
+        METHOD_BYTES_MAX, METHOD_NAME_MAX, METHODS_IN_FLIGHT_MAX, MethodCall, MethodError, MethodReply,
+        MethodServer, MethodTimes, Methods,
+    },
     publish::Done,
     reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
     subscriber::{Budget, Held, Published, Room, Subscriber},
     tap::{Passing, Tap, TapLagged},
+    twins::{DesiredPatch, DesiredWatch, Report, TWINS_LISTED_MAX, Twin, TwinError, Twins},
 };

@@ -47,6 +47,9 @@ fn outcome(result: &Result<Receipt, Refused>) -> Outcome {
             Refused::BodyTooLarge { .. }
             | Refused::TooManyProperties { .. }
             | Refused::TooManyHops { .. }
+            | Refused::TooManyPending { .. }
+            | Refused::Expired
+            | Refused::NoRoom
             | Refused::CannotBeRecorded(_),
         ) => Outcome::Refused(ReasonCode::QuotaExceeded),
         // Not sayable in an acknowledgement: the connection ends, and the client sends again on the next one.

@@ -3,3 +3,4 @@
 pub(crate) mod decide;
 pub(crate) mod outstanding;
 pub(crate) mod subscriptions;
+pub(crate) mod twin;

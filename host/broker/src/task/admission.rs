@@ -42,6 +42,18 @@ pub enum Refused {
         /// The limit.
         max: u8,
     },
+    /// As many messages wait for the child as may.
+    #[error("{max} messages wait for this child, the most that may; send again when it has taken some")]
+    TooManyPending {
+        /// The limit.
+        max: usize,
+    },
+    /// The message has expired before it was taken. Trying again does not help.
+    #[error("the message has expired already; give it a later expiry, and compare the clocks")]
+    Expired,
+    /// The store is full.
+    #[error("the store is full; free space, or raise store.quota in holdfast.toml")]
+    NoRoom,
     /// The store could not record it. Nothing was acknowledged; trying again may help.
     #[error("the message was not recorded: {0}")]
     NotRecorded(String),
@@ -61,8 +73,9 @@ impl Refused {
             Self::BodyTooLarge { .. }
             | Self::TooManyProperties { .. }
             | Self::TooManyHops { .. }
+            | Self::Expired
             | Self::CannotBeRecorded(_) => true,
-            Self::NotRecorded(_) | Self::Stopping => false,
+            Self::TooManyPending { .. } | Self::NoRoom | Self::NotRecorded(_) | Self::Stopping => false,
         }
     }
 }

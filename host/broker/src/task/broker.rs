@@ -1,11 +1,14 @@
 //! The broker itself: what it holds, and how it is made.
 
 use super::{
+    devicebound::Devicebound,
     documents::Documents,
     lane::Lane,
+    methods::Servers,
     reader::Reader,
     subscriber::{Account, Budget, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
     tap::{Passing, Tap},
+    twins::Halves,
 };
 use crate::core::{
     decide::{Decision, decide},
@@ -55,6 +58,9 @@ pub(crate) struct Inner {
     next_subscriber: AtomicU64,
     pub(crate) tap: broadcast::Sender<Passing>,
     pub(crate) counters: Counters,
+    pub(crate) halves: Halves,
+    pub(crate) servers: Servers,
+    pub(crate) devicebound: Devicebound,
 }
 
 struct Routing {
@@ -117,6 +123,9 @@ impl Broker {
             next_subscriber: AtomicU64::new(0),
             tap: broadcast::channel(TAP_MESSAGES_MAX).0,
             counters: Counters::default(),
+            halves: Halves::default(),
+            servers: Servers::default(),
+            devicebound: Devicebound::default(),
         };
         Self { inner: Arc::new(inner) }
     }

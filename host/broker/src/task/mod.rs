@@ -2,11 +2,14 @@
 
 pub(crate) mod admission;
 pub(crate) mod broker;
+pub(crate) mod devicebound;
 pub(crate) mod documents;
 pub(crate) mod lane;
+pub(crate) mod methods;
 pub(crate) mod pending;
 pub(crate) mod publish;
 pub(crate) mod reader;
 pub(crate) mod settle;
 pub(crate) mod subscriber;
 pub(crate) mod tap;
+pub(crate) mod twins;

@@ -1,6 +1,6 @@
 //! How a sink reads its log: by cursor, highest priority first, first in first out within one.
 
-use super::{broker::Inner, lane::Lane};
+use super::{broker::Inner, lane::Lane, twins::Report};
 use crate::core::outstanding::Outstanding;
 use bytes::Bytes;
 use holdfast_store::{Ack, Chain, Commit, QueuePosition, ReadLimit, StoreError};
@@ -65,6 +65,8 @@ pub struct Turn {
     pub sends: Vec<Send>,
     /// What the module wrote to its state, in order.
     pub state: Vec<StateWrite>,
+    /// What the module reported of itself, in order.
+    pub reports: Vec<Report>,
 }
 
 /// A message that a module sends.

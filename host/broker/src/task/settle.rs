@@ -7,9 +7,10 @@ use super::{
     pending::Pending,
     publish::Entered,
     reader::{Place, Progress, Reader, Turn},
+    twins::{Half, Halves, InUse},
 };
 use holdfast_store::{Ack, Commit, DeadLetter, DocumentWrite};
-use holdfast_types::{LogId, Name, QueueId, Source};
+use holdfast_types::{Identity, LogId, Name, QueueId, Source};
 use std::{
     collections::BTreeMap,
     sync::{PoisonError, atomic::Ordering},
@@ -20,7 +21,7 @@ impl Reader {
     /// volatile routes and topics is handed over at once.
     ///
     /// After an error nothing of the turn was recorded, nor will any later turn be until [`Reader::rewind`].
-    pub fn settle(&self, turn: Turn, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
+    pub fn settle(&self, mut turn: Turn, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
         let _in_order = self.submission.lock().unwrap_or_else(PoisonError::into_inner);
         let mut progress = self.progress();
         if progress.failed {
@@ -29,16 +30,40 @@ impl Reader {
             return;
         }
         let pending = Pending::new(Receipt::default(), Box::new(move |answer| done(answer.map(|_| ()))));
-        let commit = self.commit_of(&mut progress, turn, &pending);
+        let reports = std::mem::take(&mut turn.reports);
+        let half = (!reports.is_empty()).then(|| self.reported()).flatten();
+        let _in_order_too = half.as_ref().map(|half| half.in_order());
+        let joined = half
+            .as_ref()
+            .map(|half| self.inner.join_reports(half, &progress.chain(), &reports, &pending))
+            .transpose();
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(why) => {
+                progress.failed = true;
+                drop(progress);
+                pending.part_done(Err(Refused::NotRecorded(why.to_string())), |_| {});
+                return;
+            }
+        };
+        let mut commit = self.commit_of(&mut progress, turn, &pending);
         drop(progress);
+        if let Some((document, appends)) = joined {
+            commit.documents.push(document);
+            commit.appends.extend(appends);
+        }
         if !is_empty(&commit) {
             let part = pending.open_part();
             let inner = self.inner.clone();
             let shared = self.shared_progress();
+            let half = half.clone();
             self.inner.store.commit_when_room(commit, move |result| {
                 let (answer, _, _) = inner.recorded(result);
                 if answer.is_err() {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
+                }
+                if let Some(half) = half {
+                    half.ended(answer.is_ok());
                 }
                 part.part_done(answer, |_| {});
             });
@@ -81,6 +106,12 @@ impl Reader {
             }
         }
         commit
+    }
+
+    /// The reported properties of the module whose log this is.
+    fn reported(&self) -> Option<InUse> {
+        let who = Identity::module(self.inner.edge.clone(), module_of(&self.log)?);
+        Some(Halves::of(&self.inner, Half::Reported, &who))
     }
 
     fn hand_on(&self, entered: &Entered, pending: &std::sync::Arc<Pending>) {

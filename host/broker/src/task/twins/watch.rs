@@ -1,0 +1,137 @@
+//! Who hears of desired changes.
+
+use super::halves::Versioned;
+use crate::{
+    core::twin::{Object, difference},
+    task::broker::Inner,
+};
+use holdfast_types::Identity;
+use serde_json::Value;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// Most changes that wait for one watcher. One more, and all of them become one: the difference between the document
+/// that the watcher knows and the newest. So a watcher misses steps but never a change, and holds few documents.
+pub const WATCH_CHANGES_MAX: usize = 16;
+
+/// A change of desired properties that is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredPatch {
+    /// The version that it leads to.
+    pub version: u64,
+    /// What to merge into the version before; null deletes.
+    pub patch: Value,
+}
+
+/// Hears of the desired changes of one identity.
+pub struct DesiredWatch {
+    inner: Arc<Inner>,
+    who: Identity,
+    queue: Arc<Queue>,
+}
+
+impl Drop for DesiredWatch {
+    fn drop(&mut self) {
+        self.inner.halves.watches.forget(&self.who, &self.queue);
+    }
+}
+
+impl DesiredWatch {
+    /// Waits for the next change. A watcher that is far behind gets several as one. Cancel safe.
+    pub async fn next(&mut self) -> DesiredPatch {
+        loop {
+            if let Some(change) = self.take() {
+                return change;
+            }
+            self.queue.bell.notified().await;
+        }
+    }
+
+    /// The next change if there is one.
+    pub fn take(&mut self) -> Option<DesiredPatch> {
+        let Change { version, before, after, patch } = self.queue.changes().pop_front()?;
+        let patch = patch.map_or_else(|| difference(&before, &after), Arc::unwrap_or_clone);
+        Some(DesiredPatch { version, patch: Value::Object(patch) })
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    changes: Mutex<VecDeque<Change>>,
+    bell: Notify,
+}
+
+/// The documents are shared by all watchers of an identity.
+struct Change {
+    version: u64,
+    before: Arc<Object>,
+    after: Arc<Object>,
+    /// As it was given; none for several that became one, and for a document that was replaced.
+    patch: Option<Arc<Object>>,
+}
+
+impl Queue {
+    fn changes(&self) -> MutexGuard<'_, VecDeque<Change>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, before: &Arc<Object>, new: &Versioned, patch: Option<&Arc<Object>>) {
+        let mut changes = self.changes();
+        let mut change = Change {
+            version: new.version,
+            before: before.clone(),
+            after: new.document.clone(),
+            patch: patch.cloned(),
+        };
+        if changes.len() >= WATCH_CHANGES_MAX
+            && let Some(oldest) = changes.drain(..).next()
+        {
+            (change.before, change.patch) = (oldest.before, None);
+        }
+        changes.push_back(change);
+        drop(changes);
+        self.bell.notify_one();
+    }
+}
+
+/// The watchers of all identities.
+#[derive(Default)]
+pub(crate) struct Watches(Mutex<HashMap<Identity, Vec<Arc<Queue>>>>);
+
+impl Watches {
+    pub(super) fn watch(&self, inner: &Arc<Inner>, who: &Identity) -> DesiredWatch {
+        let queue = Arc::<Queue>::default();
+        self.all().entry(who.clone()).or_default().push(queue.clone());
+        DesiredWatch { inner: inner.clone(), who: who.clone(), queue }
+    }
+
+    /// A change is durable.
+    pub(super) fn changed(
+        &self,
+        who: &Identity,
+        before: &Arc<Object>,
+        new: &Versioned,
+        patch: Option<&Arc<Object>>,
+    ) {
+        for queue in self.all().get(who).into_iter().flatten() {
+            queue.push(before, new, patch);
+        }
+    }
+
+    fn forget(&self, who: &Identity, queue: &Arc<Queue>) {
+        let mut all = self.all();
+        if let Some(watching) = all.get_mut(who) {
+            watching.retain(|other| !Arc::ptr_eq(other, queue));
+            if watching.is_empty() {
+                all.remove(who);
+            }
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Identity, Vec<Arc<Queue>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
