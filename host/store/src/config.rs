@@ -117,7 +117,9 @@ impl StoreConfig {
     pub(crate) fn log_quota(&self, log: &LogId) -> u64 {
         // Dead letters are looked at by people, one day; they must not crowd out what still has a way to go.
         let is_dead = log.as_str().starts_with(crate::dead_letter::PREFIX);
-        let usual = if is_dead { self.quota_bytes / 4 } else { self.quota_bytes };
+        // The same holds for what clients do not fetch.
+        let usual =
+            if is_dead || *log == LogId::sessions() { self.quota_bytes / 4 } else { self.quota_bytes };
         self.log_quotas.get(log).copied().unwrap_or(usual).min(self.quota_bytes)
     }
 }

@@ -12,6 +12,7 @@
 //! The format of messages stands at the head of `record.rs`, that of states and segments at the head of `state.rs`,
 //! that of the files of recovery at the heads of `recovery/*.rs`.
 
+mod addressed;
 mod clock;
 mod codec;
 mod committer;
@@ -25,6 +26,7 @@ mod fjall_compat;
 mod housekeeping;
 mod mailbox;
 mod message;
+mod pick;
 mod plan;
 mod queue_index;
 mod quota;
@@ -32,12 +34,14 @@ mod reader;
 mod record;
 mod recovery;
 mod retention;
+mod session_documents;
 mod shared;
 mod state;
 mod status;
 mod store;
 mod sync;
 
+pub use addressed::{Addressed, Recipient};
 pub use clock::{Clock, SystemClock};
 pub use config::{
     DOCUMENT_BYTES_MAX, DOCUMENT_KEY_BYTES_MAX, GROUP_BYTES_MAX, GROUP_MESSAGES_MAX, LOG_NAME_BYTES_MAX,
@@ -50,6 +54,10 @@ pub use message::{
     Ack, Append, Appended, Batch, Chain, Commit, Committed, DeadLetter, Death, DocumentWrite, Entry,
     ReadLimit, Stored, StoredDeadLetter,
 };
+pub use pick::Picked;
 pub use recovery::{Loss, RecoveryReport};
+pub use session_documents::{
+    DocumentFault, Flight, FlowRecord, PacketRecord, SessionRecord, SubscriptionRecord, WillRecord,
+};
 pub use status::{Gone, QueuePosition, QueueStatus, StoreStats};
 pub use store::{Store, open};

@@ -1,5 +1,6 @@
 //! What goes into a commit and what comes out of a read.
 
+use crate::addressed::Addressed;
 use bytes::Bytes;
 use holdfast_types::{Envelope, Name, Offset, Priority, QueueId, Text, UnixMillis, WhenFull};
 use std::sync::{
@@ -59,6 +60,8 @@ pub struct Entry {
     pub route: Text,
     /// When it is of no more use.
     pub expires: Option<UnixMillis>,
+    /// The sessions that it is for. Only in the session log.
+    pub addressed: Option<Arc<Addressed>>,
 }
 
 /// Everything below `cursor` is done. A cursor only ever moves forward; an older one is no error and changes nothing.

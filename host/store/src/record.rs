@@ -9,24 +9,26 @@
 //! the database a thing for each group and not for each message.
 //!
 //! ```text
-//! pack   = version u8 (1) | count u32 LE | crc32c u32 LE over (key, version, count) | record * count
+//! pack   = version u8 (1 or 2) | count u32 LE | crc32c u32 LE over (key, version, count) | record * count
 //! record = length varint | crc32c u32 LE | head mark u8 | [head, when the mark is 1] | rest
 //! head   = flags u8 (1 = input, 2 = dead letter, 4 = source has its optional part)
 //!          source kind u8 (0 module, 1 child, 2 twin change) | text | [text]
 //!          [input text] | route text
-//! rest   = bits u8 (1 = expires, 2 = creation time) | hops u8 | received varint
-//!          [expires varint] | [creation time varint]
+//! rest   = bits u8 (1 = expires, 2 = creation time, 4 = addressed to sessions) | hops u8 | received varint
+//!          [expires varint] | [creation time varint] | [addressed, see `addressed.rs`]
 //!          [death: level u8 | offset varint | attempts varint | reason text]
 //!          system count varint, (tag u8, text)* | application count varint, (text, text)* | body to the end
 //! text   = length varint | UTF-8
 //! ```
 //! `length` counts the mark, the head when it is there, and the rest. A head that equals that of the record before it
 //! in the pack is left out (mark 0): messages of one source by one route repeat it. The checksum is over head and rest,
-//! also when the head is left out. Times are Unix milliseconds. A record of a higher version than 1 is never guessed at.
+//! also when the head is left out. Times are Unix milliseconds. A pack has version 2 if one of its records is addressed to
+//! sessions, which only the session log's are. A pack of a higher version than 2 is never guessed at.
 //!
 //! Written by the committer only; never changed; dropped in whole segments (`retention.rs`).
 
 use crate::{
+    addressed,
     codec::{Malformed, as_str, name, put_text, put_varint, text, varint},
     message::{Death, Entry},
 };
@@ -38,6 +40,8 @@ use holdfast_types::{
 use std::sync::Arc;
 
 const PACK_VERSION: u8 = 1;
+/// The version of a pack with records that are addressed to sessions.
+const PACK_VERSION_ADDRESSED: u8 = 2;
 const PACK_HEADER_BYTES: usize = 9;
 /// Records in one pack, in bytes, unless one record is larger: two blocks of a table, so that a read that wants one
 /// message does not fetch much more.
@@ -48,6 +52,7 @@ const HEAD_DEAD: u8 = 2;
 const HEAD_OPTION: u8 = 4;
 const REST_EXPIRES: u8 = 1;
 const REST_CREATED: u8 = 2;
+const REST_ADDRESSED: u8 = 4;
 
 /// A message in its form on disk, made on the sender's thread so that the committer only copies.
 #[derive(Clone, Debug)]
@@ -55,6 +60,7 @@ pub(crate) struct Encoded {
     bytes: Vec<u8>,
     head_bytes: usize,
     crc: u32,
+    version: u8,
     pub(crate) expires: Option<UnixMillis>,
     pub(crate) received: UnixMillis,
 }
@@ -67,7 +73,15 @@ impl Encoded {
         let head_bytes = out.len();
         encode_rest(&mut out, entry, death);
         let crc = crc32c::crc32c(&out);
-        Self { bytes: out, head_bytes, crc, expires: entry.expires, received: entry.envelope.received }
+        let version = if entry.addressed.is_some() { PACK_VERSION_ADDRESSED } else { PACK_VERSION };
+        Self {
+            bytes: out,
+            head_bytes,
+            crc,
+            version,
+            expires: entry.expires,
+            received: entry.envelope.received,
+        }
     }
 
     /// The most bytes it takes in a pack.
@@ -100,7 +114,9 @@ fn encode_head(out: &mut Vec<u8>, entry: &Entry, dead: bool) {
 fn encode_rest(out: &mut Vec<u8>, entry: &Entry, death: Option<&Death>) {
     let Envelope { message, received, hops, .. } = &*entry.envelope;
     let created = message.system.creation_time;
-    let bits = u8::from(entry.expires.is_some()) * REST_EXPIRES + u8::from(created.is_some()) * REST_CREATED;
+    let bits = u8::from(entry.expires.is_some()) * REST_EXPIRES
+        + u8::from(created.is_some()) * REST_CREATED
+        + u8::from(entry.addressed.is_some()) * REST_ADDRESSED;
     out.extend([bits, *hops]);
     put_varint(out, received.0);
     if let Some(expires) = entry.expires {
@@ -108,6 +124,9 @@ fn encode_rest(out: &mut Vec<u8>, entry: &Entry, death: Option<&Death>) {
     }
     if let Some(created) = created {
         put_varint(out, created.0);
+    }
+    if let Some(addressed) = &entry.addressed {
+        addressed::encode(out, addressed, &entry.envelope.source);
     }
     if let Some(death) = death {
         out.push(death.priority.level());
@@ -133,6 +152,7 @@ fn encode_rest(out: &mut Vec<u8>, entry: &Entry, death: Option<&Death>) {
 pub(crate) struct PackBuilder {
     bytes: Vec<u8>,
     count: u32,
+    version: u8,
     head: Vec<u8>,
 }
 
@@ -147,7 +167,9 @@ impl PackBuilder {
             self.bytes.clear();
             self.bytes.resize(PACK_HEADER_BYTES, 0);
             self.head.clear();
+            self.version = PACK_VERSION;
         }
+        self.version = self.version.max(record.version);
         let (head, _) = record.bytes.split_at_checked(record.head_bytes).unwrap_or_default();
         let same = self.count > 0 && head == self.head;
         let from = if same { record.head_bytes } else { 0 };
@@ -170,7 +192,7 @@ impl PackBuilder {
     /// The value of the pack whose last record has this offset. The builder is empty afterwards.
     pub(crate) fn finish(&mut self, last: Offset) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);
-        let header = pack_header(last, self.count);
+        let header = pack_header(self.version, last, self.count);
         if let Some(place) = bytes.get_mut(..PACK_HEADER_BYTES) {
             place.copy_from_slice(&header);
         }
@@ -179,11 +201,11 @@ impl PackBuilder {
     }
 }
 
-fn pack_header(last: Offset, count: u32) -> [u8; PACK_HEADER_BYTES] {
+fn pack_header(version: u8, last: Offset, count: u32) -> [u8; PACK_HEADER_BYTES] {
     let [a, b, c, d] = count.to_le_bytes();
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&last.0.to_be_bytes()), &[PACK_VERSION, a, b, c, d]);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&last.0.to_be_bytes()), &[version, a, b, c, d]);
     let [w, x, y, z] = crc.to_le_bytes();
-    [PACK_VERSION, a, b, c, d, w, x, y, z]
+    [version, a, b, c, d, w, x, y, z]
 }
 
 /// The key of the pack whose last record has this offset.
@@ -234,11 +256,11 @@ impl Pack {
         let (header, _) =
             value.split_at_checked(PACK_HEADER_BYTES).ok_or(Malformed("the pack is too short"))?;
         let &[version, a, b, c, d, ..] = header else { return Err(Malformed("the pack is too short")) };
-        if version != PACK_VERSION {
+        if !(PACK_VERSION..=PACK_VERSION_ADDRESSED).contains(&version) {
             return Err(Malformed("the pack has an unknown version"));
         }
         let count = u32::from_le_bytes([a, b, c, d]);
-        if header != pack_header(last, count) {
+        if header != pack_header(version, last, count) {
             return Err(Malformed("the pack's header does not match its checksum"));
         }
         let first =
@@ -251,6 +273,11 @@ impl Pack {
     /// The offset of the record that comes next.
     pub(crate) fn next_offset(&self) -> Offset {
         self.next
+    }
+
+    /// Whether the record at `offset` is still to come.
+    pub(crate) fn holds(&self, offset: Offset) -> bool {
+        offset >= self.next && offset.0 - self.next.0 < u64::from(self.left)
     }
 
     /// The next record, or `None` after the last one. After an error nothing more can be read from this pack, since
@@ -328,6 +355,11 @@ impl Record {
         let Self { head, mut rest, bits, hops, received, expires, .. } = self;
         let creation_time =
             if bits & REST_CREATED != 0 { Some(UnixMillis(varint(&mut rest)?)) } else { None };
+        let addressed = if bits & REST_ADDRESSED != 0 {
+            Some(Arc::new(addressed::decode(&mut rest, &head.source)?))
+        } else {
+            None
+        };
         let death = if head.dead { Some(decode_death(&mut rest)?) } else { None };
         let mut system = SystemProperties::new();
         system.creation_time = creation_time;
@@ -346,7 +378,7 @@ impl Record {
         }
         let message = Message { body: rest, properties, system };
         let envelope = Arc::new(Envelope { message, source: head.source, received, hops });
-        Ok((Entry { envelope, input: head.input, route: head.route, expires }, death))
+        Ok((Entry { envelope, input: head.input, route: head.route, expires, addressed }, death))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     housekeeping,
     mailbox::{Mailbox, Refusal},
     message::{Append, Batch, Commit, Committed, ReadLimit, Stored, StoredDeadLetter},
+    pick::{self, Picked},
     reader,
     record::Encoded,
     recovery::{Opened, Recovery, RecoveryReport},
@@ -183,6 +184,20 @@ impl Store {
     /// The database cannot be read as a whole. Damage to single messages is no error but counted.
     pub fn read(&self, queue: &QueueId, from: Offset, limit: ReadLimit) -> Result<Batch, StoreError> {
         reader::read_batch(&self.shared, queue, from, limit)
+    }
+
+    /// Reads the messages at `offsets`, in that order, until the limit is reached: an answer for each, at least one.
+    /// Nothing is counted.
+    ///
+    /// # Errors
+    /// The database cannot be read as a whole. A message that is damaged is gone.
+    pub fn pick(
+        &self,
+        queue: &QueueId,
+        offsets: &[Offset],
+        limit: ReadLimit,
+    ) -> Result<Vec<Picked>, StoreError> {
+        pick::pick(&self.shared, queue, offsets, limit)
     }
 
     /// The next offset of the queue that is not done; 0 for a queue that was never used.

@@ -27,12 +27,17 @@ impl LogId {
         Self(format!("child/{child}").into())
     }
 
+    /// The log of messages for MQTT sessions, all of them together.
+    pub fn sessions() -> Self {
+        Self("sessions".into())
+    }
+
     /// A log by its full name, as `queue list` shows it.
     pub fn named(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The full name: `upstream`, `module/{name}` or `child/{name}`.
+    /// The full name: `upstream`, `sessions`, `module/{name}` or `child/{name}`.
     pub fn as_str(&self) -> &str {
         &self.0
     }

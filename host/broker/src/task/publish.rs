@@ -91,6 +91,7 @@ impl Entered {
                         input: input_of(taken),
                         route: taken.route.clone(),
                         expires: taken.expires,
+                        addressed: None,
                     },
                     when_full: taken.when_full,
                 })

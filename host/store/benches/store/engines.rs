@@ -192,7 +192,13 @@ impl Holdfast {
         let envelope =
             Envelope { message: Message::new(body), source: self.source.clone(), received, hops: 0 };
         let expires = Some(UnixMillis(received.0 + 7_200_000_000_000));
-        let entry = Entry { envelope: Arc::new(envelope), input: None, route: self.route.clone(), expires };
+        let entry = Entry {
+            envelope: Arc::new(envelope),
+            input: None,
+            route: self.route.clone(),
+            expires,
+            addressed: None,
+        };
         Commit {
             appends: vec![Append { queue: queue(), entry, when_full: WhenFull::Block }],
             ..Commit::default()

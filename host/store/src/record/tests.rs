@@ -1,6 +1,7 @@
 //! Packs there and back, and with a bit flipped.
 
 use super::*;
+use crate::{Addressed, Recipient};
 use proptest::prelude::*;
 
 fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
@@ -18,8 +19,8 @@ fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
     let numbers = (any::<u64>(), prop::option::of(any::<u64>()), prop::option::of(0..u64::MAX), any::<u8>());
     let death = prop::option::of((0..11_u8, any::<u64>(), any::<u32>(), ".{0,30}"));
     let body = prop::collection::vec(any::<u8>(), 0..2000);
-    (source, prop::option::of(name), text, properties, numbers, death, body).prop_map(
-        |(source, input, route, pairs, (received, created, expires, hops), death, body)| {
+    (source, prop::option::of(name), text, properties, numbers, (death, addressed()), body).prop_map(
+        |(source, input, route, pairs, (received, created, expires, hops), (death, addressed), body)| {
             let properties = pairs.iter().map(|(key, value)| (&**key, &**value)).collect();
             let mut system = SystemProperties::new().with(SystemKey::ContentType, "text/plain");
             system.creation_time = created.map(UnixMillis);
@@ -32,9 +33,21 @@ fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
                 attempts,
                 reason: reason.as_str().into(),
             });
-            (Entry { envelope, input, route: route.as_str().into(), expires: expires.map(UnixMillis) }, death)
+            let (route, expires) = (route.as_str().into(), expires.map(UnixMillis));
+            (Entry { envelope, input, route, expires, addressed: addressed.map(Arc::new) }, death)
         },
     )
+}
+
+fn addressed() -> impl Strategy<Value = Option<Addressed>> {
+    let one = (1..3_u8, any::<bool>(), prop::collection::vec(any::<u32>(), 0..3));
+    let recipients = prop::collection::btree_map(any::<u32>(), one, 0..20);
+    let all = ("[a-z]{1,4}", 0..3_u8, any::<bool>(), prop::option::of(any::<u64>()), recipients);
+    prop::option::of(all.prop_map(|(topic, qos, retain, order, recipients)| {
+        let one = |(session, (qos, retain, ids))| Recipient { session, qos, retain, ids };
+        let recipients = recipients.into_iter().map(one).collect();
+        Addressed { topic: Topic::new(&topic).unwrap(), qos, retain, order: order.map(Offset), recipients }
+    }))
 }
 
 fn pack(entries: &[(Entry, Option<Death>)], last: Offset) -> Bytes {

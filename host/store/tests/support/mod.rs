@@ -93,7 +93,7 @@ pub fn entry(number: u32, bytes: usize, expires: Option<UnixMillis>) -> Entry {
     let source =
         Source::Module { module: Name::new("simulator").unwrap(), output: Some(Name::new("out").unwrap()) };
     let envelope = Envelope { message: Message::new(body), source, received: UnixMillis(START), hops: 0 };
-    Entry { envelope: Arc::new(envelope), input: None, route: "r".into(), expires }
+    Entry { envelope: Arc::new(envelope), input: None, route: "r".into(), expires, addressed: None }
 }
 
 pub fn append(queue: &QueueId, number: u32, bytes: usize) -> Append {

@@ -1,0 +1,105 @@
+//! Reading single messages by their offsets. The session log is read so: each session needs its own few of many.
+
+use crate::{
+    codec::Malformed,
+    engine::fault,
+    error::StoreError,
+    message::{Entry, ReadLimit},
+    queue_index::QueueIndex,
+    record::{Pack, Record, key, offset_of},
+    shared::Shared,
+    sync::read,
+};
+use holdfast_types::{Offset, QueueId};
+
+/// What was found at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Picked {
+    /// The message.
+    Entry(Entry),
+    /// Nothing any more: it is below the cursor, has expired, or cannot be read.
+    Gone,
+}
+
+/// Reads the messages at `offsets`, in that order, until the limit is reached; gives at least one answer if any was
+/// asked for. Offsets that rise within a pack are read in one go.
+pub(crate) fn pick(
+    shared: &Shared,
+    queue: &QueueId,
+    offsets: &[Offset],
+    limit: ReadLimit,
+) -> Result<Vec<Picked>, StoreError> {
+    let lowest = offsets.iter().min().copied().unwrap_or_default();
+    let Some(index) = read(&shared.index).queues.get(queue).map(|index| index.view(lowest)) else {
+        return Ok(offsets.iter().map(|_| Picked::Gone).collect());
+    };
+    shared.with_engine(|engine| {
+        let keyspace = engine.queue(queue);
+        let mut open: Option<Pack> = None;
+        let mut picked = Vec::new();
+        let mut bytes = 0;
+        for &offset in offsets.iter().take(limit.messages) {
+            let mut found = Picked::Gone;
+            if let Some(keyspace) = keyspace.as_ref().filter(|_| (index.cursor..index.tail).contains(&offset))
+            {
+                if !open.as_ref().is_some_and(|pack| pack.holds(offset)) {
+                    open = match keyspace.range(key(offset)..).next() {
+                        Some(guard) => {
+                            let (at, value) = guard.into_inner().map_err(fault("read a message"))?;
+                            opened(queue, offset, &at, value.into())
+                        }
+                        None => None,
+                    };
+                }
+                if let Some(record) = open.as_mut().and_then(|pack| take(queue, pack, offset)) {
+                    let size = record.bytes;
+                    if let Some(entry) = alive(shared, &index, record) {
+                        bytes += size;
+                        found = Picked::Entry(entry);
+                    }
+                }
+            }
+            picked.push(found);
+            if bytes >= limit.bytes {
+                break;
+            }
+        }
+        Ok(picked)
+    })
+}
+
+fn opened(queue: &QueueId, offset: Offset, at: &[u8], value: bytes::Bytes) -> Option<Pack> {
+    let pack = Pack::open(at, value);
+    if let Err(Malformed(reason)) = &pack {
+        let last = offset_of(at).unwrap_or(offset);
+        tracing::error!(%queue, %offset, %last, reason, "messages are unreadable and are skipped");
+    }
+    pack.ok()
+}
+
+fn take(queue: &QueueId, pack: &mut Pack, offset: Offset) -> Option<Record> {
+    if !pack.holds(offset) {
+        return None;
+    }
+    let record = pack.skip_to(offset).and_then(|()| pack.next().transpose());
+    match record {
+        Ok(record) => record,
+        Err(Malformed(reason)) => {
+            tracing::error!(%queue, %offset, reason, "a message is unreadable and is skipped");
+            None
+        }
+    }
+}
+
+/// The message, unless it is past its time.
+fn alive(shared: &Shared, index: &QueueIndex, record: Record) -> Option<Entry> {
+    let now = index.now_at(record.offset, shared.clock.now());
+    let old = shared
+        .config
+        .age_max
+        .is_some_and(|age| u128::from(now.0) > u128::from(record.received.0).saturating_add(age.as_millis()));
+    if old || record.expires.is_some_and(|expires| expires <= now) {
+        return None;
+    }
+    record.decode().ok().map(|(entry, _)| entry)
+}
