@@ -10,10 +10,13 @@
 mod core;
 mod task;
 
-pub use core::decide::{Decision, Taken};
-pub use core::twin::{
-    Path, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, TWIN_INTEGER_MAX, TWIN_INTEGER_MIN, TWIN_KEY_BYTES_MAX,
-    TWIN_TEXT_BYTES_MAX, TwinFault,
+pub use core::{
+    decide::{Decision, Taken},
+    publishing::{Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},
+    twin::{
+        Path, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, TWIN_INTEGER_MAX, TWIN_INTEGER_MIN, TWIN_KEY_BYTES_MAX,
+        TWIN_TEXT_BYTES_MAX, TwinFault,
+    },
 };
 pub use task::{
     admission::{Receipt, Refused},
@@ -26,7 +29,7 @@ pub use task::{
     },
     publish::Done,
     reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
-    subscriber::{Budget, Held, Published, Room, Subscriber},
+    subscriber::{Budget, Held, Losses, Published, Room, Subscriber},
     tap::{Passing, Tap, TapLagged},
     twins::{DesiredPatch, DesiredWatch, Report, TWINS_LISTED_MAX, Twin, TwinError, Twins},
 };

@@ -2,14 +2,17 @@
 #![cfg(test)]
 
 use holdfast_broker::{
-    Broker, BrokerConfig, Budget, Delivery, Reader, Receipt, Refused, Room, Send, StateWrite, Turn,
+    Broker, BrokerConfig, Budget, Delivery, Interest, Losses, Publishing, Reader, Receipt, Refused, Room,
+    Send, StateWrite, SubscriptionOptions, Turn,
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Clock, StoreConfig, SystemClock};
 use holdfast_types::{
-    Durability, HOPS_MAX, LogId, Message, Name, Priority, Source, Topic, TopicFilter, UnixMillis, WhenFull,
+    Durability, HOPS_MAX, LogId, Message, Name, Priority, QoS, Source, Topic, TopicFilter, UnixMillis,
+    WhenFull,
 };
 use std::{
+    num::NonZeroU32,
     path::Path,
     sync::{
         Arc,
@@ -303,15 +306,23 @@ async fn volatile_messages_reach_the_reader_without_the_store_and_block_when_the
     assert_eq!(broker.lane_lengths(&LogId::module(&name("m"))), (0, 0));
 }
 
+fn on(filter: &str) -> Interest {
+    TopicFilter::new(filter).unwrap().into()
+}
+
+fn numbered(n: u32) -> SubscriptionOptions {
+    SubscriptionOptions { id: NonZeroU32::new(n), ..SubscriptionOptions::new(QoS::AtLeastOnce) }
+}
+
 #[tokio::test]
 async fn subscribers_get_what_matches_and_a_slow_one_loses_without_holding_the_sender() {
     let dir = tempfile::tempdir().unwrap();
     let broker = broker(dir.path(), &[("alarm", "FROM /messages/modules/m/* INTO Topic(\"alarms/high\")")]);
     let mut quick = broker.subscribe(name("quick"), 100);
-    quick.add(&TopicFilter::new("plant/#").unwrap(), 1);
-    quick.add(&TopicFilter::new("alarms/+").unwrap(), 2);
+    quick.add(&on("plant/#"), numbered(1));
+    quick.add(&on("alarms/+"), numbered(2));
     let slow = broker.subscribe(name("slow"), 1);
-    slow.add(&TopicFilter::new("plant/#").unwrap(), 0);
+    slow.add(&on("plant/#"), numbered(1));
     for n in 0..3 {
         let receipt = broker.publish(from_child("c", "plant/t"), Message::new(n.to_string())).await.unwrap();
         assert_eq!(receipt.subscribers, if n == 0 { 2 } else { 1 });
@@ -320,11 +331,11 @@ async fn subscribers_get_what_matches_and_a_slow_one_loses_without_holding_the_s
     let mut got = Vec::new();
     while got.len() < 4 {
         let one = quick.next().await.unwrap();
-        got.push((one.topic.to_string(), one.filters.clone()));
+        got.push((one.topic.to_string(), one.ids.clone()));
     }
     assert_eq!(got[0], ("plant/t".to_owned(), vec![1]));
     assert_eq!(got[3], ("alarms/high".to_owned(), vec![2]));
-    assert_eq!(slow.lost(), 2);
+    assert_eq!(slow.lost(), Losses { allowed: 0, promised: 2 });
     drop(slow);
     let receipt = broker.publish(from_child("c", "plant/t"), Message::new("x")).await.unwrap();
     assert_eq!(receipt.subscribers, 1);
@@ -335,11 +346,11 @@ async fn subscribers_hold_so_many_bytes_and_leave_room_for_those_who_read() {
     let dir = tempfile::tempdir().unwrap();
     let broker = broker(dir.path(), &[]);
     let budget = Budget::new(100_000);
-    let plant = TopicFilter::new("plant/#").unwrap();
+    let plant = on("plant/#");
     let subscriber = |bytes| {
         let room = Room { messages: 1000, bytes, budget: budget.clone() };
         let subscriber = broker.subscribe_within(name("s"), room);
-        subscriber.add(&plant, 0);
+        subscriber.add(&plant, numbered(1));
         subscriber
     };
     let tiny = subscriber(1);
@@ -348,14 +359,14 @@ async fn subscribers_hold_so_many_bytes_and_leave_room_for_those_who_read() {
         broker.publish(from_child("c", "plant/t"), Message::new(vec![b'x'; 1000])).await.unwrap();
         assert!(budget.used() <= 100_000);
     }
-    assert_eq!(tiny.lost(), 99, "one message is held however large it is");
-    assert!(deaf.iter().all(|one| one.lost() > 0));
+    assert_eq!(tiny.lost().total(), 99, "one message is held however large it is");
+    assert!(deaf.iter().all(|one| one.lost().total() > 0));
     let mut reader = subscriber(1_000_000);
     for _ in 0..100 {
         broker.publish(from_child("c", "plant/t"), Message::new(vec![b'x'; 1000])).await.unwrap();
         reader.next().await.unwrap();
     }
-    assert_eq!(reader.lost(), 0);
+    assert_eq!(reader.lost().total(), 0);
     drop((tiny, deaf));
     assert_eq!(budget.used(), 0);
 }
@@ -395,4 +406,50 @@ async fn a_watcher_sees_what_passes_and_which_route_took_it() {
     let passing = tap.next().await.unwrap().unwrap();
     assert_eq!(passing.envelope.message.body, "1");
     assert_eq!(&*passing.decision.taken[0].route, "up");
+}
+
+#[tokio::test]
+async fn what_a_member_of_a_group_leaves_behind_goes_to_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[]);
+    let shared = Interest { group: Some("g".into()), ..on("plant/#") };
+    let mut stays = broker.subscribe(name("stays"), 100);
+    stays.add(&shared, SubscriptionOptions::new(QoS::ExactlyOnce));
+    let mut leaves = broker.subscribe(name("leaves"), 100);
+    leaves.add(&shared, SubscriptionOptions::new(QoS::AtLeastOnce));
+    for n in 0..6 {
+        let receipt = broker.publish(from_child("c", "plant/t"), Message::new(n.to_string())).await.unwrap();
+        assert_eq!(receipt.subscribers, 1);
+    }
+    let unacknowledged = leaves.next().await.unwrap();
+    leaves.leave([unacknowledged]);
+    let mut seen = Vec::new();
+    while seen.len() < 6 {
+        let one = stays.next().await.unwrap();
+        assert_eq!(one.qos, QoS::AtLeastOnce, "as it was published");
+        seen.push(String::from_utf8(one.envelope.message.body.to_vec()).unwrap());
+    }
+    seen.sort();
+    assert_eq!(seen, ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn a_message_with_a_life_of_its_own_expires_in_every_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
+    let routes = vec![definition("up", "FROM /messages/* INTO $upstream")];
+    let broker = broker_with(dir.path(), routes, clock.clone(), Some(Duration::from_secs(10)));
+    let mut subscriber = broker.subscribe(name("s"), 10);
+    subscriber.add(&on("t"), SubscriptionOptions::new(QoS::AtMostOnce));
+    for (body, expiry_s) in [("short", Some(2)), ("long", Some(60)), ("ever", None)] {
+        let publishing = Publishing { qos: QoS::AtMostOnce, expiry_s, ..Publishing::default() };
+        let (answer, wait) = oneshot::channel();
+        broker.publish_as(from_child("c", "t"), Message::new(body), publishing, |r| answer.send(r).unwrap());
+        wait.await.unwrap().unwrap();
+        let expires = expiry_s.map(|s| UnixMillis(1_800_000_000_000 + 1000 * u64::from(s)));
+        assert_eq!(subscriber.next().await.unwrap().expires, expires);
+    }
+    let mut reader = broker.reader(LogId::upstream());
+    clock.0.fetch_add(3_000, Ordering::Relaxed);
+    assert_eq!(bodies(&reader.take(9).unwrap()), ["long", "ever"]);
 }

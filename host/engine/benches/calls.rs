@@ -13,9 +13,9 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use holdfast_broker::Subscriber;
+use holdfast_broker::{Subscriber, SubscriptionOptions};
 use holdfast_engine::RuntimeStatus;
-use holdfast_types::{Durability, Message, TopicFilter};
+use holdfast_types::{Durability, Message, QoS, TopicFilter};
 use std::time::{Duration, Instant};
 use support::guests::guest;
 use support::{Edge, Plan, feeder, name};
@@ -169,7 +169,7 @@ async fn chain(modules: usize) -> (Edge, Subscriber) {
         edge.until_running(name).await;
     }
     let subscriber = edge.broker.subscribe(name("bench"), 1 << 20);
-    subscriber.add(&TopicFilter::new(TOPIC).unwrap(), 0);
+    subscriber.add(&TopicFilter::new(TOPIC).unwrap().into(), SubscriptionOptions::new(QoS::AtLeastOnce));
     (edge, subscriber)
 }
 

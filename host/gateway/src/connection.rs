@@ -20,7 +20,7 @@ use crate::{
     wills::{self, UserWill},
 };
 use bytes::BytesMut;
-use holdfast_broker::Published;
+use holdfast_broker::{Losses, Published};
 use holdfast_mqtt::{
     Codec, ConnAck, Disconnect, Packet, Publish, ReasonCode, Version,
     server::{Action, Connection, Outcome, Rules, Session, Ticket},
@@ -66,7 +66,7 @@ pub(crate) struct Client {
     /// Retained messages for new subscriptions, until the window lets them go.
     pub(crate) backlog: VecDeque<Publish>,
     /// Losses of the queue that have been dealt with.
-    pub(crate) seen_lost: u64,
+    pub(crate) seen_lost: Losses,
     pub(crate) out: BytesMut,
     inbuf: BytesMut,
     read_bytes: usize,
@@ -144,7 +144,9 @@ fn leave(shared: &Shared, client: Client, held: Held, will: Option<UserWill>, te
         }
         _ => u64::from(terms.session_expiry_s),
     };
-    let will = will.filter(|_| end.wants_will());
+    client.subscriptions.attended(false);
+    let origin = client.subscriptions.origin();
+    let will = will.filter(|_| end.wants_will()).map(|will| UserWill { origin, ..will });
     let kept =
         Box::new(Kept { session: client.connection.into_session(), subscriptions: client.subscriptions });
     let delay_s = will.as_ref().map_or(0, |will| u64::from(will.will.delay_s)).min(expiry_s);
@@ -169,6 +171,7 @@ impl Client {
             Some(kept) => (kept.session, kept.subscriptions),
             None => (Session::default(), Subscriptions::new()),
         };
+        subscriptions.attended(true);
         let now = Instant::now();
         let board = Arc::new(Board::default());
         let mut client = Self {
@@ -207,7 +210,6 @@ impl Client {
             ack.maximum_packet_bytes = u32::try_from(limits.packet_bytes_max).ok();
             ack.assigned_client_id = assigned.then(|| self.key.client_id.as_str().into());
             ack.topic_alias_maximum = limits.topic_aliases_max;
-            ack.shared_subscriptions_available = false;
         }
         self.send(&Packet::ConnAck(Box::new(ack)));
     }
@@ -326,7 +328,8 @@ impl Client {
     fn act(&mut self, action: Action) -> Result<(), End> {
         match action {
             Action::Publish { ticket, publish } => {
-                self.inbound.publish(&self.shared, &mut self.connection, ticket, publish);
+                let origin = self.subscriptions.origin();
+                self.inbound.publish(&self.shared, &mut self.connection, origin, ticket, publish);
             }
             Action::Send(packet) => self.send(&packet),
             Action::Subscribe(subscribe) => self.subscribe(&subscribe),

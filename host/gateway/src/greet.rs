@@ -1,7 +1,8 @@
 //! The first packet: who is it, and on what terms?
 
 use crate::{
-    connection::Terms, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, wills::UserWill,
+    connection::Terms, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, translate,
+    wills::UserWill,
 };
 use bytes::BytesMut;
 use holdfast_auth::{Action, Evidence, NotProved};
@@ -108,7 +109,11 @@ async fn decide(
                 .registry
                 .may(&user, Action::Publish(&topic))
                 .map_err(|why| (ReasonCode::NotAuthorized, format!("its will is refused: {why}")))?;
-            Some(UserWill { user: user.clone(), will: will.clone() })
+            if !translate::is_what_it_says(&will.payload, Some(&will.properties)) {
+                let why = "its will says that it is UTF-8 text and is not".to_owned();
+                return Err((ReasonCode::PayloadFormatInvalid, why));
+            }
+            Some(UserWill { user: user.clone(), will: will.clone(), origin: None })
         }
         None => None,
     };

@@ -3,6 +3,7 @@
 use crate::{board::Board, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, translate};
 use bytes::Bytes;
 use holdfast_auth::Action;
+use holdfast_broker::SubscriberId;
 use holdfast_mqtt::{
     Publish, ReasonCode,
     server::{Connection, Outcome, Ticket},
@@ -38,29 +39,43 @@ impl Inbound {
         &mut self,
         shared: &Shared,
         connection: &mut Connection,
+        origin: Option<SubscriberId>,
         ticket: Ticket,
         publish: Publish,
     ) {
-        if let Err(reason) = self.hand_on(shared, ticket, publish) {
+        if let Err(reason) = self.hand_on(shared, origin, ticket, publish) {
             Stats::one(&shared.stats.messages_refused);
             connection.settle(ticket, Outcome::Refused(reason));
         }
     }
 
-    fn hand_on(&mut self, shared: &Shared, ticket: Ticket, publish: Publish) -> Result<(), ReasonCode> {
+    fn hand_on(
+        &mut self,
+        shared: &Shared,
+        origin: Option<SubscriberId>,
+        ticket: Ticket,
+        publish: Publish,
+    ) -> Result<(), ReasonCode> {
         let topic = self.topic(shared, &publish.topic)?;
-        let Ok(message) = translate::message(
-            own(&publish.payload),
-            publish.properties.as_deref(),
-            shared.content_type.as_deref(),
-        ) else {
+        let properties = publish.properties.as_deref();
+        if !translate::is_what_it_says(&publish.payload, properties) {
+            warn_once!(
+                shared.episodes, &format!("format {}", self.user), user = %self.user, topic = %Plain(&topic),
+                "a message says that it is UTF-8 text and is not; it is refused"
+            );
+            return Err(ReasonCode::PayloadFormatInvalid);
+        }
+        let Ok(message) =
+            translate::message(own(&publish.payload), properties, shared.content_type.as_deref())
+        else {
             warn_once!(
                 shared.episodes, &format!("properties {}", self.user), user = %self.user, topic = %Plain(&topic),
                 "a message has too many user properties and is refused"
             );
             return Err(ReasonCode::QuotaExceeded);
         };
-        if publish.retain && shared.retained.set(&topic, &publish).is_err() {
+        let how = translate::publishing(publish.qos, publish.retain, properties, origin);
+        if publish.retain && shared.retained.set(&topic, &publish, shared.broker.now()).is_err() {
             Stats::one(&shared.stats.retained_over_limit);
             warn_once!(
                 shared.episodes, "retained", user = %self.user, topic = %Plain(&topic),
@@ -72,7 +87,7 @@ impl Inbound {
         let board = self.board.clone();
         let awaited = shared.awaited.clone();
         awaited.fetch_add(1, Ordering::Relaxed);
-        shared.broker.publish_then(source, message, move |result| {
+        shared.broker.publish_as(source, message, how, move |result| {
             awaited.fetch_sub(1, Ordering::Relaxed);
             board.settle(ticket, &result);
         });

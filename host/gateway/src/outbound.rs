@@ -1,24 +1,24 @@
 //! Messages to a client: subscriptions, retained messages, and the packets that carry them.
 
 use crate::{
-    connection::Client,
-    end::End,
-    episodes::warn_once,
-    plain::Plain,
-    stats::Stats,
-    subscriptions::{Subscribed, Wanted},
+    connection::Client, end::End, episodes::warn_once, plain::Plain, stats::Stats, subscriptions::Wanted,
     translate,
 };
 use holdfast_auth::Action;
-use holdfast_broker::{Held, Published};
+use holdfast_broker::{Interest, Published, SubscriptionOptions};
 use holdfast_mqtt::{
     AckProperties, Packet, PacketId, Publish, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
     Subscription, UnsubAck, Unsubscribe,
 };
 use holdfast_types::TopicFilter;
+use std::num::NonZeroU32;
 
 /// Messages taken from the queue at once.
 const BATCH_MESSAGES_MAX: usize = 64;
+
+/// Retained messages that may wait for one client before a further subscription that asks for more is refused. A client
+/// that acknowledges keeps far below.
+const BACKLOG_MESSAGES_MAX: usize = 4096;
 
 impl Client {
     pub(crate) fn subscribe(&mut self, subscribe: &Subscribe) {
@@ -39,12 +39,12 @@ impl Client {
         }
         let properties = AckProperties::default();
         self.send(&Packet::SubAck(Box::new(SubAck { packet_id: subscribe.packet_id, reasons, properties })));
+        let now = self.shared.broker.now();
         for (filter, granted) in retained {
-            let ids: Vec<u32> = id.into_iter().collect();
-            self.backlog.extend(self.shared.retained.matching(&filter, granted).into_iter().map(
+            self.backlog.extend(self.shared.retained.matching(&filter, granted, now).into_iter().map(
                 |mut publish| {
-                    if !ids.is_empty() {
-                        publish.properties.get_or_insert_default().subscription_ids = ids.clone();
+                    if let Some(id) = id {
+                        publish.properties.get_or_insert_default().subscription_ids = vec![id];
                     }
                     publish
                 },
@@ -58,42 +58,53 @@ impl Client {
         wanted: &Subscription,
         id: Option<u32>,
     ) -> Result<(ReasonCode, Option<TopicFilter>), ReasonCode> {
-        if wanted.filter.starts_with("$share/") {
-            return Err(ReasonCode::SharedSubscriptionsNotSupported);
-        }
-        let filter = TopicFilter::new(&wanted.filter).map_err(|_| ReasonCode::TopicFilterInvalid)?;
-        if let Err(refusal) = self.shared.registry.may(&self.key.user, Action::Subscribe(&filter)) {
+        let interest = interest(&wanted.filter)?;
+        if let Err(refusal) = self.shared.registry.may(&self.key.user, Action::Subscribe(&interest.filter)) {
             let kind = format!("subscribe {}", self.key.user);
             warn_once!(self.shared.episodes, &kind, %refusal, "a subscription is refused");
             return Err(ReasonCode::NotAuthorized);
         }
-        let known = self.subscriptions.holds(&filter);
+        let known = self.subscriptions.holds(&interest);
         let max = self.shared.limits.subscriptions_max;
         if !known && self.subscriptions.len() >= max {
             let kind = format!("subscriptions {}", self.key.user);
             warn_once!(self.shared.episodes, &kind, user = %self.key.user, max, "a client has too many subscriptions");
             return Err(ReasonCode::QuotaExceeded);
         }
-        self.subscriptions.add(&self.shared, &self.key.user, &filter, Subscribed { qos: wanted.qos, id });
+        // Shared subscriptions get no retained messages (MQTT 5, section 4.8.2).
+        let send_retained = interest.group.is_none()
+            && match wanted.retain_handling {
+                RetainHandling::Always => true,
+                RetainHandling::IfNew => !known,
+                RetainHandling::Never => false,
+            };
+        if send_retained && self.backlog.len() >= BACKLOG_MESSAGES_MAX {
+            let kind = format!("backlog {}", self.key.user);
+            warn_once!(self.shared.episodes, &kind, user = %self.key.user, "a client subscribes faster than it takes retained messages");
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let options = SubscriptionOptions {
+            qos: translate::types_qos(wanted.qos),
+            no_local: wanted.no_local,
+            retain_as_published: wanted.retain_as_published,
+            id: id.and_then(NonZeroU32::new),
+        };
+        let filter = send_retained.then(|| interest.filter.clone());
+        self.subscriptions.add(&self.shared, &self.key.user, interest, options);
         Stats::one(&self.shared.stats.subscriptions_granted);
         let reason = match wanted.qos {
             QoS::AtMostOnce => ReasonCode::Success,
             QoS::AtLeastOnce => ReasonCode::GrantedQos1,
             QoS::ExactlyOnce => ReasonCode::GrantedQos2,
         };
-        let send_retained = match wanted.retain_handling {
-            RetainHandling::Always => true,
-            RetainHandling::IfNew => !known,
-            RetainHandling::Never => false,
-        };
-        Ok((reason, send_retained.then_some(filter)))
+        Ok((reason, filter))
     }
 
     pub(crate) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) {
-        let reasons = unsubscribe.filters.iter().map(|text| match TopicFilter::new(text) {
-            Ok(filter) if self.subscriptions.remove(&filter) => ReasonCode::Success,
+        let reasons = unsubscribe.filters.iter().map(|text| match interest(text) {
+            Ok(interest) if self.subscriptions.remove(&interest) => ReasonCode::Success,
             Ok(_) => ReasonCode::NoSubscriptionExisted,
-            Err(_) => ReasonCode::TopicFilterInvalid,
+            Err(reason) => reason,
         });
         let reasons = reasons.collect();
         let properties = AckProperties::default();
@@ -122,16 +133,18 @@ impl Client {
 
     /// Writes messages that the broker handed over.
     pub(crate) fn write_messages(&mut self, messages: &mut Vec<Published>) -> Result<(), End> {
+        let version = self.connection.rules().version;
+        let now = self.shared.broker.now();
         for published in messages.drain(..) {
-            let Some(matched) = self.subscriptions.matched(&published) else { continue };
-            let version = self.connection.rules().version;
-            let publish = translate::publish(&published, matched.qos, matched.ids, version);
-            self.deliver(publish, Some(published.held));
+            match translate::publish(&published, version, now) {
+                Some(publish) => self.deliver(publish, Some(published)),
+                None => Stats::one(&self.shared.stats.messages_expired),
+            }
         }
         self.check_losses()
     }
 
-    fn deliver(&mut self, publish: Publish, held: Option<Held>) {
+    fn deliver(&mut self, publish: Publish, published: Option<Published>) {
         let packet = self.connection.deliver(publish);
         let Packet::Publish(publish) = &packet else { return };
         if let Err(error) = self.codec.encode(&packet, &mut self.out) {
@@ -141,23 +154,24 @@ impl Client {
             Stats::one(&self.shared.stats.messages_lost);
             return;
         }
-        if let (Some(id), Some(held)) = (publish.packet_id, held) {
-            self.subscriptions.sent(id, held);
+        if let (Some(id), Some(published)) = (publish.packet_id, published) {
+            self.subscriptions.sent(id, published);
         }
         Stats::one(&self.shared.stats.messages_out);
     }
 
-    /// A queue that was full has lost messages. With QoS 0 only, that is what QoS 0 means; otherwise the client is cut
-    /// off, so that it notices.
+    /// A queue that was full has lost messages. With QoS 0, that is what QoS 0 means; after others the client is cut off,
+    /// so that it notices.
     fn check_losses(&mut self) -> Result<(), End> {
         let lost = self.subscriptions.lost();
-        let more = lost.saturating_sub(self.seen_lost);
+        let more = lost.total().saturating_sub(self.seen_lost.total());
         if more == 0 {
             return Ok(());
         }
+        let promised = lost.promised > self.seen_lost.promised;
         self.seen_lost = lost;
         self.shared.stats.messages_lost.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
-        if self.subscriptions.acknowledged() {
+        if promised {
             return Err(End::Behind { lost: more });
         }
         warn_once!(
@@ -166,6 +180,14 @@ impl Client {
         );
         Ok(())
     }
+}
+
+/// What a filter on the wire asks for.
+fn interest(text: &str) -> Result<Interest, ReasonCode> {
+    let filter = holdfast_mqtt::TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    let group = filter.share().map(Into::into);
+    let filter = TopicFilter::new(filter.filter()).map_err(|_| ReasonCode::TopicFilterInvalid)?;
+    Ok(Interest { group, filter })
 }
 
 /// The message to the client whose body is not needed any more after this packet of the client.

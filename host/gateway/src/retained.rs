@@ -1,8 +1,9 @@
 //! Retained messages: the last one of each topic, for those who subscribe later. In memory, within bounds.
 
+use crate::translate::rest_s;
 use bytes::Bytes;
 use holdfast_mqtt::{Publish, PublishProperties, QoS};
-use holdfast_types::{Topic, TopicFilter};
+use holdfast_types::{Topic, TopicFilter, UnixMillis};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -13,6 +14,7 @@ struct Kept {
     payload: Bytes,
     properties: Option<Box<PublishProperties>>,
     bytes: usize,
+    expires: Option<UnixMillis>,
 }
 
 #[derive(Default)]
@@ -38,7 +40,7 @@ impl Retained {
     }
 
     /// Keeps a message in place of the one before; an empty payload ends that (MQTT-3.3.1-6, MQTT-3.3.1-7).
-    pub(crate) fn set(&self, topic: &Topic, publish: &Publish) -> Result<(), Full> {
+    pub(crate) fn set(&self, topic: &Topic, publish: &Publish, now: UnixMillis) -> Result<(), Full> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = all.by_topic.remove(topic) {
             all.bytes -= before.bytes;
@@ -49,9 +51,14 @@ impl Retained {
         let user =
             publish.properties.iter().flat_map(|p| &p.user_properties).map(|(k, v)| k.len() + v.len() + 64);
         let bytes = publish.payload.len() + topic.len() + user.sum::<usize>();
-        if all.by_topic.len() >= self.messages_max || all.bytes + bytes > self.bytes_max {
-            return Err(Full);
+        if !self.fits(&all, bytes) {
+            all.forget_expired(now);
+            if !self.fits(&all, bytes) {
+                return Err(Full);
+            }
         }
+        let expiry_s = publish.properties.as_ref().and_then(|properties| properties.message_expiry_s);
+        let expires = expiry_s.map(|s| UnixMillis(now.0.saturating_add(u64::from(s) * 1000)));
         // A copy: the payload is a slice of a buffer that was read into and would be kept as a whole.
         let payload = Bytes::copy_from_slice(&publish.payload);
         let properties = publish.properties.as_ref().map(|all| {
@@ -64,22 +71,50 @@ impl Retained {
             Box::new(kept)
         });
         all.bytes += bytes;
-        all.by_topic.insert(topic.clone(), Kept { qos: publish.qos, payload, properties, bytes });
+        all.by_topic.insert(topic.clone(), Kept { qos: publish.qos, payload, properties, bytes, expires });
         Ok(())
     }
 
-    /// The messages that a filter matches, marked as retained (MQTT-3.3.1-8).
-    pub(crate) fn matching(&self, filter: &TopicFilter, granted: QoS) -> Vec<Publish> {
+    fn fits(&self, all: &All, bytes: usize) -> bool {
+        all.by_topic.len() < self.messages_max && all.bytes + bytes <= self.bytes_max
+    }
+
+    /// The messages that a filter matches and whose life is not over, marked as retained (MQTT-3.3.1-8).
+    pub(crate) fn matching(&self, filter: &TopicFilter, granted: QoS, now: UnixMillis) -> Vec<Publish> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let matching = all.by_topic.iter().filter(|(topic, _)| filter.matches(topic));
+        let rest = |kept: &Kept| match kept.expires {
+            Some(expires) => rest_s(expires, now).map(Some),
+            None => Some(None),
+        };
         matching
-            .map(|(topic, kept)| Publish {
-                qos: kept.qos.min(granted),
-                retain: true,
-                properties: kept.properties.clone(),
-                ..Publish::new(&**topic, kept.payload.clone())
+            .filter_map(|(topic, kept)| {
+                let expiry_s = rest(kept)?;
+                let mut properties = kept.properties.clone();
+                if let Some(properties) = &mut properties {
+                    properties.message_expiry_s = expiry_s;
+                }
+                Some(Publish {
+                    qos: kept.qos.min(granted),
+                    retain: true,
+                    properties,
+                    ..Publish::new(&**topic, kept.payload.clone())
+                })
             })
             .collect()
+    }
+}
+
+impl All {
+    fn forget_expired(&mut self, now: UnixMillis) {
+        let bytes = &mut self.bytes;
+        self.by_topic.retain(|_, kept| {
+            let lives = kept.expires.is_none_or(|expires| expires > now);
+            if !lives {
+                *bytes -= kept.bytes;
+            }
+            lives
+        });
     }
 }
 
@@ -89,11 +124,11 @@ mod tests {
 
     fn set(retained: &Retained, topic: &str, payload: &'static str) -> Result<(), Full> {
         let publish = Publish { qos: QoS::AtLeastOnce, ..Publish::new(topic, payload) };
-        retained.set(&Topic::new(topic).unwrap(), &publish)
+        retained.set(&Topic::new(topic).unwrap(), &publish, UnixMillis(0))
     }
 
     fn count(retained: &Retained) -> usize {
-        retained.matching(&TopicFilter::new("#").unwrap(), QoS::ExactlyOnce).len()
+        retained.matching(&TopicFilter::new("#").unwrap(), QoS::ExactlyOnce, UnixMillis(0)).len()
     }
 
     #[test]
@@ -102,7 +137,7 @@ mod tests {
         set(&retained, "a", "1").unwrap();
         set(&retained, "a", "2").unwrap();
         set(&retained, "b", "3").unwrap();
-        let found = retained.matching(&TopicFilter::new("a").unwrap(), QoS::AtMostOnce);
+        let found = retained.matching(&TopicFilter::new("a").unwrap(), QoS::AtMostOnce, UnixMillis(0));
         assert!(matches!(&found[..], [p] if p.payload == "2" && p.retain && p.qos == QoS::AtMostOnce));
         set(&retained, "a", "").unwrap();
         assert_eq!(count(&retained), 1);
@@ -119,5 +154,21 @@ mod tests {
         assert_eq!(set(&retained, "c", "123"), Err(Full));
         assert_eq!(set(&retained, "c", "12"), Ok(()));
         assert_eq!(count(&retained), 2);
+    }
+
+    #[test]
+    fn a_message_whose_life_is_over_is_not_found_and_makes_room() {
+        let retained = Retained::new(1, 100);
+        let properties = PublishProperties { message_expiry_s: Some(5), ..PublishProperties::default() };
+        let publish = Publish { properties: Some(Box::new(properties)), ..Publish::new("a", "1") };
+        retained.set(&Topic::new("a").unwrap(), &publish, UnixMillis(0)).unwrap();
+        let rest = |now| {
+            let found = retained.matching(&TopicFilter::new("#").unwrap(), QoS::AtMostOnce, UnixMillis(now));
+            found.first().and_then(|publish| publish.properties.as_ref()?.message_expiry_s)
+        };
+        assert_eq!([rest(0), rest(3_500), rest(5_000)], [Some(5), Some(2), None]);
+        let other = Topic::new("b").unwrap();
+        assert_eq!(retained.set(&other, &Publish::new("b", "1"), UnixMillis(4_000)), Err(Full));
+        assert_eq!(retained.set(&other, &Publish::new("b", "1"), UnixMillis(5_000)), Ok(()));
     }
 }

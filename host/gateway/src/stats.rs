@@ -68,6 +68,8 @@ stats! {
     messages_refused;
     /// Messages to clients.
     messages_out;
+    /// Messages whose life was over before they could be sent to a client.
+    messages_expired;
     /// Messages that clients lost because they read too slowly.
     messages_lost;
     /// Subscriptions that were granted, also those that replaced one with the same filter.

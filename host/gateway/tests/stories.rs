@@ -78,7 +78,7 @@ async fn what_a_user_may_not_do_is_refused_and_never_acknowledged_as_done() {
     assert_eq!(v5.publish("press/t", "x", 1).await, ReasonCode::Success);
     assert_eq!(v5.subscribe("oven/#", 1).await, ReasonCode::NotAuthorized);
     assert_eq!(v5.subscribe("#", 1).await, ReasonCode::NotAuthorized);
-    assert_eq!(v5.subscribe("$share/g/plant/#", 1).await, ReasonCode::SharedSubscriptionsNotSupported);
+    assert_eq!(v5.subscribe("$share/g/oven/#", 1).await, ReasonCode::NotAuthorized);
     let mut v311 = house.client(V311, "c3").await;
     assert_eq!(v311.subscribe("oven/#", 1).await, ReasonCode::UnspecifiedError);
     v311.publish("oven/t", "x", 0).await;
@@ -102,7 +102,7 @@ async fn subscribers_get_each_message_once_with_the_best_of_their_qualities() {
     }
     for n in 0..500 {
         let message = receiver.message().await;
-        assert_eq!((message.payload, message.qos), (n.to_string().into(), QoS::ExactlyOnce));
+        assert_eq!((message.payload, message.qos), (n.to_string().into(), QoS::AtLeastOnce));
     }
     sender.publish("plant/2", "other", 1).await;
     assert_eq!(receiver.message().await.qos, QoS::AtMostOnce);
@@ -284,7 +284,7 @@ async fn a_client_without_a_name_gets_one_and_is_told_the_terms() {
     assert_eq!(ack.assigned_client_id.as_deref(), Some("auto-0000000000000007-0"));
     assert_eq!(ack.session_expiry_s, Some(24 * 3600));
     assert_eq!(ack.receive_maximum.map(u16::from), Some(1000));
-    assert!(!ack.shared_subscriptions_available);
+    assert!(ack.shared_subscriptions_available);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod identity;
 mod limits;
 mod message;
 mod name;
+mod qos;
 mod queue;
 
 pub use endpoint::{Sink, Source};
@@ -20,4 +21,5 @@ pub use limits::{
 };
 pub use message::{Envelope, Message, Properties, SystemKey, SystemProperties};
 pub use name::{InvalidName, InvalidTopic, Name, Text, Topic};
+pub use qos::QoS;
 pub use queue::{Durability, LogId, Offset, Priority, QueueId, StableId, UnixMillis, WhenFull};

@@ -24,6 +24,13 @@ pub struct Taken {
     pub when_full: WhenFull,
 }
 
+impl Taken {
+    /// The message itself is of no use after `expires`, whatever the route says.
+    pub(crate) fn expire_by(&mut self, expires: UnixMillis) {
+        self.expires = Some(self.expires.map_or(expires, |by_route| by_route.min(expires)));
+    }
+}
+
 /// Every sink that takes a message. Empty is an answer too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {

@@ -2,5 +2,7 @@
 
 pub(crate) mod decide;
 pub(crate) mod outstanding;
+pub(crate) mod publishing;
+pub(crate) mod sharing;
 pub(crate) mod subscriptions;
 pub(crate) mod twin;

@@ -1,81 +1,176 @@
 //! Who has subscribed to which topics: a tree of levels, so that the cost of a look-up follows the depth of the topic
 //! and not the number of subscriptions.
 
-use holdfast_types::TopicFilter;
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// A subscriber's number, given by the task that owns it.
-pub(crate) type SubscriberId = u64;
+use super::{
+    publishing::{Interest, Publishing, SubscriberId, SubscriptionOptions},
+    sharing::{Load, Members},
+};
+use holdfast_types::{QoS, Text};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Subscriptions by filter.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
     root: Level,
-    /// The filters of each subscriber, so that one that leaves costs only its own.
-    filters: HashMap<SubscriberId, HashSet<TopicFilter>>,
+    /// What each subscriber is interested in, so that one that leaves costs only its own.
+    interests: HashMap<SubscriberId, HashSet<Interest>>,
 }
 
 #[derive(Debug, Default)]
 struct Level {
     below: HashMap<Box<str>, Level>,
-    /// Subscribers whose filter ends here, with the number that the subscriber gave the filter.
-    here: BTreeMap<SubscriberId, u32>,
+    /// Subscribers whose filter ends here.
+    here: BTreeMap<SubscriberId, SubscriptionOptions>,
+    /// Groups that share a filter which ends here.
+    shared: BTreeMap<Text, Members>,
 }
 
 impl Level {
     fn is_bare(&self) -> bool {
-        self.below.is_empty() && self.here.is_empty()
+        self.below.is_empty() && self.here.is_empty() && self.shared.is_empty()
     }
 }
 
-/// A subscriber that a topic reaches, and through which of its filters.
+/// A subscriber that a message reaches, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reached {
     pub(crate) subscriber: SubscriberId,
-    /// The numbers that the subscriber gave its filters that match, in no order.
-    pub(crate) filters: Vec<u32>,
+    /// The best of what its subscriptions that match were granted, but not more than the message was published with.
+    pub(crate) qos: QoS,
+    /// Whether it is told that the message was published to be retained.
+    pub(crate) retain: bool,
+    /// The identifiers of its subscriptions that match.
+    pub(crate) ids: Vec<u32>,
+    /// The shared subscription as whose member it was picked.
+    pub(crate) shared: Option<Arc<Interest>>,
+}
+
+impl Reached {
+    fn new(subscriber: SubscriberId, options: &SubscriptionOptions, publishing: &Publishing) -> Self {
+        Self {
+            subscriber,
+            qos: options.qos.min(publishing.qos),
+            retain: options.retain_as_published && publishing.retain,
+            ids: options.id.iter().map(|id| id.get()).collect(),
+            shared: None,
+        }
+    }
+
+    /// One more subscription of the same subscriber matches: it gets one copy, with the best of both (MQTT-3.3.4-2).
+    fn merge(&mut self, other: &Self) {
+        self.qos = self.qos.max(other.qos);
+        self.retain |= other.retain;
+        self.ids.extend(&other.ids);
+    }
 }
 
 impl Subscriptions {
-    /// Adds a filter under the subscriber's own `number`; the same filter again takes the new number.
-    pub(crate) fn add(&mut self, subscriber: SubscriberId, filter: &TopicFilter, number: u32) {
+    /// Adds a subscription or gives it new options. Says whether it is new.
+    pub(crate) fn add(
+        &mut self,
+        subscriber: SubscriberId,
+        interest: &Interest,
+        options: SubscriptionOptions,
+    ) -> bool {
         let mut level = &mut self.root;
-        for name in filter.levels() {
+        for name in interest.filter.levels() {
             level = level.below.entry(name.into()).or_default();
         }
-        level.here.insert(subscriber, number);
-        self.filters.entry(subscriber).or_default().insert(filter.clone());
+        match &interest.group {
+            None => {
+                level.here.insert(subscriber, options);
+            }
+            Some(group) => {
+                let members =
+                    level.shared.entry(group.clone()).or_insert_with(|| Members::new(interest.clone()));
+                members.add(subscriber, options);
+            }
+        }
+        self.interests.entry(subscriber).or_default().insert(interest.clone())
     }
 
-    /// Removes a filter. Says whether it was there.
-    pub(crate) fn remove(&mut self, subscriber: SubscriberId, filter: &TopicFilter) -> bool {
-        let known = self.filters.get_mut(&subscriber).is_some_and(|filters| filters.remove(filter));
+    /// Removes a subscription. Says whether it was there.
+    pub(crate) fn remove(&mut self, subscriber: SubscriberId, interest: &Interest) -> bool {
+        let known = self.interests.get_mut(&subscriber).is_some_and(|all| all.remove(interest));
         if known {
-            let levels: Vec<&str> = filter.levels().collect();
-            remove_below(&mut self.root, subscriber, &levels);
+            remove_below(&mut self.root, subscriber, interest);
         }
         known
     }
 
-    /// Removes every filter of a subscriber.
+    /// Removes every subscription of a subscriber.
     pub(crate) fn forget(&mut self, subscriber: SubscriberId) {
-        for filter in self.filters.remove(&subscriber).into_iter().flatten() {
-            let levels: Vec<&str> = filter.levels().collect();
-            remove_below(&mut self.root, subscriber, &levels);
+        for interest in self.interests.remove(&subscriber).into_iter().flatten() {
+            remove_below(&mut self.root, subscriber, &interest);
         }
+    }
+
+    /// Whether nobody has subscribed to anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_bare()
     }
 
     /// How many subscriptions there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.filters.values().map(HashSet::len).sum()
+        self.interests.values().map(HashSet::len).sum()
     }
 
-    /// Every subscriber that `topic` reaches, each once.
-    pub(crate) fn reached(&self, topic: &str) -> Vec<Reached> {
-        let mut found: BTreeMap<SubscriberId, Vec<u32>> = BTreeMap::new();
-        if self.root.is_bare() {
-            return Vec::new();
+    /// Every subscriber that a message on `topic` reaches: each once, and once more for each shared subscription as
+    /// whose member it is picked.
+    pub(crate) fn reached(
+        &self,
+        topic: &str,
+        publishing: &Publishing,
+        load: &dyn Fn(SubscriberId) -> Option<Load>,
+    ) -> Vec<Reached> {
+        let (mut found, mut picked) = (Vec::new(), Vec::new());
+        self.ends(topic, &mut |level| {
+            for (subscriber, options) in &level.here {
+                if !(options.no_local && publishing.origin == Some(*subscriber)) {
+                    found.push(Reached::new(*subscriber, options, publishing));
+                }
+            }
+            picked.extend(level.shared.values().filter_map(|members| {
+                let (subscriber, options) = members.pick(load)?;
+                let shared = Some(members.interest.clone());
+                Some(Reached { shared, ..Reached::new(subscriber, &options, publishing) })
+            }));
+        });
+        if found.len() > 1 {
+            found.sort_by_key(|one| one.subscriber);
+            found.dedup_by(|next, first| {
+                let same = next.subscriber == first.subscriber;
+                if same {
+                    first.merge(next);
+                }
+                same
+            });
+        }
+        found.append(&mut picked);
+        found
+    }
+
+    /// Another member of a group for a message that was meant for one that has left.
+    pub(crate) fn another(
+        &self,
+        interest: &Interest,
+        load: &dyn Fn(SubscriberId) -> Option<Load>,
+    ) -> Option<(SubscriberId, SubscriptionOptions)> {
+        let mut level = &self.root;
+        for name in interest.filter.levels() {
+            level = level.below.get(name)?;
+        }
+        level.shared.get(interest.group.as_ref()?)?.pick(load)
+    }
+
+    /// Visits every level at which a filter ends that names `topic`.
+    fn ends<'a>(&'a self, topic: &str, visit: &mut impl FnMut(&'a Level)) {
+        if self.is_empty() {
+            return;
         }
         // Wildcards in the first level do not name topics that start with `$` (MQTT-4.7.2-1).
         let wildcards = !topic.starts_with('$');
@@ -84,7 +179,7 @@ impl Subscriptions {
             let mut next = Vec::with_capacity(levels.len() * 2);
             for (level, wildcards) in levels {
                 if wildcards {
-                    collect(level.below.get("#"), &mut found);
+                    level.below.get("#").into_iter().for_each(&mut *visit);
                     next.extend(level.below.get("+").map(|l| (l, true)));
                 }
                 next.extend(level.below.get(name).map(|l| (l, true)));
@@ -92,27 +187,34 @@ impl Subscriptions {
             levels = next;
         }
         for (level, _) in levels {
-            collect(Some(level), &mut found);
+            visit(level);
             // "sport/#" names "sport" too (MQTT 5, 4.7.1.2).
-            collect(level.below.get("#"), &mut found);
+            level.below.get("#").into_iter().for_each(&mut *visit);
         }
-        found.into_iter().map(|(subscriber, filters)| Reached { subscriber, filters }).collect()
     }
 }
 
-fn collect(level: Option<&Level>, found: &mut BTreeMap<SubscriberId, Vec<u32>>) {
-    for (subscriber, number) in level.iter().flat_map(|l| &l.here) {
-        found.entry(*subscriber).or_default().push(*number);
-    }
+fn remove_below(root: &mut Level, subscriber: SubscriberId, interest: &Interest) {
+    let levels: Vec<&str> = interest.filter.levels().collect();
+    remove_at(root, subscriber, interest, &levels);
 }
 
-fn remove_below(level: &mut Level, subscriber: SubscriberId, levels: &[&str]) {
+fn remove_at(level: &mut Level, subscriber: SubscriberId, interest: &Interest, levels: &[&str]) {
     let Some((first, rest)) = levels.split_first() else {
-        level.here.remove(&subscriber);
+        let Some(group) = &interest.group else {
+            level.here.remove(&subscriber);
+            return;
+        };
+        if let Some(members) = level.shared.get_mut(group) {
+            members.remove(subscriber);
+            if members.is_empty() {
+                level.shared.remove(group);
+            }
+        }
         return;
     };
     let Some(below) = level.below.get_mut(*first) else { return };
-    remove_below(below, subscriber, rest);
+    remove_at(below, subscriber, interest, rest);
     if below.is_bare() {
         level.below.remove(*first);
     }
@@ -121,9 +223,34 @@ fn remove_below(level: &mut Level, subscriber: SubscriberId, levels: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_types::TopicFilter;
+    use std::num::NonZeroU32;
+
+    const ONE: SubscriberId = SubscriberId(1);
+    const TWO: SubscriberId = SubscriberId(2);
 
     fn filter(text: &str) -> TopicFilter {
         TopicFilter::new(text).unwrap()
+    }
+
+    fn interest(text: &str) -> Interest {
+        filter(text).into()
+    }
+
+    fn shared(group: &str, text: &str) -> Interest {
+        Interest { group: Some(group.into()), filter: filter(text) }
+    }
+
+    fn numbered(n: u32) -> SubscriptionOptions {
+        SubscriptionOptions { id: NonZeroU32::new(n), ..SubscriptionOptions::new(QoS::AtLeastOnce) }
+    }
+
+    fn idle(_: SubscriberId) -> Option<Load> {
+        Some(Load { away: false, bytes: 0 })
+    }
+
+    fn reached(tree: &Subscriptions, topic: &str) -> Vec<Reached> {
+        tree.reached(topic, &Publishing::default(), &idle)
     }
 
     #[test]
@@ -131,30 +258,90 @@ mod tests {
         let filters = ["#", "+", "a/#", "a/+", "a/b", "+/b", "+/+", "/+", "$SYS/#", "a/b/c", "a//c", "+/#"];
         let topics = ["a", "a/b", "a/b/c", "/b", "b", "$SYS/x", "$SYS", "a/", "a//c", "x/y/z"];
         let mut tree = Subscriptions::default();
-        for (number, text) in (0u32..).zip(filters) {
-            tree.add(1, &filter(text), number);
+        for (number, text) in (1u32..).zip(filters) {
+            assert!(tree.add(ONE, &interest(text), numbered(number)));
+            assert!(tree.add(TWO, &shared("g", text), numbered(number)));
         }
         for topic in topics {
-            let mut seen: Vec<u32> = tree.reached(topic).into_iter().flat_map(|r| r.filters).collect();
-            seen.sort_unstable();
+            let (alone, shared): (Vec<_>, Vec<_>) =
+                reached(&tree, topic).into_iter().partition(|one| one.shared.is_none());
             let expected: Vec<u32> =
-                (0u32..).zip(filters).filter(|(_, f)| filter(f).matches(topic)).map(|(n, _)| n).collect();
-            assert_eq!(seen, expected, "{topic}");
+                (1u32..).zip(filters).filter(|(_, f)| filter(f).matches(topic)).map(|(n, _)| n).collect();
+            for found in [alone, shared] {
+                let mut seen: Vec<u32> = found.into_iter().flat_map(|one| one.ids).collect();
+                seen.sort_unstable();
+                assert_eq!(seen, expected, "{topic}");
+            }
         }
     }
 
     #[test]
     fn a_removed_filter_leaves_nothing_behind() {
         let mut tree = Subscriptions::default();
-        tree.add(1, &filter("a/b/c"), 0);
-        tree.add(2, &filter("a/b"), 0);
-        assert!(tree.remove(1, &filter("a/b/c")));
-        assert!(!tree.remove(1, &filter("a/b/c")));
-        assert!(!tree.remove(1, &filter("a/b")), "another's");
-        tree.add(1, &filter("x/#"), 0);
-        tree.forget(1);
-        assert_eq!(tree.len(), 1);
-        assert!(tree.remove(2, &filter("a/b")));
-        assert!(tree.root.is_bare());
+        tree.add(ONE, &interest("a/b/c"), numbered(1));
+        tree.add(TWO, &interest("a/b"), numbered(1));
+        tree.add(TWO, &shared("g", "a/b"), numbered(1));
+        assert!(tree.remove(ONE, &interest("a/b/c")));
+        assert!(!tree.remove(ONE, &interest("a/b/c")));
+        assert!(!tree.remove(ONE, &interest("a/b")), "another's");
+        tree.add(ONE, &interest("x/#"), numbered(1));
+        tree.forget(ONE);
+        assert_eq!(tree.len(), 2);
+        assert!(tree.remove(TWO, &interest("a/b")));
+        assert!(!tree.remove(TWO, &shared("h", "a/b")), "another group");
+        assert!(tree.remove(TWO, &shared("g", "a/b")));
+        assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn one_copy_has_the_best_of_all_subscriptions_but_no_more_than_was_published() {
+        let mut tree = Subscriptions::default();
+        let two =
+            SubscriptionOptions { retain_as_published: true, ..SubscriptionOptions::new(QoS::ExactlyOnce) };
+        tree.add(ONE, &interest("a/b"), SubscriptionOptions { qos: QoS::AtMostOnce, ..numbered(7) });
+        tree.add(ONE, &interest("a/+"), two);
+        let published = |qos, retain| {
+            let publishing = Publishing { qos, retain, ..Publishing::default() };
+            let mut all = tree.reached("a/b", &publishing, &idle);
+            let one = all.pop().unwrap();
+            assert!(all.is_empty());
+            (one.qos, one.retain, one.ids)
+        };
+        assert_eq!(published(QoS::ExactlyOnce, true), (QoS::ExactlyOnce, true, vec![7]));
+        assert_eq!(published(QoS::AtLeastOnce, false), (QoS::AtLeastOnce, false, vec![7]));
+        assert_eq!(published(QoS::AtMostOnce, false), (QoS::AtMostOnce, false, vec![7]));
+    }
+
+    #[test]
+    fn a_subscriber_does_not_hear_itself_if_it_asks_so() {
+        let mut tree = Subscriptions::default();
+        let deaf = SubscriptionOptions { no_local: true, ..numbered(1) };
+        tree.add(ONE, &interest("a/b"), deaf);
+        tree.add(ONE, &interest("a/#"), numbered(2));
+        tree.add(TWO, &interest("a/b"), deaf);
+        let publishing = Publishing { origin: Some(ONE), ..Publishing::default() };
+        let all = tree.reached("a/b", &publishing, &idle);
+        let found: Vec<_> = all.into_iter().map(|one| (one.subscriber, one.ids)).collect();
+        assert_eq!(found, [(ONE, vec![2]), (TWO, vec![1])]);
+    }
+
+    #[test]
+    fn each_shared_subscription_gives_a_message_to_one_of_its_members() {
+        let mut tree = Subscriptions::default();
+        for member in [ONE, TWO] {
+            tree.add(member, &shared("g", "a/#"), numbered(1));
+        }
+        tree.add(ONE, &shared("h", "a/#"), numbered(2));
+        let mut seen: Vec<_> = (0..4)
+            .flat_map(|_| reached(&tree, "a/b"))
+            .filter(|one| one.ids == [1])
+            .map(|one| one.subscriber)
+            .collect();
+        seen.sort();
+        assert_eq!(seen, [ONE, ONE, TWO, TWO]);
+        assert_eq!(reached(&tree, "a/b").len(), 2, "one for each group");
+        let another = tree.another(&shared("h", "a/#"), &idle);
+        assert_eq!(another.map(|(member, _)| member), Some(ONE));
+        assert!(tree.another(&shared("h", "a"), &idle).is_none());
     }
 }

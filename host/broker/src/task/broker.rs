@@ -12,11 +12,12 @@ use super::{
 };
 use crate::core::{
     decide::{Decision, decide},
-    subscriptions::{SubscriberId, Subscriptions},
+    publishing::SubscriberId,
+    subscriptions::Subscriptions,
 };
 use holdfast_routes::RouteTable;
 use holdfast_store::{Clock, Store};
-use holdfast_types::{Envelope, LogId, Name};
+use holdfast_types::{Envelope, LogId, Name, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -149,7 +150,7 @@ impl Broker {
     /// A subscriber that may be as far behind as `room` says before it loses messages.
     pub fn subscribe_within(&self, client: Name, room: Room) -> Subscriber {
         let (sender, receiver) = mpsc::channel(room.messages.max(1));
-        let id = self.inner.next_subscriber.fetch_add(1, Ordering::Relaxed);
+        let id = SubscriberId(self.inner.next_subscriber.fetch_add(1, Ordering::Relaxed));
         let account = Arc::new(Account::new(room));
         write(&self.inner.mailboxes).insert(id, Mailbox { sender, account: account.clone() });
         Subscriber { inner: self.inner.clone(), id, client, receiver, account }
@@ -201,6 +202,11 @@ impl Broker {
     /// How many volatile messages wait for a log's reader, and how many senders wait for room.
     pub fn lane_lengths(&self, log: &LogId) -> (usize, usize) {
         read(&self.inner.lanes).get(log).map_or((0, 0), |lane| lane.lengths())
+    }
+
+    /// The time by the broker's clock, by which messages expire.
+    pub fn now(&self) -> UnixMillis {
+        self.inner.clock.now()
     }
 
     /// The store under this broker.

@@ -6,11 +6,15 @@ use super::{
     lane::Pushed,
     pending::Pending,
     reader::{Delivery, Ticket},
+    subscriber::{Mailbox, Offer, Published},
     tap::Passing,
 };
-use crate::core::decide::{Decision, Taken};
+use crate::core::{
+    decide::{Decision, Taken},
+    publishing::Publishing,
+};
 use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
-use holdfast_types::{Durability, Envelope, LogId, Message, QueueId, Sink, Source, Topic};
+use holdfast_types::{Durability, Envelope, LogId, Message, QueueId, Sink, Source};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::oneshot;
 
@@ -38,12 +42,23 @@ impl Broker {
         message: Message,
         done: impl FnOnce(Result<Receipt, Refused>) + Send + 'static,
     ) {
+        self.publish_as(source, message, Publishing::default(), done);
+    }
+
+    /// The same for senders that say how the message is published to topics.
+    pub fn publish_as(
+        &self,
+        source: Source,
+        message: Message,
+        publishing: Publishing,
+        done: impl FnOnce(Result<Receipt, Refused>) + Send + 'static,
+    ) {
         if let Err(refused) = check(&message, 0) {
             self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
             done(Err(refused));
             return;
         }
-        let entered = self.inner.enter(source, message, 0);
+        let entered = self.inner.enter(source, message, publishing, 0);
         let receipt = self.inner.fan_out(&entered);
         if !entered.goes_to_a_log() {
             done(Ok(receipt));
@@ -72,6 +87,7 @@ impl Broker {
 pub(crate) struct Entered {
     pub(crate) envelope: Arc<Envelope>,
     pub(crate) decision: Arc<Decision>,
+    pub(crate) publishing: Publishing,
 }
 
 impl Entered {
@@ -109,11 +125,21 @@ fn input_of(taken: &Taken) -> Option<holdfast_types::Name> {
 
 impl Inner {
     /// Stamps and decides a message that has passed the checks.
-    pub(crate) fn enter(&self, source: Source, mut message: Message, hops: u8) -> Entered {
+    pub(crate) fn enter(
+        &self,
+        source: Source,
+        mut message: Message,
+        publishing: Publishing,
+        hops: u8,
+    ) -> Entered {
         let received = self.clock.now();
         message.system.creation_time.get_or_insert(received);
         let envelope = Arc::new(Envelope { message, source, received, hops });
-        let decision = Arc::new(self.decide(&envelope));
+        let mut decision = self.decide(&envelope);
+        if let Some(expires) = publishing.expires(received) {
+            decision.taken.iter_mut().for_each(|taken| taken.expire_by(expires));
+        }
+        let decision = Arc::new(decision);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         if decision.taken.is_empty() {
             self.counters.no_route.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +148,7 @@ impl Inner {
             // No watcher is an answer too.
             let _ = self.tap.send(Passing { envelope: envelope.clone(), decision: decision.clone() });
         }
-        Entered { envelope, decision }
+        Entered { envelope, decision, publishing }
     }
 
     /// Hands a message to subscribers: of the topic it was published to, and of the topics that routes name.
@@ -138,7 +164,8 @@ impl Inner {
             Sink::Upstream | Sink::Input { .. } => None,
         });
         for topic in own.into_iter().chain(routed) {
-            let (reached, missed) = self.offer_to_subscribers(topic, &entered.envelope);
+            let (envelope, publishing) = (&entered.envelope, &entered.publishing);
+            let (reached, missed) = self.offer_to_subscribers(&Offer { topic, envelope, publishing });
             subscribers += reached;
             lost += missed;
         }
@@ -146,21 +173,38 @@ impl Inner {
         Receipt { subscribers, ..Receipt::default() }
     }
 
-    fn offer_to_subscribers(&self, topic: &Topic, envelope: &Arc<Envelope>) -> (u32, u64) {
-        let reached = self.subscriptions().reached(topic);
-        if reached.is_empty() {
+    fn offer_to_subscribers(&self, offer: &Offer<'_>) -> (u32, u64) {
+        let subscriptions = self.subscriptions();
+        if subscriptions.is_empty() {
             return (0, 0);
         }
         let mailboxes = self.mailboxes();
+        let load = |id| mailboxes.get(&id).and_then(Mailbox::load);
+        let reached = subscriptions.reached(offer.topic, offer.publishing, &load);
+        drop(subscriptions);
         let (mut taken, mut lost) = (0, 0);
         for one in reached {
-            match mailboxes.get(&one.subscriber).map(|mailbox| mailbox.offer(topic, envelope, one.filters)) {
+            match mailboxes.get(&one.subscriber).map(|mailbox| mailbox.offer(offer, one)) {
                 Some(true) => taken += 1,
                 Some(false) => lost += 1,
                 None => {}
             }
         }
         (taken, lost)
+    }
+
+    /// Gives a message that was shared to another member of its group. Says whether there is one with room; a message
+    /// that was not shared goes to nobody.
+    pub(crate) fn pass_on(&self, published: Published) -> bool {
+        let Some(interest) = &published.shared else { return false };
+        let subscriptions = self.subscriptions();
+        let mailboxes = self.mailboxes();
+        let load = |id| mailboxes.get(&id).and_then(Mailbox::load);
+        let another = subscriptions.another(interest, &load);
+        drop(subscriptions);
+        another.is_some_and(|(id, options)| {
+            mailboxes.get(&id).is_some_and(|mailbox| mailbox.take_over(published, &options))
+        })
     }
 
     /// Hands a message to the lanes of volatile routes.

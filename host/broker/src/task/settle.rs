@@ -9,6 +9,7 @@ use super::{
     reader::{Place, Progress, Reader, Turn},
     twins::{Half, Halves, InUse},
 };
+use crate::core::publishing::Publishing;
 use holdfast_store::{Ack, Commit, DeadLetter, DocumentWrite};
 use holdfast_types::{Identity, LogId, Name, QueueId, Source};
 use std::{
@@ -100,7 +101,7 @@ impl Reader {
                     continue;
                 }
                 let source = Source::Module { module: module.clone(), output: send.output };
-                let entered = self.inner.enter(source, send.message, send.hops);
+                let entered = self.inner.enter(source, send.message, Publishing::default(), send.hops);
                 self.hand_on(&entered, pending);
                 commit.appends.extend(entered.appends());
             }

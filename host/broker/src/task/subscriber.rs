@@ -1,11 +1,15 @@
 //! Subscribers of local topics.
 
-use crate::core::subscriptions::SubscriberId;
+use crate::core::{
+    publishing::{Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},
+    sharing::Load,
+    subscriptions::Reached,
+};
 use crate::task::broker::Inner;
-use holdfast_types::{BODY_BYTES_MAX, Envelope, Name, Topic, TopicFilter};
+use holdfast_types::{BODY_BYTES_MAX, Envelope, Name, QoS, Topic, UnixMillis};
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -55,8 +59,10 @@ pub(crate) struct Account {
     bytes_max: usize,
     used: AtomicUsize,
     budget: Budget,
-    lost: AtomicU64,
+    /// Messages of QoS 0 that were lost, and those of QoS 1 and 2.
+    lost: [AtomicU64; 2],
     lost_more: Notify,
+    away: AtomicBool,
 }
 
 impl Account {
@@ -65,9 +71,17 @@ impl Account {
             bytes_max: room.bytes,
             used: AtomicUsize::new(0),
             budget: room.budget,
-            lost: AtomicU64::new(0),
+            lost: Default::default(),
             lost_more: Notify::new(),
+            away: AtomicBool::new(false),
         }
+    }
+
+    fn lost(&self, qos: QoS) {
+        let [allowed, promised] = &self.lost;
+        let counter = if qos == QoS::AtMostOnce { allowed } else { promised };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.lost_more.notify_one();
     }
 
     fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
@@ -103,17 +117,41 @@ impl Drop for Held {
     }
 }
 
-/// A message on a local topic.
+/// Messages that a subscriber has lost because it reads too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Of QoS 0, where losing is allowed.
+    pub allowed: u64,
+    /// Of QoS 1 and 2.
+    pub promised: u64,
+}
+
+impl Losses {
+    /// All of them.
+    pub const fn total(self) -> u64 {
+        self.allowed + self.promised
+    }
+}
+
+/// A message on a local topic, as one subscriber gets it.
 #[derive(Debug)]
 pub struct Published {
     /// The topic.
     pub topic: Topic,
     /// The message and who sent it.
     pub envelope: Arc<Envelope>,
-    /// The numbers that the subscriber gave its filters that this topic matched.
-    pub filters: Vec<u32>,
-    /// How many messages this subscriber has lost so far because it reads too slowly.
-    pub lost: u64,
+    /// The quality of service to deliver it with: the lesser of what it was published with and what was granted.
+    pub qos: QoS,
+    /// Whether it is marked as published to be retained.
+    pub retain: bool,
+    /// The identifiers of the subscriptions that match.
+    pub ids: Vec<u32>,
+    /// When it is too old to be delivered; none means never.
+    pub expires: Option<UnixMillis>,
+    /// What its publisher sent along for subscribers.
+    pub properties: Option<Arc<TopicProperties>>,
+    /// The shared subscription as whose member the subscriber was picked.
+    pub shared: Option<Arc<Interest>>,
     /// The bytes that it takes of the subscriber's room.
     pub held: Held,
 }
@@ -124,21 +162,75 @@ pub(crate) struct Mailbox {
     pub(crate) account: Arc<Account>,
 }
 
+/// A message that is offered to subscribers.
+pub(crate) struct Offer<'a> {
+    pub(crate) topic: &'a Topic,
+    pub(crate) envelope: &'a Arc<Envelope>,
+    pub(crate) publishing: &'a Publishing,
+}
+
 impl Mailbox {
     /// Hands a message over if there is room; a subscriber that is behind loses it and does not hold the sender.
-    pub(crate) fn offer(&self, topic: &Topic, envelope: &Arc<Envelope>, filters: Vec<u32>) -> bool {
-        let lost = self.account.lost.load(Ordering::Relaxed);
+    pub(crate) fn offer(&self, offer: &Offer<'_>, reached: Reached) -> bool {
+        let Offer { topic, envelope, publishing } = *offer;
+        self.put(reached.qos, topic, envelope, publishing.properties.as_ref(), |held| Published {
+            topic: topic.clone(),
+            envelope: envelope.clone(),
+            qos: reached.qos,
+            retain: reached.retain,
+            ids: reached.ids,
+            expires: publishing.expires(envelope.received),
+            properties: publishing.properties.clone(),
+            shared: reached.shared,
+            held,
+        })
+    }
+
+    /// Takes over what another member of the group did not get.
+    pub(crate) fn take_over(&self, from: Published, options: &SubscriptionOptions) -> bool {
+        // What the other one held is free before it is held here.
+        let Published { topic, envelope, qos, retain, expires, properties, shared, held, .. } = from;
+        drop(held);
+        let qos = qos.min(options.qos);
+        let ids = options.id.iter().map(|id| id.get()).collect();
+        let (t, e, p) = (topic.clone(), envelope.clone(), properties.clone());
+        self.put(qos, &t, &e, p.as_ref(), |held| Published {
+            topic,
+            envelope,
+            qos,
+            retain: retain && options.retain_as_published,
+            ids,
+            expires,
+            properties,
+            shared,
+            held,
+        })
+    }
+
+    fn put(
+        &self,
+        qos: QoS,
+        topic: &Topic,
+        envelope: &Envelope,
+        properties: Option<&Arc<TopicProperties>>,
+        published: impl FnOnce(Held) -> Published,
+    ) -> bool {
         // The envelope is shared, but one slow subscriber is enough to keep it: it counts whole for each.
-        let bytes = envelope.message.size_bytes() + topic.len() + MESSAGE_OVERHEAD_BYTES;
-        let taken = self.account.hold(bytes).is_some_and(|held| {
-            let (topic, envelope) = (topic.clone(), envelope.clone());
-            self.sender.try_send(Published { topic, envelope, filters, lost, held }).is_ok()
-        });
+        let more = properties.map_or(0, |properties| properties.size_bytes());
+        let bytes = envelope.message.size_bytes() + topic.len() + more + MESSAGE_OVERHEAD_BYTES;
+        let taken =
+            self.account.hold(bytes).is_some_and(|held| self.sender.try_send(published(held)).is_ok());
         if !taken {
-            self.account.lost.fetch_add(1, Ordering::Relaxed);
-            self.account.lost_more.notify_one();
+            self.account.lost(qos);
         }
         taken
+    }
+
+    /// How busy the subscriber is; none if it has no room.
+    pub(crate) fn load(&self) -> Option<Load> {
+        let bytes = self.account.used.load(Ordering::Relaxed);
+        let has_room = self.sender.capacity() > 0 && bytes < self.account.bytes_max;
+        has_room.then(|| Load { away: self.account.away.load(Ordering::Relaxed), bytes })
     }
 }
 
@@ -157,14 +249,34 @@ impl Subscriber {
         &self.client
     }
 
-    /// Subscribes to a filter. `number` comes back in [`Published::filters`]; the same filter again takes the new one.
-    pub fn add(&self, filter: &TopicFilter, number: u32) {
-        self.inner.subscriptions_mut().add(self.id, filter, number);
+    /// What its own messages are published with, see [`Publishing::origin`].
+    pub fn id(&self) -> SubscriberId {
+        self.id
     }
 
-    /// Ends a subscription. Says whether there was one.
-    pub fn remove(&self, filter: &TopicFilter) -> bool {
-        self.inner.subscriptions_mut().remove(self.id, filter)
+    /// Subscribes, or gives a subscription new options. Says whether it is new. What waits already stays as it is.
+    pub fn add(&self, interest: &Interest, options: SubscriptionOptions) -> bool {
+        self.inner.subscriptions_mut().add(self.id, interest, options)
+    }
+
+    /// Ends a subscription. Says whether there was one. What waits already is still delivered.
+    pub fn remove(&self, interest: &Interest) -> bool {
+        self.inner.subscriptions_mut().remove(self.id, interest)
+    }
+
+    /// Says whether anybody reads. In a group, one whom nobody reads is picked only if the others cannot take more.
+    pub fn attended(&self, attended: bool) {
+        self.account.away.store(!attended, Ordering::Relaxed);
+    }
+
+    /// Leaves with messages that it took and that nobody acknowledged: those that were shared go to others of their
+    /// groups, as do those that it has not taken.
+    pub fn leave(self, unacknowledged: impl IntoIterator<Item = Published>) {
+        let inner = self.inner.clone();
+        drop(self);
+        unacknowledged.into_iter().for_each(|published| {
+            inner.pass_on(published);
+        });
     }
 
     /// The next message. Cancel safe. None when the broker is gone.
@@ -197,14 +309,20 @@ impl Subscriber {
         }
     }
 
-    /// How many messages this subscriber has lost because it reads too slowly.
-    pub fn lost(&self) -> u64 {
-        self.account.lost.load(Ordering::Relaxed)
+    /// What this subscriber has lost so far because it reads too slowly.
+    pub fn lost(&self) -> Losses {
+        let [allowed, promised] = &self.account.lost;
+        Losses { allowed: allowed.load(Ordering::Relaxed), promised: promised.load(Ordering::Relaxed) }
     }
 }
 
+/// What waits and was shared goes to others of its group.
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.inner.forget_subscriber(self.id);
+        self.receiver.close();
+        while let Ok(published) = self.receiver.try_recv() {
+            self.inner.pass_on(published);
+        }
     }
 }

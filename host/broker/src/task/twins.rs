@@ -21,7 +21,10 @@ use super::{
     broker::{Broker, Inner},
     pending::Pending,
 };
-use crate::core::twin::{Object, change_body, checked_document, checked_patch, checked_size, merge};
+use crate::core::{
+    publishing::Publishing,
+    twin::{Object, change_body, checked_document, checked_patch, checked_size, merge},
+};
 use halves::Versioned;
 use holdfast_store::{Append, Chain, Commit, DocumentWrite};
 use holdfast_types::{Identity, Message, Source, SystemKey};
@@ -307,7 +310,7 @@ impl Inner {
             return Vec::new();
         }
         let source = Source::TwinChange { device: who.device.clone(), module: who.module.clone() };
-        let entered = self.enter(source, message, hops);
+        let entered = self.enter(source, message, Publishing::default(), hops);
         self.fan_out(&entered);
         self.push_volatile(&entered, pending);
         entered.appends()

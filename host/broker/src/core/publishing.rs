@@ -1,0 +1,97 @@
+//! How a message was published and what a subscriber asked for: what both sides of a topic agree on.
+
+use bytes::Bytes;
+use holdfast_types::{QoS, Text, TopicFilter, UnixMillis};
+use std::{num::NonZeroU32, sync::Arc};
+
+/// Names a subscriber for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberId(pub(crate) u64);
+
+/// How a message was published to topics. The default is for senders that cannot say: QoS 1, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct Publishing {
+    /// The quality of service it was published with. A subscriber gets the lesser of this and what it was granted.
+    pub qos: QoS,
+    /// Whether it was published to be retained. Keeping it is the publisher's room's business; subscribers that want to
+    /// know are told.
+    pub retain: bool,
+    /// The subscriber that published it, for those that do not want their own messages back.
+    pub origin: Option<SubscriberId>,
+    /// Life of the message in seconds from when the host took it (MQTT-3.3.2-5). It bounds the life that routes give.
+    pub expiry_s: Option<u32>,
+    /// What subscribers get as it came, beside the message itself.
+    pub properties: Option<Arc<TopicProperties>>,
+}
+
+impl Publishing {
+    /// When the message is too old to be of use.
+    pub fn expires(&self, received: UnixMillis) -> Option<UnixMillis> {
+        self.expiry_s.map(|seconds| UnixMillis(received.0.saturating_add(u64::from(seconds) * 1000)))
+    }
+}
+
+/// What travels from a publisher to the subscribers of a topic as it came. Routes and modules see the message's own
+/// properties, whose names are unique; here every name stands as often and in the order in which it was sent
+/// (MQTT-3.3.2-17, MQTT-3.3.2-18).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicProperties {
+    /// The body was said to be UTF-8 text.
+    pub is_text: bool,
+    /// Type of the content.
+    pub content_type: Option<Text>,
+    /// Where to send the answer.
+    pub response_topic: Option<Text>,
+    /// What the answer must bring back.
+    pub correlation: Option<Bytes>,
+    /// User properties.
+    pub user: Vec<(Text, Text)>,
+}
+
+impl TopicProperties {
+    /// Bytes of all texts and values.
+    pub fn size_bytes(&self) -> usize {
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
+        let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len()).sum();
+        text(&self.content_type)
+            + text(&self.response_topic)
+            + self.correlation.as_ref().map_or(0, Bytes::len)
+            + user
+    }
+}
+
+/// What a subscriber asks for with one filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// The highest quality of service it takes.
+    pub qos: QoS,
+    /// It does not want what it published itself.
+    pub no_local: bool,
+    /// It wants to know whether a message was published to be retained.
+    pub retain_as_published: bool,
+    /// Comes back with each message.
+    pub id: Option<NonZeroU32>,
+}
+
+impl SubscriptionOptions {
+    /// A quality of service and nothing else.
+    pub const fn new(qos: QoS) -> Self {
+        Self { qos, no_local: false, retain_as_published: false, id: None }
+    }
+}
+
+/// What is subscribed to: a filter, alone or shared with a group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interest {
+    /// The group that shares each message with one of its members (MQTT 5, section 4.8.2). The same group with another
+    /// filter is another group.
+    pub group: Option<Text>,
+    /// Which topics.
+    pub filter: TopicFilter,
+}
+
+impl From<TopicFilter> for Interest {
+    fn from(filter: TopicFilter) -> Self {
+        Self { group: None, filter }
+    }
+}
