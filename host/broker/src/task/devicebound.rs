@@ -84,6 +84,7 @@ impl Broker {
             input: None,
             route: "cloud-to-device".into(),
             expires: Some(expires),
+            addressed: None,
         };
         let queue = QueueId { log: LogId::child(child), priority: Priority::DEFAULT };
         let (answer, wait) = oneshot::channel();
