@@ -31,6 +31,17 @@ pub enum CommandError {
         /// What is wrong with its file.
         reason: String,
     },
+    /// The module has not carried out earlier orders yet.
+    #[error(
+        "module {name} has not carried out {orders} earlier orders; wait until the call it is in has ended (at most \
+         limits.call_ms) and try again"
+    )]
+    Busy {
+        /// The module.
+        name: String,
+        /// How many orders wait.
+        orders: usize,
+    },
     /// The engine has stopped or is stopping.
     #[error("the module engine is stopping and takes no commands")]
     Stopping,

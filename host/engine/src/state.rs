@@ -20,6 +20,8 @@ pub(crate) enum StateError {
          the module's .toml"
     )]
     Quota { wanted: u64, max: u64 },
+    #[error("the value has {bytes} bytes, one value may have {max}; spread it over several keys")]
+    ValueTooLarge { bytes: usize, max: usize },
 }
 
 /// The state of a module, shared by its instances: an old one and the new one that takes over see the same.
@@ -136,6 +138,10 @@ impl StateView {
     }
 
     pub(crate) fn set(&mut self, key: &str, value: Option<Bytes>) -> Result<(), StateError> {
+        let (bytes, max) = (value.as_ref().map_or(0, Bytes::len), Documents::VALUE_BYTES_MAX);
+        if bytes > max {
+            return Err(StateError::ValueTooLarge { bytes, max });
+        }
         let before = self.value(key)?;
         if before.is_none() && value.is_none() {
             return Ok(());

@@ -66,6 +66,8 @@ pub struct ModuleStatus {
     pub messages_out: u64,
     /// Messages given up since the host started.
     pub dead_letters: u64,
+    /// Messages that were too old when their turn came, since the host started.
+    pub expired: u64,
     /// Messages that were read and are not handled yet; those that wait in the log are counted by the store.
     pub inbox: u64,
     /// Time spent inside the module since the host started, in microseconds.

@@ -14,12 +14,14 @@ use loading::{Loaded, Loader};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Orders that wait for a module that is inside a call. An operator does not give so many within one call's time.
+/// Orders that wait for a module that is inside a call. An operator does not give so many within one call's time; who
+/// does is told to wait, and nobody else waits for it.
 const CONTROLS_MAX: usize = 16;
 
 /// How often the folder is looked at while a file in it is being written.
@@ -117,8 +119,8 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
-                Some(command) = self.commands.recv() => self.command(command).await,
-                Some(loaded) = self.loader.next() => self.loaded(loaded).await,
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(loaded) = self.loader.next() => self.loaded(loaded),
                 // A file that is being written tells of every block, so the look waits a little.
                 () = self.changed.notified() => look_at = look_at.min(Instant::now() + SETTLING),
                 () = tokio::time::sleep_until(look_at.into()) => {
@@ -207,7 +209,7 @@ impl Supervisor {
         }
     }
 
-    async fn loaded(&mut self, loaded: Loaded) {
+    fn loaded(&mut self, loaded: Loaded) {
         let Loaded { name, files, version } = loaded;
         if self.seen.get(&name).is_none_or(|seen| seen.files != files) {
             // It has changed again or is gone; what was loaded is of no use.
@@ -224,11 +226,21 @@ impl Supervisor {
                 }
                 Some(running) => {
                     let version = Arc::new(version);
-                    running.version = version.clone();
-                    // A runner that has ended is being removed.
-                    let _ = running.controls.send(Control::Replace(version)).await;
+                    match running.controls.try_send(Control::Replace(version.clone())) {
+                        Ok(()) => running.version = version,
+                        // It is looked at again: a new version is never forgotten.
+                        Err(TrySendError::Full(_)) => self.look_again(&name),
+                        // A runner that has ended is being removed.
+                        Err(TrySendError::Closed(_)) => {}
+                    }
                 }
             },
+        }
+    }
+
+    fn look_again(&mut self, name: &str) {
+        if let Some(seen) = self.seen.get_mut(name) {
+            seen.taken = false;
         }
     }
 
@@ -299,7 +311,7 @@ impl Supervisor {
         tracing::info!(module = name, "removed: its file is gone");
     }
 
-    async fn command(&mut self, command: Command) {
+    fn command(&self, command: Command) {
         let Command { module, order, answer } = command;
         let done = match (self.running.get(&module), self.common.registry.module(&module)) {
             (Some(running), _) => {
@@ -308,7 +320,10 @@ impl Supervisor {
                     Order::Stop => Control::Stop,
                     Order::Start => Control::Start,
                 };
-                running.controls.send(control).await.map_err(|_| CommandError::Stopping)
+                running.controls.try_send(control).map_err(|error| match error {
+                    TrySendError::Full(_) => CommandError::Busy { name: module, orders: CONTROLS_MAX },
+                    TrySendError::Closed(_) => CommandError::Stopping,
+                })
             }
             (None, Some(shared)) => {
                 let reason = shared.status().description.clone();

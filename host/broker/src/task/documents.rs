@@ -1,7 +1,7 @@
 //! Small keyed values that modules keep.
 
 use bytes::Bytes;
-use holdfast_store::{Store, StoreError};
+use holdfast_store::{DOCUMENT_BYTES_MAX, Store, StoreError};
 use holdfast_types::{Name, Text};
 
 /// Reads what was committed. Writes go in with the turn that made them ([`crate::Turn`]).
@@ -9,6 +9,9 @@ use holdfast_types::{Name, Text};
 pub struct Documents(pub(crate) Store);
 
 impl Documents {
+    /// Most bytes of one value.
+    pub const VALUE_BYTES_MAX: usize = DOCUMENT_BYTES_MAX;
+
     /// The space that holds a module's state.
     pub fn state_space(module: &Name) -> Text {
         format!("state/{module}").into()

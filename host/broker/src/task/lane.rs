@@ -1,4 +1,7 @@
 //! The lane of a log: messages of volatile routes, in memory, with a bound.
+//!
+//! A sender waits for room only while somebody reads: a module that is stopped, failed or absent holds up nobody. What
+//! comes for it beyond the bound is dropped and counted.
 
 use super::pending::Pending;
 use crate::task::reader::Delivery;
@@ -26,6 +29,8 @@ struct Waiting {
     ready: VecDeque<Delivery>,
     /// Messages whose senders wait for room. Bounded by what senders may have in flight.
     parked: VecDeque<(Delivery, Arc<Pending>)>,
+    /// How many readers read, or will again by themselves. There is one at most, but for the moment of a change.
+    readers: u32,
 }
 
 /// What became of a volatile message.
@@ -53,6 +58,7 @@ impl Lane {
                 Pushed::Taken { dropped: 0 }
             }
             (true, WhenFull::DropNewest) => return Pushed::Dropped,
+            (true, WhenFull::Block) if waiting.readers == 0 => return Pushed::Dropped,
             (true, WhenFull::Block) => {
                 waiting.parked.push_back((delivery, pending.open_part()));
                 return Pushed::Parked;
@@ -86,6 +92,23 @@ impl Lane {
         }
     }
 
+    /// A reader begins or ends to read. When the last one ends, the senders that waited for room are let go: gives how
+    /// many messages were dropped by that.
+    pub(crate) fn reads(&self, reads: bool) -> usize {
+        let parked = {
+            let mut waiting = self.waiting();
+            waiting.readers =
+                if reads { waiting.readers.saturating_add(1) } else { waiting.readers.saturating_sub(1) };
+            if waiting.readers > 0 {
+                return 0;
+            }
+            std::mem::take(&mut waiting.parked)
+        };
+        let dropped = parked.len();
+        release(parked);
+        dropped
+    }
+
     /// How many wait to be read, and how many senders wait for room.
     pub(crate) fn lengths(&self) -> (usize, usize) {
         let waiting = self.waiting();
@@ -100,9 +123,17 @@ impl Lane {
             waiting.ready.clear();
             (dropped, std::mem::take(&mut waiting.parked))
         };
-        for (_, pending) in parked {
-            pending.part_done(Ok(()), |receipt| receipt.dropped += 1);
-        }
+        release(parked);
         dropped
+    }
+}
+
+/// Lets senders go whose messages are dropped.
+fn release(parked: VecDeque<(Delivery, Arc<Pending>)>) {
+    for (_, pending) in parked {
+        pending.part_done(Ok(()), |receipt| {
+            receipt.volatile = receipt.volatile.saturating_sub(1);
+            receipt.dropped += 1;
+        });
     }
 }

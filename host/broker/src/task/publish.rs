@@ -14,7 +14,7 @@ use crate::core::{
     publishing::Publishing,
 };
 use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
-use holdfast_types::{Durability, Envelope, LogId, Message, QueueId, Sink, Source};
+use holdfast_types::{Durability, Envelope, LogId, Message, QueueId, Sink, Source, WhenFull};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::oneshot;
 
@@ -123,6 +123,11 @@ fn input_of(taken: &Taken) -> Option<holdfast_types::Name> {
     }
 }
 
+/// Whether a module sends to itself.
+fn is_own(source: &Source, sink: &Sink) -> bool {
+    matches!((source, sink), (Source::Module { module, .. }, Sink::Input { module: to, .. }) if module == to)
+}
+
 impl Inner {
     /// Stamps and decides a message that has passed the checks.
     pub(crate) fn enter(
@@ -219,7 +224,10 @@ impl Inner {
                 expires: taken.expires,
                 envelope: entered.envelope.clone(),
             };
-            match self.lane(&log).push(delivery, taken.when_full, pending) {
+            // Who waits for room in its own lane waits for itself.
+            let own = taken.when_full == WhenFull::Block && is_own(&entered.envelope.source, &taken.sink);
+            let when_full = if own { WhenFull::DropNewest } else { taken.when_full };
+            match self.lane(&log).push(delivery, when_full, pending) {
                 Pushed::Taken { dropped } => {
                     self.count_volatile_drops(&log, u64::from(dropped));
                     pending.note(|receipt| receipt.volatile += 1);
@@ -233,7 +241,7 @@ impl Inner {
         }
     }
 
-    fn count_volatile_drops(&self, log: &LogId, dropped: u64) {
+    pub(crate) fn count_volatile_drops(&self, log: &LogId, dropped: u64) {
         if dropped > 0 {
             let before = self.counters.dropped_volatile.fetch_add(dropped, Ordering::Relaxed);
             if before == 0 {

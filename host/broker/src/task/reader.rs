@@ -108,6 +108,14 @@ pub struct Reader {
     pub(crate) submission: Mutex<()>,
     /// Whose turn it is, so that neither volatile nor durable messages starve the other.
     volatile_first: bool,
+    reads: bool,
+}
+
+/// Nobody reads: senders do not wait for room.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.set_reading(false);
+    }
 }
 
 #[derive(Default)]
@@ -122,6 +130,7 @@ pub(crate) struct Progress {
 impl Reader {
     pub(crate) fn new(inner: Arc<Inner>, log: LogId) -> Self {
         let lane = inner.lane(&log);
+        lane.reads(true);
         Self {
             inner,
             log,
@@ -129,6 +138,21 @@ impl Reader {
             progress: Arc::default(),
             submission: Mutex::default(),
             volatile_first: true,
+            reads: true,
+        }
+    }
+
+    /// The time by which messages expire.
+    pub fn now(&self) -> UnixMillis {
+        self.inner.clock.now()
+    }
+
+    /// Says whether this reader reads, or will soon. While it does not, senders of volatile messages do not wait for
+    /// room: what is beyond the bound is dropped and counted.
+    pub fn set_reading(&mut self, reads: bool) {
+        if std::mem::replace(&mut self.reads, reads) != reads {
+            let dropped = self.lane.reads(reads) as u64;
+            self.inner.count_volatile_drops(&self.log, dropped);
         }
     }
 

@@ -27,6 +27,7 @@ impl Runner {
     pub(super) async fn fill_turn(&mut self, messages_max: u32) {
         let began = Moment::now();
         let mut at = began;
+        let wall = self.reader.now();
         let _busy = self.runtime.busy();
         while self.phase == Phase::Running {
             self.fire_timers(at).await;
@@ -35,9 +36,22 @@ impl Runner {
                 break;
             }
             let Some(delivery) = self.inbox.pop_front() else { break };
-            self.handle(delivery).await;
+            let elapsed = u64::try_from((at - began).as_millis()).unwrap_or(u64::MAX);
+            if delivery.expires.is_some_and(|expires| expires.0 <= wall.0.saturating_add(elapsed)) {
+                // It was read in time, and has waited too long since.
+                self.turn.pass_expired(delivery.ticket);
+                self.attempts = Attempts::default();
+            } else if let Some(reason) = self.suspect.judged(&delivery) {
+                self.give_up(&delivery, &reason, 1);
+            } else {
+                self.handle(delivery).await;
+            }
             at = Moment::now();
-            if self.turn.is_full(messages_max) || at - began >= TURN_TIME || self.is_called() {
+            if self.suspect.called()
+                || self.turn.is_full(messages_max)
+                || at - began >= TURN_TIME
+                || self.is_called()
+            {
                 break;
             }
         }
@@ -58,7 +72,12 @@ impl Runner {
         {
             let outcome = instance.fire(timer.clone()).await;
             match outcome {
-                Outcome::Done => self.turn.keep(instance.host(), None, 0),
+                Outcome::Done => {
+                    self.turn.keep(instance.host(), None, 0);
+                    if self.suspect.called() {
+                        self.close_turn();
+                    }
+                }
                 Outcome::Retry(reason) | Outcome::Reject(reason) => {
                     self.log.host(LogLevel::Warn, &format!("timer {timer:?} failed: {reason}"));
                 }
@@ -79,7 +98,7 @@ impl Runner {
         match instance.handle(input, &delivery.envelope).await {
             Outcome::Done => {
                 let hops = delivery.envelope.hops.saturating_add(1);
-                self.turn.keep(instance.host(), Some(delivery.ticket), hops);
+                self.turn.keep(instance.host(), Some(&delivery), hops);
                 self.attempts = Attempts::default();
                 self.failures.message_done();
             }

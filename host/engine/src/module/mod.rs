@@ -2,6 +2,7 @@
 
 mod failures;
 mod handling;
+mod rewind;
 mod runner;
 mod swap;
 mod turns;

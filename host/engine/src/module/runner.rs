@@ -3,6 +3,7 @@
 use super::Version;
 use super::failures::Failures;
 use super::handling::Attempts;
+use super::rewind::Suspect;
 use super::swap::Candidate;
 use super::turns::{OpenTurn, UnderWay};
 use crate::config::Backoff;
@@ -12,16 +13,13 @@ use crate::logs::LogLevel;
 use crate::runtime::Runtime;
 use crate::state::ModuleState;
 use crate::status::{RuntimeStatus, Shared, now};
-use holdfast_broker::{Broker, Delivery, Reader, Refused};
+use holdfast_broker::{Broker, Delivery, Reader};
 use holdfast_types::{LogId, Name};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-
-/// The wait before the log is read again when the store does not answer.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// The longest wait for the store when the module ends.
 const END_WAIT: Duration = Duration::from_secs(5);
@@ -42,6 +40,8 @@ pub(crate) enum Control {
 pub(super) enum Phase {
     Starting,
     Running,
+    /// A turn was not recorded: what is under way is waited for, then everything begins anew.
+    Rewinding,
     Backoff(Moment),
     /// Stopped or failed: waits for an order.
     Idle,
@@ -72,8 +72,8 @@ pub(crate) struct Runner {
     pub(super) state: ModuleState,
     pub(super) version: Arc<Version>,
     pub(super) backoff: Backoff,
-    controls: mpsc::Receiver<Control>,
-    stop: CancellationToken,
+    pub(super) controls: mpsc::Receiver<Control>,
+    pub(super) stop: CancellationToken,
     ready: Option<oneshot::Sender<()>>,
     pub(super) phase: Phase,
     pub(super) instance: Option<Instance>,
@@ -82,6 +82,7 @@ pub(crate) struct Runner {
     pub(super) turn: OpenTurn,
     pub(super) under_way: Arc<UnderWay>,
     pub(super) failures: Failures,
+    pub(super) suspect: Suspect,
     pub(super) candidate: Candidate,
     stopped_by_operator: bool,
     /// When this task last gave way to others.
@@ -126,6 +127,7 @@ impl Runner {
             turn: OpenTurn::new(),
             under_way: Arc::default(),
             failures: Failures::default(),
+            suspect: Suspect::default(),
             candidate: Candidate::default(),
             stopped_by_operator: false,
             gave_way: Moment::now(),
@@ -145,9 +147,13 @@ impl Runner {
                 // Nobody may be waiting for it.
                 let _ = ready.send(());
             }
+            // Who sends to a module that waits for an order does not wait with it.
+            self.reader.set_reading(self.phase != Phase::Idle);
             match self.phase {
+                Phase::Starting if self.under_way.has_failed() => self.phase = Phase::Rewinding,
                 Phase::Starting => self.start().await,
                 Phase::Running => self.work().await,
+                Phase::Rewinding => self.rewind().await,
                 Phase::Backoff(until) => self.wait(Some(until)).await,
                 Phase::Idle => self.wait(None).await,
                 Phase::Ended => {}
@@ -167,16 +173,18 @@ impl Runner {
         }
     }
 
+    /// Starts an instance, unless an order comes first: an order ends a start, which may take long.
     async fn start(&mut self) {
-        let stop = self.stop.clone();
         let version = self.version.clone();
+        let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
+        let name = self.name.clone();
+        let (code, settings) = (&version.code, &version.settings);
+        let parts = Parts { runtime: &runtime, code, settings, state: &state, log: &log, name: &name };
         let started = tokio::select! {
             biased;
-            () = stop.cancelled() => {
-                self.phase = Phase::Ended;
-                return;
-            }
-            started = Instance::start(self.parts(&version)) => started,
+            () = self.stop.cancelled() => return self.phase = Phase::Ended,
+            Some(control) = self.controls.recv() => return self.control(control).await,
+            started = Instance::start(parts) => started,
         };
         match started {
             Ok(mut instance) => {
@@ -199,26 +207,37 @@ impl Runner {
         status.last_start = Some(now());
     }
 
+    /// Waits for the end of a back-off, for an order, or for a new version that is ready.
     async fn wait(&mut self, until: Option<Moment>) {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => self.phase = Phase::Ended,
             Some(control) = self.controls.recv() => self.control(control).await,
-            () = sleep_until(until) => self.phase = Phase::Starting,
+            Some(started) = self.candidate.started() => self.switch(started).await,
+            () = sleep_until(until) => self.resume(),
+        }
+    }
+
+    /// Goes on with the instance that is there, or with a fresh one.
+    fn resume(&mut self) {
+        if self.instance.is_some() {
+            self.runs();
+        } else {
+            self.phase = Phase::Starting;
         }
     }
 
     /// One round: wait for something to do, then do as much as fits into one turn.
     async fn work(&mut self) {
         let settings = self.version.settings.clone();
-        let limits = &settings.limits;
-        if self.inbox.is_empty() && self.under_way.has_room(limits.turns_in_flight) {
-            self.read_ready(limits.inbox_messages as usize);
+        let limits = self.suspect.bounds(&settings.limits);
+        if self.inbox.is_empty() && self.under_way.has_room(limits.turns) {
+            self.read_ready(limits.messages as usize);
         }
-        if self.must_wait(limits.turns_in_flight) {
+        if self.must_wait(limits.turns) {
             let retry_at = self.attempts.retry_at;
             let timer = self.instance.as_ref().and_then(Instance::next_timer);
-            let reads = self.inbox.is_empty() && self.under_way.has_room(limits.turns_in_flight);
+            let reads = self.inbox.is_empty() && self.under_way.has_room(limits.turns);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.phase = Phase::Ended,
@@ -227,16 +246,16 @@ impl Runner {
                 () = sleep_until(timer) => {}
                 () = sleep_until(retry_at), if retry_at.is_some() => {}
                 () = self.under_way.changed() => {}
-                read = self.reader.next(limits.inbox_messages as usize), if reads => match read {
+                read = self.reader.next(limits.messages as usize), if reads => match read {
                     Ok(read) => self.inbox.extend(read),
-                    Err(error) => return self.store_fails(&error.to_string()).await,
+                    Err(error) => return self.store_fails(&error.to_string()),
                 },
             }
         }
         if self.under_way.has_failed() {
-            return self.rewind().await;
+            return self.phase = Phase::Rewinding;
         }
-        self.fill_turn(limits.inbox_messages).await;
+        self.fill_turn(limits.messages).await;
     }
 
     fn read_ready(&mut self, max: usize) {
@@ -273,72 +292,32 @@ impl Runner {
     }
 
     pub(super) fn close_turn(&mut self) {
-        let (done, sent, dead) = self.turn.close(&self.reader, &self.state, &self.under_way);
+        self.turn.close(&self.reader, &self.state, &self.under_way, &self.shared);
         let mut status = self.shared.status();
-        status.messages_in += done;
-        status.messages_out += sent;
-        status.dead_letters += dead;
         status.inbox = self.inbox.len() as u64;
         status.memory_bytes = self.instance.as_ref().map_or(0, Instance::memory_bytes);
     }
 
-    /// A turn was not recorded: nothing after it counts. The instance may know what is not on disk, so it goes too.
-    async fn rewind(&mut self) {
-        let refused = self.under_way.drained().await;
-        self.instance = None;
-        self.inbox.clear();
-        self.attempts = Attempts::default();
-        self.turn.clear();
-        self.state.rewind();
-        self.reader.rewind();
-        match refused {
-            Err(Refused::Stopping) => {
-                self.show(RuntimeStatus::Stopped, "the host is stopping");
-                self.phase = Phase::Idle;
-            }
-            Err(refused) => self.store_fails(&refused.to_string()).await,
-            Ok(()) => self.phase = Phase::Starting,
-        }
-    }
-
-    async fn store_fails(&mut self, reason: &str) {
-        let text = format!("the store does not answer, the module waits: {reason}");
-        self.log.host(LogLevel::Error, &text);
-        self.shared.status().last_error = Some(text.clone());
-        self.show(RuntimeStatus::Backoff, &text);
-        tokio::select! {
-            () = self.stop.cancelled() => self.phase = Phase::Ended,
-            () = tokio::time::sleep(STORE_RETRY) => {
-                if self.instance.is_some() {
-                    self.runs();
-                } else {
-                    self.phase = Phase::Starting;
-                }
-            }
-        }
-    }
-
-    async fn control(&mut self, control: Control) {
+    pub(super) async fn control(&mut self, control: Control) {
         match control {
             Control::Replace(version) => self.replace(version).await,
             Control::Restart => {
                 self.stop_instance().await;
                 self.forgive();
             }
-            Control::Start if self.phase == Phase::Running => {}
+            Control::Start if self.instance.is_some() => self.resume(),
             Control::Start => self.forgive(),
             Control::Stop => {
                 self.stop_instance().await;
+                if let Some(version) = self.candidate.give_up() {
+                    // It would have taken over: it is what starts when the module is started.
+                    self.adopt(version);
+                }
                 self.stopped_by_operator = true;
                 self.show(RuntimeStatus::Stopped, "stopped by an operator");
                 self.phase = Phase::Idle;
             }
         }
-    }
-
-    /// A fresh instance of the same version, at once.
-    pub(super) fn again(&mut self) {
-        self.phase = Phase::Starting;
     }
 
     fn forgive(&mut self) {
@@ -355,7 +334,7 @@ impl Runner {
             self.adopt(version);
             self.show(RuntimeStatus::Stopped, "its settings say status = \"stopped\"");
             self.phase = Phase::Idle;
-        } else if self.phase == Phase::Running {
+        } else if self.instance.is_some() {
             self.prepare(version);
         } else {
             self.adopt(version);

@@ -6,7 +6,7 @@
 //! start changes nothing: the old one goes on, and the status says why.
 
 use super::Version;
-use super::runner::Runner;
+use super::runner::{Phase, Runner};
 use crate::instance::{Instance, Parts};
 use crate::logs::LogLevel;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 /// A new version whose instance is being started beside the old one.
 #[derive(Default)]
 pub(super) struct Candidate {
+    version: Option<Arc<Version>>,
     starting: JoinSet<Started>,
     ready: Option<Started>,
 }
@@ -29,6 +30,11 @@ impl Candidate {
     /// Forgets a version that has not taken over.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Ends the start of a version that has not taken over. Gives it, if there is one.
+    pub(super) fn give_up(&mut self) -> Option<Arc<Version>> {
+        std::mem::take(self).version
     }
 
     /// Whether one is ready to take over, or has failed to start.
@@ -54,6 +60,8 @@ impl Runner {
     pub(super) fn prepare(&mut self, version: Arc<Version>) {
         let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
         let name = self.name.clone();
+        self.log.host(LogLevel::Info, "a new version is being started beside the old one");
+        self.candidate.version = Some(version.clone());
         self.candidate.starting.spawn(async move {
             let parts = Parts {
                 runtime: &runtime,
@@ -71,6 +79,7 @@ impl Runner {
     /// Puts the new instance in the place of the old one, or says why not.
     pub(super) async fn switch(&mut self, started: Started) {
         let Started { version, instance } = started;
+        self.candidate.version = None;
         let mut instance = match instance {
             Ok(instance) => instance,
             Err(reason) => return self.refuse(&reason),
@@ -81,7 +90,7 @@ impl Runner {
                 Ok(again) => *instance = again,
                 Err(reason) => {
                     // The old instance has been stopped, so a fresh one of the old version goes on.
-                    self.again();
+                    self.phase = Phase::Starting;
                     return self.refuse(&reason);
                 }
             }

@@ -2,13 +2,39 @@
 
 use crate::host::Host;
 use crate::state::ModuleState;
-use holdfast_broker::{Reader, Refused, Send, Ticket, Turn};
-use holdfast_types::Text;
+use crate::status::Shared;
+use holdfast_broker::{Delivery, Reader, Refused, Send, Ticket, Turn};
+use holdfast_types::{StableId, Text};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Bytes sent after which a turn is closed, so that few large messages do not wait in memory for many small ones.
 const TURN_BYTES: u64 = 1024 * 1024;
+
+/// A call whose effects are in a turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Call {
+    /// `start`, `stop` or a timer.
+    #[default]
+    Own,
+    /// A message, with its identity if it is recorded.
+    Message(Option<StableId>),
+}
+
+/// Whose effects a turn holds: who is to blame if the store will never take them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Blame {
+    pub(super) calls: u32,
+    /// The last of them; the one, if there is one.
+    pub(super) last: Call,
+}
+
+/// Why a turn was not recorded.
+#[derive(Debug)]
+pub(super) struct NotRecorded {
+    pub(super) refused: Refused,
+    pub(super) blame: Blame,
+}
 
 /// What the calls since the last record did.
 #[derive(Default)]
@@ -17,6 +43,8 @@ pub(super) struct OpenTurn {
     bytes: u64,
     writes: bool,
     handled: u32,
+    expired: u32,
+    last: Call,
     /// Counts from 1; the writes of each turn are kept under its number until they are committed.
     number: u64,
 }
@@ -27,12 +55,20 @@ impl OpenTurn {
     }
 
     /// A call has succeeded: takes what it sent and stored.
-    pub(super) fn keep(&mut self, host: &mut Host, done: Option<Ticket>, hops: u8) {
+    pub(super) fn keep(&mut self, host: &mut Host, done: Option<&Delivery>, hops: u8) {
         self.bytes += host.outbox.bytes();
         self.turn.sends.extend(host.outbox.take().map(|(output, message)| Send { output, message, hops }));
         self.writes |= host.state.keep(self.number);
-        self.turn.done.extend(done);
+        self.turn.done.extend(done.map(|delivery| delivery.ticket));
+        self.last = done.map_or(Call::Own, |delivery| Call::Message(delivery.id.clone()));
         self.handled += 1;
+    }
+
+    /// A message is too old to be handled.
+    pub(super) fn pass_expired(&mut self, ticket: Ticket) {
+        self.turn.done.push(ticket);
+        self.handled += 1;
+        self.expired += 1;
     }
 
     /// A message is given up.
@@ -50,32 +86,43 @@ impl OpenTurn {
         self.handled == 0
     }
 
-    /// Hands the turn to the broker and begins the next. Gives what it held: messages done, sent, given up.
+    /// Hands the turn to the broker and begins the next. What it held is counted when it is recorded, so that what is
+    /// done anew after a failure is counted once.
     pub(super) fn close(
         &mut self,
         reader: &Reader,
         state: &ModuleState,
         under_way: &Arc<UnderWay>,
-    ) -> (u64, u64, u64) {
+        shared: &Arc<Shared>,
+    ) {
         if self.is_empty() {
-            return (0, 0, 0);
+            return;
         }
         let number = self.number;
         let closed = std::mem::replace(self, Self { number: number + 1, ..Self::default() });
         let mut turn = closed.turn;
-        let counts = (turn.done.len() as u64, turn.sends.len() as u64, turn.dead.len() as u64);
+        let (done, sent, dead) = (turn.done.len() as u64, turn.sends.len() as u64, turn.dead.len() as u64);
         if closed.writes {
             turn.state = state.writes_of(number);
         }
         under_way.counts().open += 1;
         let (under_way, state) = (under_way.clone(), closed.writes.then(|| state.clone()));
+        let shared = shared.clone();
+        let blame = Blame { calls: closed.handled, last: closed.last };
         reader.settle(turn, move |result| {
-            if let (Ok(()), Some(state)) = (&result, state) {
-                state.committed(number);
+            if result.is_ok() {
+                if let Some(state) = state {
+                    state.committed(number);
+                }
+                let mut status = shared.status();
+                let expired = u64::from(closed.expired);
+                status.messages_in += done - expired;
+                status.messages_out += sent;
+                status.dead_letters += dead;
+                status.expired += expired;
             }
-            under_way.ended(result);
+            under_way.ended(result.map_err(|refused| NotRecorded { refused, blame }));
         });
-        counts
     }
 
     /// Forgets everything: the reader is rewound.
@@ -94,7 +141,7 @@ pub(super) struct UnderWay {
 #[derive(Debug, Default)]
 struct Counts {
     open: u32,
-    failed: Option<Refused>,
+    failed: Option<NotRecorded>,
     /// Someone waits for a turn to end; without that, nobody is woken for it.
     awaited: bool,
 }
@@ -104,11 +151,14 @@ impl UnderWay {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended(&self, result: Result<(), Refused>) {
+    fn ended(&self, result: Result<(), NotRecorded>) {
         let mut counts = self.counts();
         counts.open = counts.open.saturating_sub(1);
-        if let Err(refused) = result {
-            counts.failed.get_or_insert(refused);
+        if let Err(failed) = result {
+            // Turns behind one that failed fail with it, and may say so first: what will never be recorded is the cause.
+            if failed.refused.is_permanent() || counts.failed.is_none() {
+                counts.failed = Some(failed);
+            }
             counts.awaited = true;
         }
         let awaited = std::mem::take(&mut counts.awaited);
@@ -136,8 +186,8 @@ impl UnderWay {
         self.changed.notified().await;
     }
 
-    /// Waits until none is open. Gives the failure of the first that was not recorded.
-    pub(super) async fn drained(&self) -> Result<(), Refused> {
+    /// Waits until none is open. Gives why one was not recorded, which it forgets. Cancel safe.
+    pub(super) async fn drained(&self) -> Result<(), NotRecorded> {
         loop {
             {
                 let mut counts = self.counts();

@@ -67,6 +67,7 @@ pub struct Plan {
     folder: Arc<Folder>,
     routes: Vec<RouteDefinition>,
     change: Box<dyn FnOnce(&mut EngineConfig)>,
+    change_store: Box<dyn FnOnce(&mut StoreConfig)>,
 }
 
 impl Plan {
@@ -82,6 +83,7 @@ impl Plan {
             folder: Arc::new(Folder::new()),
             routes: modules.iter().map(feed).collect(),
             change: Box::new(|_| {}),
+            change_store: Box::new(|_| {}),
         }
     }
 
@@ -109,6 +111,17 @@ impl Plan {
         self
     }
 
+    pub fn store(mut self, change: impl FnOnce(&mut StoreConfig) + 'static) -> Self {
+        self.change_store = Box::new(change);
+        self
+    }
+
+    /// Changes a route.
+    pub fn routes(mut self, change: impl Fn(&mut RouteDefinition)) -> Self {
+        self.routes.iter_mut().for_each(change);
+        self
+    }
+
     /// Puts a guest into the plugins folder before the edge starts.
     pub fn with(self, module: &str, guest_name: &str, settings: &str) -> Self {
         install(&plugins_of(self.folder.path()), module, guest_name, settings);
@@ -121,11 +134,9 @@ impl Plan {
 
     pub async fn start(self) -> Edge {
         let folder = self.folder.path();
-        let store = holdfast_store::open(
-            StoreConfig { ballast_bytes: 0, ..StoreConfig::new(folder.join("store")) },
-            Arc::new(SystemClock::new()),
-        );
-        let (store, _) = store.unwrap();
+        let mut store = StoreConfig { ballast_bytes: 0, ..StoreConfig::new(folder.join("store")) };
+        (self.change_store)(&mut store);
+        let (store, _) = holdfast_store::open(store, Arc::new(SystemClock::new())).unwrap();
         let routes = RouteTable::compile(self.routes).unwrap();
         let config = BrokerConfig { edge: name("edge"), routes, time_to_live: None };
         let broker = Broker::new(config, store.clone(), Arc::new(SystemClock::new()));

@@ -84,7 +84,7 @@ pub fn when_full(policy: WhenFull) -> &'static str {
 pub fn command_refused(error: &CommandError) -> Refusal {
     let code = match error {
         CommandError::NoSuchModule { .. } => Code::NotFound,
-        CommandError::NotLoaded { .. } => Code::Failed,
+        CommandError::NotLoaded { .. } | CommandError::Busy { .. } => Code::Failed,
         CommandError::Stopping => Code::Stopping,
     };
     Refusal::new(code, error.to_string())
