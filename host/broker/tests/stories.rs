@@ -231,6 +231,117 @@ async fn what_can_never_be_recorded_is_told_from_what_may_be_later() {
     assert!(!later.is_permanent(), "{later}");
 }
 
+/// A broker whose log upstream is full, with two messages for module `m`, whose outputs go upstream and wait.
+async fn full_upstream(dir: &Path) -> Broker {
+    let routes = [
+        ("in", "FROM /messages/modules/sensor INTO BrokeredEndpoint('modules/m/inputs/in')"),
+        ("up", "FROM /messages/modules/m INTO $upstream"),
+        ("fill", "FROM /messages/modules/filler INTO $upstream"),
+    ];
+    let mut config = StoreConfig::new(dir);
+    config.log_quotas.insert(LogId::upstream(), 10_000);
+    let blocking = |(n, t)| RouteDefinition { when_full: WhenFull::Block, ..definition(n, t) };
+    let broker = broker_over(config, routes.map(blocking).into());
+    for n in 0..2 {
+        broker.publish(from_module("sensor", "out"), Message::new(n.to_string())).await.unwrap();
+    }
+    while broker.store().stats().parked == 0 {
+        broker.publish_then(from_module("filler", "out"), Message::new(vec![7; 1000]), |_| {});
+        // The store has looked at it when it has done what came later.
+        broker.store().commit_blocking(holdfast_store::Commit::default()).unwrap();
+    }
+    broker
+}
+
+/// A turn that is done with one message and sends one.
+fn answered(read: &Delivery) -> Turn {
+    let message = Message::new("effect");
+    let send = Send { output: Some(name("out")), message, hops: 1 };
+    Turn { done: vec![read.ticket], sends: vec![send], ..Turn::default() }
+}
+
+async fn effects(broker: &Broker) -> usize {
+    // What waited for room comes in behind what is taken out.
+    let mut upstream = broker.reader(LogId::upstream());
+    let mut effects = 0;
+    loop {
+        broker.store().commit_blocking(holdfast_store::Commit::default()).unwrap();
+        let read = upstream.take(99).unwrap();
+        if read.is_empty() {
+            return effects;
+        }
+        effects += read.iter().filter(|read| read.envelope.message.body == "effect").count();
+        settle(&upstream, Turn { done: read.iter().map(|read| read.ticket).collect(), ..Turn::default() })
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_turn_that_waits_for_room_goes_with_its_reader_and_is_done_once_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = full_upstream(dir.path()).await;
+    let log = LogId::module(&name("m"));
+    let (answer, mut left) = oneshot::channel();
+    {
+        let mut reader = broker.reader(log.clone());
+        let read = reader.next(1).await.unwrap();
+        reader.settle(answered(&read[0]), move |result| answer.send(result).unwrap());
+        broker.store().commit_blocking(holdfast_store::Commit::default()).unwrap();
+        assert!(left.try_recv().is_err(), "it waits for room");
+    }
+    let mut reader = broker.reader(log.clone());
+    let read = reader.next(9).await.unwrap();
+    assert_eq!(bodies(&read), ["0", "1"]);
+    assert!(left.await.unwrap().is_err(), "the turn of the first one was taken back before");
+    let (answer, done) = oneshot::channel();
+    reader.settle(answered(&read[0]), move |result| answer.send(result).unwrap());
+    assert_eq!(effects(&broker).await, 1);
+    done.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_turn_that_waits_for_room_is_taken_back_by_a_rewind() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = full_upstream(dir.path()).await;
+    let mut reader = broker.reader(LogId::module(&name("m")));
+    let read = reader.next(1).await.unwrap();
+    let (answer, done) = oneshot::channel();
+    reader.settle(answered(&read[0]), move |result| answer.send(result).unwrap());
+    reader.rewind();
+    assert_eq!(reader.outstanding(), 0);
+    let read = reader.next(9).await.unwrap();
+    assert_eq!(bodies(&read), ["0", "1"], "both come again");
+    assert!(done.await.unwrap().is_err());
+    let (answer, done) = oneshot::channel();
+    reader.settle(answered(&read[0]), move |result| answer.send(result).unwrap());
+    assert_eq!(effects(&broker).await, 1, "what was taken back is not sent as well");
+    done.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_given_up_out_of_order_is_not_handed_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("up", "FROM /messages/* INTO $upstream")]);
+    for n in 0..3 {
+        broker.publish(from_child("c", "t"), Message::new(n.to_string())).await.unwrap();
+    }
+    let mut reader = broker.reader(LogId::upstream());
+    for left in [["0", "1", "2"].as_slice(), ["0", "2"].as_slice()] {
+        let read = reader.next(9).await.unwrap();
+        assert_eq!(bodies(&read), left);
+        // The second is given up while the first is still out; then the connection ends.
+        settle(&reader, Turn { dead: vec![(read[1].ticket, "too large".into(), 1)], ..Turn::default() })
+            .await
+            .unwrap();
+        reader.rewind();
+    }
+    assert_eq!(bodies(&reader.next(9).await.unwrap()), ["0"]);
+    let dead = broker.store().dead_letters(&LogId::upstream(), None, 9).unwrap();
+    let dead: Vec<_> = dead.iter().map(|letter| letter.entry.envelope.message.body.clone()).collect();
+    assert_eq!(dead, ["1", "2"], "each is a dead letter once");
+}
+
 #[tokio::test]
 async fn what_was_not_settled_comes_again_after_a_rewind_and_old_tickets_are_void() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,12 +6,14 @@
 use crate::{
     config::{GROUP_MESSAGES_MAX, Linger, PARKED_BYTES_MAX, PARKED_COMMITS_MAX},
     control::Control,
+    dead_letter::Letter,
+    engine::Engine,
     error::CommitError,
     housekeeping::Work,
-    mailbox::Drained,
+    mailbox::{Drained, Left},
     message::{Ack, Chain, Committed, DeadLetter},
     plan::{Plan, Prepared},
-    quota::{Room, place, room},
+    quota::{Room, Shortage, Wants},
     record::Encoded,
     shared::Shared,
     sync::{lock, read, write},
@@ -19,7 +21,6 @@ use crate::{
 use bytes::Bytes;
 use holdfast_types::{LogId, QueueId, WhenFull};
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         mpsc::{Receiver, SendError, SyncSender},
@@ -47,12 +48,21 @@ pub(crate) struct EncodedAppend {
     pub(crate) when_full: WhenFull,
 }
 
+impl EncodedAppend {
+    /// What it takes of the quota.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.record.len() as u64
+    }
+}
+
 /// A commit in the form in which it waits.
 pub(crate) struct CommitJob {
     pub(crate) appends: Vec<EncodedAppend>,
     pub(crate) acks: Vec<Ack>,
     pub(crate) chain: Option<Arc<Chain>>,
+    /// Messages to give up that were not read yet.
     pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) letters: Vec<Letter>,
     pub(crate) documents: Vec<(Vec<u8>, Option<Bytes>)>,
     pub(crate) bytes: usize,
     pub(crate) done: Done,
@@ -64,11 +74,46 @@ impl CommitJob {
         matches!((&self.chain, &other.chain), (Some(own), Some(its)) if Arc::ptr_eq(own, its))
     }
 
-    /// The log that it waits for while it is parked; behind another one, any of its own names it well enough.
-    fn waits_for(&self) -> LogId {
-        let own =
-            self.appends.first().map(|append| &append.queue).or(self.acks.first().map(|ack| &ack.queue));
-        own.map_or_else(LogId::upstream, |queue| queue.log.clone())
+    fn is_broken(&self) -> bool {
+        self.chain.as_ref().is_some_and(|chain| chain.is_broken())
+    }
+
+    /// Whether it gives room back, or others that wait behind it do. It must not wait behind those whom it frees.
+    fn gives_back(&self) -> bool {
+        self.chain.is_some() || !self.acks.is_empty()
+    }
+
+    fn wants(&self) -> Wants<'_> {
+        let Self { appends, letters, acks, .. } = self;
+        Wants { appends, letters, acks, gives_back: self.gives_back() }
+    }
+
+    /// Reads what is to become a dead letter, and forgets what already is one.
+    fn dig(&mut self, shared: &Shared, plan: &Plan<'_>) -> Result<(), CommitError> {
+        for letter in std::mem::take(&mut self.dead) {
+            let letter = Letter::dig(shared, plan, &letter)?;
+            self.bytes += letter.as_ref().map_or(0, |letter| letter.append.record.len());
+            let is_known = |one: &Letter| self.letters.iter().any(|other| other.is_same(one));
+            self.letters.extend(letter.filter(|letter| !is_known(letter)));
+        }
+        self.letters.retain(|letter| letter.is_waiting(plan));
+        Ok(())
+    }
+
+    /// Whether it has to let `earlier`, which waits for room, go first.
+    fn waits_behind(&self, earlier: &Parked) -> bool {
+        if self.follows(&earlier.job) {
+            return true;
+        }
+        let goes_to = |log: &LogId| earlier.job.appends.iter().any(|append| append.queue.log == *log);
+        let blocks = |append: &&EncodedAppend| append.when_full == WhenFull::Block;
+        // What frees the very room that the earlier one waits for would wait for itself.
+        let frees = |log: &LogId| {
+            let waits_for_all = earlier.shortage.of_all && self.gives_back();
+            waits_for_all || self.acks.iter().any(|ack| ack.queue.log == *log)
+        };
+        let mut logs = self.appends.iter().filter(blocks).map(|append| &append.queue.log);
+        logs.any(|log| goes_to(log) && !frees(log))
     }
 
     /// Tells that it was not recorded, and that nothing after it in its chain may be.
@@ -78,6 +123,13 @@ impl CommitJob {
         }
         (self.done)(Err(error));
     }
+}
+
+/// A commit that waits for room.
+struct Parked {
+    job: CommitJob,
+    /// What it waits for; behind another one of its chain, what that one waits for.
+    shortage: Shortage,
 }
 
 /// What the committer is asked for.
@@ -129,10 +181,10 @@ pub(crate) struct Committer {
     shared: Arc<Shared>,
     completed: SyncSender<Group>,
     /// Commits that wait for room, in the order in which they came.
-    parked: Vec<CommitJob>,
+    parked: Vec<Parked>,
     /// The chains that the group in hand carries on.
     chains: Vec<Arc<Chain>>,
-    /// What did not fit into the last group.
+    /// What did not fit into the last group; the next one is so much smaller.
     left: Vec<Job>,
     /// Something was freed since the parked commits were looked at.
     freed: bool,
@@ -166,10 +218,12 @@ impl Committer {
     pub(crate) fn run(mut self) {
         loop {
             let (patience, linger, company) = self.patience();
-            match self.shared.mailbox.drain(patience, linger, company) {
+            let (messages, bytes) =
+                self.left.iter().fold((0, 0), |(m, b), job| (m + job.messages(), b + job.bytes()));
+            match self.shared.mailbox.drain(patience, linger, company, Left { messages, bytes }) {
                 Drained::Jobs(jobs) => {
-                    self.last_group = jobs.iter().map(Job::messages).sum();
                     self.left.extend(jobs);
+                    self.last_group = self.left.iter().map(Job::messages).sum();
                 }
                 Drained::Nothing => {}
                 Drained::Closed if self.left.is_empty() => break,
@@ -177,8 +231,8 @@ impl Committer {
             }
             self.turn();
         }
-        for job in self.parked.drain(..) {
-            job.refuse(CommitError::Closed);
+        for parked in self.parked.drain(..) {
+            parked.job.refuse(CommitError::Closed);
         }
         self.shared.write_down_state();
     }
@@ -216,6 +270,7 @@ impl Committer {
             self.looked_around = Instant::now();
             self.freed = true;
             self.retention.watch_clock(&shared);
+            self.wake_a_failed_database();
         }
         let mut completions = Vec::new();
         let mut control = None;
@@ -229,31 +284,48 @@ impl Committer {
             self.fill(&mut plan, &mut completions, &mut control);
             plan.finish()
         };
+        // Before anybody is told of this group: who is told may look.
+        lock(&shared.stats).parked = self.parked.len() as u64;
         self.carry_out(prepared, completions);
         if let Some(control) = control {
             control.run(self);
         }
-        lock(&shared.stats).parked = self.parked.len() as u64;
+    }
+
+    /// A database that failed in the background is opened again by the next commit. When all commits wait for room,
+    /// which a failed database cannot give back, there is no next one; then it is done here.
+    fn wake_a_failed_database(&self) {
+        let alive = |engine: &Engine| {
+            engine.db.persist(fjall::PersistMode::Buffer).map_err(crate::engine::fault("write"))
+        };
+        if self.parked.is_empty() || self.shared.with_engine(alive).is_ok() {
+            return;
+        }
+        if let Err(error) = self.shared.reopen() {
+            tracing::warn!(%error, "the database failed while commits wait for room; it is tried again");
+        }
     }
 
     /// Looks at parked commits again, oldest first; one that still waits holds back those behind it for the same log.
+    /// Those whose chain was broken meanwhile go.
     fn fill_parked(&mut self, plan: &mut Plan<'_>, completions: &mut Vec<Completion>) {
-        if !std::mem::take(&mut self.freed) {
+        let is_broken = |parked: &Parked| parked.job.is_broken();
+        if !std::mem::take(&mut self.freed) && !self.parked.iter().any(is_broken) {
             return;
         }
-        let mut held = BTreeSet::new();
-        for job in std::mem::take(&mut self.parked) {
-            let behind = self.parked.iter().any(|earlier| job.follows(earlier));
-            if behind || job.appends.iter().any(|append| held.contains(&append.queue.log)) {
-                self.parked.push(job);
+        for Parked { mut job, shortage } in std::mem::take(&mut self.parked) {
+            let behind = self.parked.iter().any(|earlier| job.waits_behind(earlier));
+            if behind && !job.is_broken() {
+                self.parked.push(Parked { job, shortage });
                 continue;
             }
-            match room(plan, &job.appends) {
+            match self.room(plan, &mut job) {
                 Room::Yes => completions.extend(self.add(plan, job)),
                 Room::Never(error) => job.refuse(error),
-                Room::Wait(_) | Room::NextGroup => {
-                    held.extend(job.appends.iter().map(|append| append.queue.log.clone()));
-                    self.parked.push(job);
+                Room::Wait(shortage) => self.parked.push(Parked { job, shortage }),
+                Room::NextGroup => {
+                    self.freed = true;
+                    self.parked.push(Parked { job, shortage });
                 }
             }
         }
@@ -268,26 +340,22 @@ impl Committer {
     ) {
         let mut jobs = std::mem::take(&mut self.left).into_iter();
         for job in jobs.by_ref() {
-            let job = match job {
+            let mut job = match job {
                 Job::Commit(job) => job,
                 Job::Control(next) => {
                     *control = Some(next);
                     break;
                 }
             };
-            let waits =
-                |log: &LogId| self.parked.iter().any(|p| p.appends.iter().any(|a| a.queue.log == *log));
-            let blocked = job.appends.iter().find(|a| a.when_full == WhenFull::Block && waits(&a.queue.log));
-            let behind = self.parked.iter().find(|earlier| job.follows(earlier));
-            let answer = match (blocked, behind) {
-                (Some(append), _) => Room::Wait(append.queue.log.clone()),
-                (None, Some(earlier)) => Room::Wait(earlier.waits_for()),
-                (None, None) => room(plan, &job.appends),
+            let behind = self.parked.iter().find(|earlier| job.waits_behind(earlier));
+            let answer = match behind {
+                Some(earlier) if !job.is_broken() => Room::Wait(earlier.shortage.clone()),
+                _ => self.room(plan, &mut job),
             };
             match answer {
                 Room::Yes => completions.extend(self.add(plan, job)),
                 Room::Never(error) => job.refuse(error),
-                Room::Wait(log) => self.park(plan, job, log),
+                Room::Wait(shortage) => self.park(plan, job, shortage),
                 Room::NextGroup => {
                     self.left.push(Job::Commit(job));
                     break;
@@ -297,36 +365,36 @@ impl Committer {
         self.left.extend(jobs);
     }
 
-    fn park(&mut self, plan: &mut Plan<'_>, job: CommitJob, log: LogId) {
-        let bytes: usize = self.parked.iter().map(|job| job.bytes).sum();
-        if self.parked.len() < PARKED_COMMITS_MAX && bytes + job.bytes <= PARKED_BYTES_MAX {
-            self.parked.push(job);
-            return;
+    fn room(&self, plan: &mut Plan<'_>, job: &mut CommitJob) -> Room {
+        if job.is_broken() {
+            return Room::Never(CommitError::OutOfTurn);
         }
-        let fill = *plan.log(&log);
-        let parked = self.parked.len();
-        job.refuse(CommitError::LogFull { log, bytes: fill.bytes, bytes_max: fill.bytes_max, parked });
+        match job.dig(&self.shared, plan) {
+            Ok(()) => job.wants().room(plan),
+            Err(error) => Room::Never(error),
+        }
     }
 
-    /// Plans one commit that has room, unless an earlier one of its chain was not recorded.
+    fn park(&mut self, plan: &mut Plan<'_>, job: CommitJob, shortage: Shortage) {
+        let bytes: usize = self.parked.iter().map(|parked| parked.job.bytes).sum();
+        if self.parked.len() < PARKED_COMMITS_MAX && bytes + job.bytes <= PARKED_BYTES_MAX {
+            self.parked.push(Parked { job, shortage });
+            return;
+        }
+        job.refuse(shortage.refusal(plan, self.parked.len()));
+    }
+
+    /// Plans one commit that has room.
     fn add(&mut self, plan: &mut Plan<'_>, job: CommitJob) -> Option<Completion> {
-        if job.chain.as_ref().is_some_and(|chain| chain.is_broken()) {
+        // It may have been broken since the room was looked for.
+        if job.is_broken() {
             job.refuse(CommitError::OutOfTurn);
             return None;
         }
         self.chains.extend(job.chain.clone());
         plan.commits += 1;
-        let appends = job.appends.iter().map(|append| place(plan, append)).collect();
-        for letter in &job.dead {
-            crate::dead_letter::bury(&self.shared, plan, letter);
-        }
-        for ack in &job.acks {
-            let tail = plan.index.queues.get(&ack.queue).map(|queue| queue.tail);
-            if let Some(tail) = tail {
-                plan.draft(&ack.queue).pass(ack.cursor.min(tail));
-                self.freed = true;
-            }
-        }
+        let appends = job.wants().settle(plan);
+        self.freed |= !job.acks.is_empty();
         plan.documents.extend(job.documents);
         Some((job.done, Committed { appends }))
     }
@@ -367,6 +435,7 @@ impl Committer {
     /// One batch, one fsync. When the database fails it is closed, repaired and opened again, and the batch, of which
     /// recovery has removed every trace, is tried once more.
     fn write(&self, prepared: &Prepared) -> Result<(), CommitError> {
+        self.shared.recovery.folder.check()?;
         let mut result = self.try_write(prepared);
         if let Err(CommitError::Failed { reason }) = &result {
             tracing::error!(%reason, "a group commit failed; the database is closed, repaired and opened again");

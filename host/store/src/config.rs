@@ -116,7 +116,7 @@ impl StoreConfig {
 
     pub(crate) fn log_quota(&self, log: &LogId) -> u64 {
         // Dead letters are looked at by people, one day; they must not crowd out what still has a way to go.
-        let is_dead = log.as_str().starts_with(crate::dead_letter::PREFIX);
+        let is_dead = crate::dead_letter::is_dead(log);
         // The same holds for what clients do not fetch.
         let usual =
             if is_dead || *log == LogId::sessions() { self.quota_bytes / 4 } else { self.quota_bytes };

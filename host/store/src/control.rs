@@ -3,11 +3,11 @@
 use crate::{
     committer::{Committer, EncodedAppend},
     dead_letter::queue_of_dead,
-    error::{CommitError, StoreError},
-    message::{Death, Entry},
+    error::StoreError,
+    message::{Ack, Death, Entry},
     plan::Plan,
     queue_index::HOLES_MAX,
-    quota::{Room, place, room},
+    quota::{Room, Shortage, Wants},
     reader,
     record::Encoded,
     shared::Shared,
@@ -67,7 +67,7 @@ fn purge(committer: &mut Committer, queues: &[QueueId]) -> Result<u64, StoreErro
             let draft = plan.draft(id);
             draft.gone.purged += waiting;
             draft.seal();
-            draft.pass(queue.tail);
+            plan.pass(id, queue.tail);
         }
         plan.finish()
     };
@@ -129,23 +129,20 @@ fn requeue_some(
     let prepared = {
         let index = read(&shared.index);
         let mut plan = Plan::new(&index, &shared);
-        match room(&mut plan, &appends) {
+        let Some(queue) = index.queues.get(dead) else { return Ok((0, from)) };
+        let is_first = from <= queue.cursor;
+        let acks: Vec<Ack> =
+            is_first.then(|| Ack { queue: dead.clone(), cursor: last }).into_iter().collect();
+        let wants = Wants { appends: &appends, acks: &acks, letters: &[], gives_back: true };
+        match wants.room(&mut plan) {
             Room::Yes => {}
             Room::Never(error) => return Err(error.into()),
-            Room::Wait(_) | Room::NextGroup => {
-                let fill = *plan.log(log);
-                let (log, bytes, bytes_max) = (log.clone(), fill.bytes, fill.bytes_max);
-                return Err(CommitError::LogFull { log, bytes, bytes_max, parked: 0 }.into());
-            }
+            Room::Wait(short) => return Err(short.refusal(&mut plan, 0).into()),
+            Room::NextGroup => return Err(Shortage::of_log(log).refusal(&mut plan, 0).into()),
         }
-        for append in &appends {
-            place(&mut plan, append);
-        }
-        let Some(queue) = index.queues.get(dead) else { return Ok((0, from)) };
-        let draft = plan.draft(dead);
-        if from <= queue.cursor {
-            draft.pass(last);
-        } else {
+        wants.settle(&mut plan);
+        if !is_first {
+            let draft = plan.draft(dead);
             let mut holes = queue.holes.clone();
             holes.extend(letters.iter().map(|(offset, ..)| *offset));
             if holes.len() > HOLES_MAX {
@@ -163,8 +160,9 @@ fn requeue_some(
 /// A dead letter as a message for the queue it came from.
 fn revived(log: &LogId, entry: &Entry, death: &Death, expires: Option<UnixMillis>) -> EncodedAppend {
     let queue = QueueId { log: log.clone(), priority: death.priority };
-    let record = Encoded::new(&Entry { expires, ..entry.clone() }, None);
-    EncodedAppend { queue, record, when_full: WhenFull::Block }
+    let when_full = WhenFull::Block;
+    let record = Encoded::new(&Entry { expires, ..entry.clone() }, None, when_full);
+    EncodedAppend { queue, record, when_full }
 }
 
 /// Deletes the queues of a log, their states and their dead letters.

@@ -99,6 +99,7 @@ pub(crate) fn run(shared: &Shared) {
             continue;
         }
         round = Instant::now();
+        shared.recovery.folder.look();
         // Once in a round all queues: memtables that were written since hold what was passed before.
         let queues: Vec<QueueId> = read(&shared.index).queues.keys().cloned().collect();
         for queue in &queues {

@@ -31,6 +31,13 @@ pub(crate) enum Drained {
     Closed,
 }
 
+/// What the committer took out earlier and has still to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
 /// Why a job was not taken; it comes back.
 pub(crate) enum Refusal {
     Full,
@@ -103,8 +110,9 @@ impl Mailbox {
         }
     }
 
-    /// Waits up to `patience` for a first job, then up to `linger` until `company` messages wait, and takes one group.
-    pub(crate) fn drain(&self, patience: Duration, linger: Duration, company: usize) -> Drained {
+    /// Waits up to `patience` for a first job, then up to `linger` until `company` messages wait, and takes one group, of
+    /// which `left` is what the last one left over: the committer never holds more than a group.
+    pub(crate) fn drain(&self, patience: Duration, linger: Duration, company: usize, left: Left) -> Drained {
         let mut inner = lock(&self.inner);
         if inner.jobs.is_empty() && !inner.closed {
             let waited = self.filled.wait_timeout_while(inner, patience, |i| i.jobs.is_empty() && !i.closed);
@@ -127,7 +135,7 @@ impl Mailbox {
             inner = self.filled.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         inner.wanted = 0;
-        let jobs = self.take_group(&mut inner);
+        let jobs = self.take_group(&mut inner, left);
         // A condition variable costs a system call even when nobody waits for it.
         if inner.senders_waiting > 0 {
             self.emptied.notify_all();
@@ -140,13 +148,14 @@ impl Mailbox {
             || self.bytes.load(Ordering::Acquire) >= MAILBOX_BYTES_MAX
     }
 
-    fn take_group(&self, inner: &mut Inner) -> Vec<Job> {
+    fn take_group(&self, inner: &mut Inner, left: Left) -> Vec<Job> {
         let mut group = Vec::with_capacity(inner.jobs.len().min(GROUP_MESSAGES_MAX));
         let (mut messages, mut bytes) = (0, 0);
         while let Some(job) = inner.jobs.front() {
-            let fits =
-                messages + job.messages() <= GROUP_MESSAGES_MAX && bytes + job.bytes() <= GROUP_BYTES_MAX;
-            if !group.is_empty() && !fits {
+            let fits = left.messages + messages + job.messages() <= GROUP_MESSAGES_MAX
+                && left.bytes + bytes + job.bytes() <= GROUP_BYTES_MAX;
+            let is_first = group.is_empty() && left.messages == 0;
+            if !is_first && !fits {
                 break;
             }
             messages += job.messages();
@@ -165,5 +174,61 @@ impl Mailbox {
         lock(&self.inner).closed = true;
         self.filled.notify_all();
         self.emptied.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::committer::CommitJob;
+
+    fn job(bytes: usize) -> Job {
+        let (appends, acks, dead, letters, documents) = Default::default();
+        Job::Commit(CommitJob {
+            appends,
+            acks,
+            chain: None,
+            dead,
+            letters,
+            documents,
+            bytes,
+            done: Box::new(|_| {}),
+        })
+    }
+
+    fn take(mailbox: &Mailbox, left: Left) -> usize {
+        match mailbox.drain(Duration::ZERO, Duration::ZERO, 0, left) {
+            Drained::Jobs(jobs) => jobs.len(),
+            Drained::Nothing | Drained::Closed => 0,
+        }
+    }
+
+    #[test]
+    fn what_the_committer_has_not_done_yet_counts_and_keeps_the_mailbox_full() {
+        let mailbox = Mailbox::default();
+        for _ in 0..MAILBOX_COMMITS_MAX {
+            mailbox.reserve().map_err(|_| "full").unwrap();
+            mailbox.fill(job(10)).map_err(|_| "closed").unwrap();
+        }
+        assert!(mailbox.reserve().is_err());
+        let whole = Left { messages: GROUP_MESSAGES_MAX, bytes: 0 };
+        assert_eq!(take(&mailbox, whole), 0, "a whole group is in hand");
+        assert!(mailbox.reserve().is_err(), "so the senders still have to wait");
+        let all_bytes = Left { messages: 1, bytes: GROUP_BYTES_MAX };
+        assert_eq!(take(&mailbox, all_bytes), 0);
+        assert_eq!(take(&mailbox, Left { messages: GROUP_MESSAGES_MAX - 3, bytes: 0 }), 3);
+        assert_eq!(take(&mailbox, Left::default()), GROUP_MESSAGES_MAX);
+        assert!(mailbox.reserve().is_ok());
+    }
+
+    #[test]
+    fn a_job_larger_than_a_group_passes_alone() {
+        let mailbox = Mailbox::default();
+        for _ in 0..2 {
+            mailbox.reserve().map_err(|_| "full").unwrap();
+            mailbox.fill(job(GROUP_BYTES_MAX + 1)).map_err(|_| "closed").unwrap();
+        }
+        assert_eq!(take(&mailbox, Left { messages: 1, bytes: 1 }), 0);
+        assert_eq!((take(&mailbox, Left::default()), take(&mailbox, Left::default())), (1, 1));
     }
 }

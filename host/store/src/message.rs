@@ -25,15 +25,19 @@ pub struct Commit {
 
 /// Commits that follow from one another, such as the turns of one module: they are recorded in the order in which they
 /// came. While one waits for room the later ones wait behind it, and when one is not recorded none of the later ones is.
+/// Who gave them may break the chain too; what of it is not being written by then is refused.
 #[derive(Debug, Default)]
 pub struct Chain(AtomicBool);
 
 impl Chain {
-    pub(crate) fn is_broken(&self) -> bool {
+    /// Whether nothing of it will be recorded any more.
+    pub fn is_broken(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    pub(crate) fn break_it(&self) {
+    /// Lets nothing of it be recorded any more. What is being written at this moment may still be; its completion
+    /// tells, as it does for each of the others.
+    pub fn break_it(&self) {
         self.0.store(true, Ordering::Release);
     }
 }

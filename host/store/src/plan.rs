@@ -52,7 +52,7 @@ impl Draft {
         self.builder.push(record);
         let offset = self.next;
         self.next = offset.next();
-        self.open.add(record.len() as u64, record.received, record.expires);
+        self.open.add(record.len() as u64, record.received, record.expires, record.keep);
         if self.open.bytes >= segment_bytes {
             self.seal();
         }
@@ -77,11 +77,23 @@ impl Draft {
     }
 
     /// Moves the cursor forward.
-    pub(crate) fn pass(&mut self, cursor: Offset) {
+    fn pass(&mut self, cursor: Offset) {
         if cursor > self.cursor {
             self.cursor = cursor;
+            self.open.pass(cursor);
             self.state = true;
         }
+    }
+
+    /// Bytes that live between two cursors, as the index will count them when the plan is on disk.
+    fn bytes_between(&self, queue: Option<&QueueIndex>, from: Offset, to: Offset) -> u64 {
+        let closed = queue.into_iter().flat_map(|queue| &queue.segments).chain(&self.sealed);
+        let passed = closed
+            .skip_while(|segment| segment.end <= from)
+            .take_while(|segment| segment.first < to)
+            .filter(|segment| !self.dropped.contains(segment));
+        let of = |segment: &Segment| segment.bytes_from(from).saturating_sub(segment.bytes_from(to));
+        passed.chain([&self.open]).map(of).sum()
     }
 
     fn write(
@@ -139,11 +151,17 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    pub(crate) fn has_room(&self, bytes: u64) -> bool {
-        self.bytes.saturating_add(bytes) <= self.bytes_max
+    /// Whether there is room for so many bytes when `freed` have gone.
+    pub(crate) fn fits(&self, bytes: u64, freed: u64) -> bool {
+        self.lacks(bytes, freed) == 0
     }
 
-    pub(crate) fn free(&mut self, bytes: u64) {
+    /// How many bytes more would have to go.
+    pub(crate) fn lacks(&self, bytes: u64, freed: u64) -> u64 {
+        self.bytes.saturating_sub(freed).saturating_add(bytes).saturating_sub(self.bytes_max)
+    }
+
+    fn free(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
@@ -156,6 +174,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) drafts: BTreeMap<QueueId, Draft>,
     logs: BTreeMap<LogId, Fill>,
     pub(crate) total: Fill,
+    /// Room over all logs that is kept for those who give some back: [`crate::quota`].
+    pub(crate) reserve: u64,
+    queues_new: usize,
     pub(crate) documents: Vec<(Vec<u8>, Option<Bytes>)>,
     pub(crate) commits: u64,
     pub(crate) messages: u64,
@@ -178,7 +199,7 @@ impl<'a> Plan<'a> {
         let bytes_max = config.quota_bytes.min(shared.recovery.ceiling());
         let total = Fill { bytes: index.bytes(), bytes_max };
         let segment_bytes = config.segment_bytes_effective();
-        let (drafts, logs, documents) = Default::default();
+        let (drafts, logs, documents, queues_new) = Default::default();
         Self {
             index,
             config,
@@ -186,6 +207,8 @@ impl<'a> Plan<'a> {
             drafts,
             logs,
             total,
+            reserve: segment_bytes,
+            queues_new,
             documents,
             commits: 0,
             messages: 0,
@@ -195,7 +218,11 @@ impl<'a> Plan<'a> {
 
     pub(crate) fn draft(&mut self, queue: &QueueId) -> &mut Draft {
         if !self.drafts.contains_key(queue) {
-            let draft = self.index.queues.get(queue).map(Draft::of).unwrap_or_default();
+            let known = self.index.queues.get(queue).map(Draft::of);
+            let draft = known.unwrap_or_else(|| {
+                self.queues_new += 1;
+                Draft::default()
+            });
             self.drafts.insert(queue.clone(), draft);
         }
         self.drafts.entry(queue.clone()).or_default()
@@ -209,16 +236,70 @@ impl<'a> Plan<'a> {
         self.logs.entry(log.clone()).or_default()
     }
 
+    /// Whether a queue is neither on disk nor planned.
+    pub(crate) fn is_unknown(&self, queue: &QueueId) -> bool {
+        !self.drafts.contains_key(queue) && !self.index.queues.contains_key(queue)
+    }
+
+    /// Queues that there will be.
+    pub(crate) fn queues(&self) -> usize {
+        self.index.queues.len() + self.queues_new
+    }
+
+    /// Counts bytes as taken in a log.
+    pub(crate) fn charge(&mut self, log: &LogId, bytes: u64) {
+        self.log(log).bytes += bytes;
+        self.total.bytes += bytes;
+    }
+
     /// Counts bytes as freed in a log.
     pub(crate) fn free(&mut self, log: &LogId, bytes: u64) {
         self.log(log).free(bytes);
         self.total.free(bytes);
     }
 
+    /// Where the queue's cursor will be.
+    pub(crate) fn cursor(&self, queue: &QueueId) -> Offset {
+        let known = || self.index.queues.get(queue).map_or(Offset(0), |queue| queue.cursor);
+        self.drafts.get(queue).map_or_else(known, |draft| draft.cursor)
+    }
+
+    /// Whether the message at an offset is on disk and will be neither passed nor taken out.
+    pub(crate) fn is_waiting(&self, queue: &QueueId, offset: Offset) -> bool {
+        let Some(known) = self.index.queues.get(queue) else { return false };
+        let draft = self.drafts.get(queue);
+        let holes = draft.and_then(|draft| draft.holes.as_ref()).unwrap_or(&known.holes);
+        let covers = |segment: &Segment| segment.first <= offset && offset < segment.end;
+        offset >= self.cursor(queue)
+            && known.live().any(covers)
+            && !draft.is_some_and(|draft| draft.dropped.iter().any(covers))
+            && !holes.contains(&offset)
+    }
+
+    /// What moving a cursor would free. Only what is on disk can be passed.
+    pub(crate) fn freed_by(&self, queue: &QueueId, to: Offset) -> u64 {
+        let Some(known) = self.index.queues.get(queue) else { return 0 };
+        let (from, to) = (self.cursor(queue), to.min(known.tail));
+        if to <= from {
+            return 0;
+        }
+        let fresh = || Draft::of(known);
+        let held = |draft: &Draft| draft.bytes_between(Some(known), from, to);
+        self.drafts.get(queue).map_or_else(|| held(&fresh()), held)
+    }
+
+    /// Moves a cursor over what is on disk, and counts what that frees. False when the queue is not on disk.
+    pub(crate) fn pass(&mut self, queue: &QueueId, to: Offset) -> bool {
+        let Some(known) = self.index.queues.get(queue) else { return false };
+        let freed = self.freed_by(queue, to);
+        self.draft(queue).pass(to.min(known.tail));
+        self.free(&queue.log, freed);
+        true
+    }
+
+    /// Appends what was charged.
     pub(crate) fn push(&mut self, queue: &QueueId, record: &Encoded) -> Offset {
         let bytes = record.len() as u64;
-        self.log(&queue.log).bytes += bytes;
-        self.total.bytes += bytes;
         self.messages += 1;
         self.bytes += bytes;
         let segment_bytes = self.segment_bytes;

@@ -17,6 +17,12 @@ pub(crate) struct Segment {
     /// The offset after the last message.
     pub(crate) end: Offset,
     pub(crate) bytes: u64,
+    /// The smallest record in it, in bytes; 0 when that is not known.
+    pub(crate) smallest: u64,
+    /// The largest record in it, in bytes; `u64::MAX` when that is not known.
+    pub(crate) largest: u64,
+    /// It holds a message that only its reader may remove: one of a route that does not say `drop-oldest`.
+    pub(crate) keep: bool,
     pub(crate) received_first: UnixMillis,
     pub(crate) received_last: UnixMillis,
     /// When the last of them expires; `None` when one never does.
@@ -36,26 +42,36 @@ impl Segment {
         self.end <= self.first
     }
 
-    /// Leaves out what is below the cursor. Only for the open segment, which has no key yet: what it holds must not be
-    /// shared out anew with each message that it takes in.
-    fn pass(&mut self, cursor: Offset) {
+    /// Bytes of the records at or above a cursor: never less than they are, exact where all records have one size. The
+    /// size of each is not remembered, so what was passed counts as the smallest that it can have been.
+    pub(crate) fn bytes_from(&self, cursor: Offset) -> u64 {
+        let left = self.end.0.saturating_sub(self.first.max(cursor).0);
+        let passed = self.count().saturating_sub(left);
+        let rest = self.bytes.saturating_sub(passed.saturating_mul(self.smallest));
+        rest.min(left.saturating_mul(self.largest))
+    }
+
+    /// Leaves out what is below the cursor. Only for the open segment, which has no key yet.
+    pub(crate) fn pass(&mut self, cursor: Offset) {
         if cursor >= self.end {
             *self = Self::empty_at(self.end);
         } else if cursor > self.first {
-            let share = u128::from(self.bytes) * u128::from(cursor.0 - self.first.0)
-                / u128::from(self.count().max(1));
-            self.bytes = self.bytes.saturating_sub(u64::try_from(share).unwrap_or(u64::MAX));
+            self.bytes = self.bytes_from(cursor);
             self.first = cursor;
         }
     }
 
     /// Takes in one more message at its end.
-    pub(crate) fn add(&mut self, bytes: u64, received: UnixMillis, expires: Option<UnixMillis>) {
+    pub(crate) fn add(&mut self, bytes: u64, received: UnixMillis, expires: Option<UnixMillis>, keep: bool) {
         if self.is_empty() {
             self.received_first = received;
+            self.smallest = bytes;
         }
         self.end = self.end.next();
         self.bytes += bytes;
+        self.smallest = self.smallest.min(bytes);
+        self.largest = self.largest.max(bytes);
+        self.keep |= keep;
         self.received_last = self.received_last.max(received);
         self.expires_last = match (self.expires_last, expires) {
             (Some(last), Some(new)) => Some(last.max(new)),
@@ -112,22 +128,14 @@ impl QueueIndex {
         self.waiting_from(self.cursor)
     }
 
-    /// Bytes of records at or above the cursor, by share within the first segment.
+    /// Bytes of records at or above the cursor, never less than they are.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes_from(self.cursor)
     }
 
     /// The same for a cursor that it might get.
     pub(crate) fn bytes_from(&self, cursor: Offset) -> u64 {
-        let of = |segment: &Segment| {
-            let left = segment.end.0.saturating_sub(segment.first.max(cursor).0);
-            if left >= segment.count() {
-                return segment.bytes;
-            }
-            let share = u128::from(segment.bytes) * u128::from(left) / u128::from(segment.count().max(1));
-            u64::try_from(share).unwrap_or(u64::MAX)
-        };
-        self.live().map(of).sum()
+        self.live().map(|segment| segment.bytes_from(cursor)).sum()
     }
 
     /// Messages at or above a cursor that were not dropped.

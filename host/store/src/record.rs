@@ -14,7 +14,8 @@
 //! head   = flags u8 (1 = input, 2 = dead letter, 4 = source has its optional part)
 //!          source kind u8 (0 module, 1 child, 2 twin change) | text | [text]
 //!          [input text] | route text
-//! rest   = bits u8 (1 = expires, 2 = creation time, 4 = addressed to sessions) | hops u8 | received varint
+//! rest   = bits u8 (1 = expires, 2 = creation time, 4 = addressed to sessions,
+//!          8 = may go as the oldest) | hops u8 | received varint
 //!          [expires varint] | [creation time varint] | [addressed, see `addressed.rs`]
 //!          [death: level u8 | offset varint | attempts varint | reason text]
 //!          system count varint, (tag u8, text)* | application count varint, (text, text)* | body to the end
@@ -35,7 +36,7 @@ use crate::{
 use bytes::{Buf, Bytes};
 use holdfast_types::{
     Envelope, Message, Name, Offset, Priority, Properties, Source, SystemKey, SystemProperties, Text, Topic,
-    UnixMillis,
+    UnixMillis, WhenFull,
 };
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ const HEAD_OPTION: u8 = 4;
 const REST_EXPIRES: u8 = 1;
 const REST_CREATED: u8 = 2;
 const REST_ADDRESSED: u8 = 4;
+const REST_MAY_GO: u8 = 8;
 
 /// A message in its form on disk, made on the sender's thread so that the committer only copies.
 #[derive(Clone, Debug)]
@@ -63,15 +65,18 @@ pub(crate) struct Encoded {
     version: u8,
     pub(crate) expires: Option<UnixMillis>,
     pub(crate) received: UnixMillis,
+    /// Only its reader may remove it.
+    pub(crate) keep: bool,
 }
 
 impl Encoded {
-    pub(crate) fn new(entry: &Entry, death: Option<&Death>) -> Self {
+    pub(crate) fn new(entry: &Entry, death: Option<&Death>, when_full: WhenFull) -> Self {
         let message = &entry.envelope.message;
         let mut out = Vec::with_capacity(message.size_bytes() + 96);
         encode_head(&mut out, entry, death.is_some());
         let head_bytes = out.len();
-        encode_rest(&mut out, entry, death);
+        let keep = when_full != WhenFull::DropOldest;
+        encode_rest(&mut out, entry, death, keep);
         let crc = crc32c::crc32c(&out);
         let version = if entry.addressed.is_some() { PACK_VERSION_ADDRESSED } else { PACK_VERSION };
         Self {
@@ -81,6 +86,7 @@ impl Encoded {
             version,
             expires: entry.expires,
             received: entry.envelope.received,
+            keep,
         }
     }
 
@@ -111,12 +117,14 @@ fn encode_head(out: &mut Vec<u8>, entry: &Entry, dead: bool) {
     put_text(out, &entry.route);
 }
 
-fn encode_rest(out: &mut Vec<u8>, entry: &Entry, death: Option<&Death>) {
+fn encode_rest(out: &mut Vec<u8>, entry: &Entry, death: Option<&Death>, keep: bool) {
     let Envelope { message, received, hops, .. } = &*entry.envelope;
     let created = message.system.creation_time;
-    let bits = u8::from(entry.expires.is_some()) * REST_EXPIRES
-        + u8::from(created.is_some()) * REST_CREATED
-        + u8::from(entry.addressed.is_some()) * REST_ADDRESSED;
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    let bits = bit(entry.expires.is_some(), REST_EXPIRES)
+        | bit(created.is_some(), REST_CREATED)
+        | bit(entry.addressed.is_some(), REST_ADDRESSED)
+        | bit(!keep, REST_MAY_GO);
     out.extend([bits, *hops]);
     put_varint(out, received.0);
     if let Some(expires) = entry.expires {
@@ -350,6 +358,11 @@ impl Pack {
 }
 
 impl Record {
+    /// Whether only its reader may remove it.
+    pub(crate) fn keep(&self) -> bool {
+        self.bits & REST_MAY_GO == 0
+    }
+
     /// The message, and for a dead letter where it comes from.
     pub(crate) fn decode(self) -> Result<(Entry, Option<Death>), Malformed> {
         let Self { head, mut rest, bits, hops, received, expires, .. } = self;

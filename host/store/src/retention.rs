@@ -78,10 +78,9 @@ fn drop_segment(plan: &mut Plan<'_>, id: &QueueId, queue: &QueueIndex, segment: 
         draft.seal();
     }
     if is_head {
-        draft.pass(segment.end);
+        plan.pass(id, segment.end);
     } else {
         draft.dropped.push(*segment);
+        plan.free(&id.log, segment.bytes);
     }
-    let freed = queue.bytes_from(from).saturating_sub(queue.bytes_from(segment.end));
-    plan.free(&id.log, freed);
 }

@@ -90,6 +90,9 @@ impl Shared {
         if lock(&self.reopen_failed).is_some_and(|at| at.elapsed() < again) {
             return Err(failed("the database could not be opened again a moment ago".to_owned()));
         }
+        // Where nothing is, the database would make itself anew.
+        self.recovery.folder.look();
+        self.recovery.folder.check()?;
         let mut slot = write(&self.engine);
         *slot = None;
         match self.recovery.reopen(self) {

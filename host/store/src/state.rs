@@ -7,7 +7,8 @@
 //!                                        | hole count, first hole, distance to the next ...
 //!                                        | step count, (upto, zigzag of milliseconds) ...        all varints
 //! key "s" name NUL first u64 BE    value version u8 (1) | end | bytes | received first | received last
-//!                                        | expires last + 1, or 0 when one message never expires   all varints
+//!                                        | expires last + 1, or 0 when one message never expires
+//!                                        | [smallest record | largest record | 1 to keep]          all varints
 //! ```
 //! `name` is the name of the queue's keyspace. Queue states and segments are written in the batch that changes them, so
 //! they agree with the queue after any crash. `tail` is that of the moment of writing; the real one is read from the
@@ -57,20 +58,32 @@ pub(crate) fn encode_segment(segment: &Segment) -> Vec<u8> {
     put_varint(&mut out, segment.received_first.0);
     put_varint(&mut out, segment.received_last.0);
     put_varint(&mut out, segment.expires_last.map_or(0, |at| at.0.saturating_add(1)));
+    put_varint(&mut out, segment.smallest);
+    put_varint(&mut out, segment.largest);
+    put_varint(&mut out, segment.keep.into());
     out
 }
 
 pub(crate) fn decode_segment(first: Offset, mut value: &[u8]) -> Result<Segment, Malformed> {
     check_version(&mut value)?;
     let mut number = || varint(&mut value);
-    Ok(Segment {
+    let segment = Segment {
         first,
         end: Offset(number()?),
         bytes: number()?,
         received_first: UnixMillis(number()?),
         received_last: UnixMillis(number()?),
         expires_last: number()?.checked_sub(1).map(UnixMillis),
-    })
+        // What is not known bounds nothing, and is not dropped for others.
+        smallest: 0,
+        largest: u64::MAX,
+        keep: true,
+    };
+    if value.is_empty() {
+        return Ok(segment);
+    }
+    let mut number = || varint(&mut value);
+    Ok(Segment { smallest: number()?, largest: number()?, keep: number()? != 0, ..segment })
 }
 
 /// What is written about a queue; the rest follows from its segments and its last key.

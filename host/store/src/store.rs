@@ -399,7 +399,7 @@ fn check(commit: &Commit) -> Result<(), CommitError> {
 fn encode(commit: Commit, done: crate::committer::Done) -> Job {
     let encoded = |append: &Append| EncodedAppend {
         queue: append.queue.clone(),
-        record: Encoded::new(&append.entry, None),
+        record: Encoded::new(&append.entry, None, append.when_full),
         when_full: append.when_full,
     };
     let appends: Vec<EncodedAppend> = commit.appends.iter().map(encoded).collect();
@@ -413,6 +413,7 @@ fn encode(commit: Commit, done: crate::committer::Done) -> Job {
         acks: commit.acks,
         chain: commit.chain,
         dead: commit.dead,
+        letters: Vec::new(),
         documents,
         bytes,
         done,

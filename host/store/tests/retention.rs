@@ -5,20 +5,8 @@ mod support;
 
 use holdfast_store::{Ack, Append, Appended, Commit, CommitError, Store, StoreConfig};
 use holdfast_types::{LogId, Offset, QueueId, UnixMillis, WhenFull};
-use std::{
-    path::Path,
-    sync::mpsc,
-    time::{Duration, Instant},
-};
-use support::{Folder, START, append, bodies, entry, queue};
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use std::{path::Path, sync::mpsc, time::Duration};
+use support::{Folder, START, append, bodies, entry, queue, until};
 
 fn put(store: &Store, append: Append) -> Appended {
     store.commit_blocking(Commit { appends: vec![append], ..Commit::default() }).unwrap().appends[0]

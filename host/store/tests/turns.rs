@@ -94,3 +94,34 @@ fn no_turn_is_recorded_after_one_that_was_not() {
     store.commit_blocking(turn(&anew, &inbox, 0, Some(&outbox))).unwrap();
     assert_eq!(store.cursor(&inbox), Offset(1));
 }
+
+#[test]
+fn a_turn_that_waits_for_room_can_be_taken_back() {
+    let folder = Folder::new();
+    let (inbox, outbox) = (queue("module/m", 10), queue("upstream", 10));
+    let store = filled(&folder, &inbox, &outbox);
+    let mut puts = 0;
+    while store.stats().parked == 0 {
+        let appends = vec![blocking(&outbox, puts)];
+        store.commit(Commit { appends, ..Commit::default() }, |_| {}).unwrap();
+        puts += 1;
+        store.commit_blocking(Commit::default()).unwrap();
+    }
+    let chain: Arc<Chain> = Arc::default();
+    let (done, turns) = mpsc::channel();
+    for (offset, to) in [(0, Some(&outbox)), (1, None)] {
+        let done = done.clone();
+        store.commit(turn(&chain, &inbox, offset, to), move |result| done.send(result).unwrap()).unwrap();
+    }
+    store.commit_blocking(Commit::default()).unwrap();
+    assert_eq!(store.stats().parked, 3);
+    chain.break_it();
+    // Nothing was freed: they do not wait for room any more.
+    for _ in 0..2 {
+        assert_eq!(turns.recv().unwrap().unwrap_err(), CommitError::OutOfTurn);
+    }
+    store.purge(&outbox).unwrap();
+    store.commit_blocking(Commit::default()).unwrap();
+    assert_eq!(store.cursor(&inbox), Offset(0));
+    assert_eq!(bodies(&store, &outbox).len(), 1, "only who waited before them is there");
+}

@@ -8,7 +8,10 @@ use crate::task::reader::Delivery;
 use holdfast_types::WhenFull;
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::Notify;
 
@@ -22,6 +25,19 @@ pub(crate) struct Lane {
     waiting: Mutex<Waiting>,
     /// Rung for volatile messages and, by the store, for durable ones.
     pub(crate) bell: Notify,
+    /// Commits of readers of this log, also of readers that are gone, whose end the store has not told yet.
+    under_way: AtomicUsize,
+}
+
+/// One commit of a reader. Tells when it ends.
+pub(crate) struct UnderWay(Arc<Lane>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.bell.notify_one();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -46,6 +62,17 @@ pub(crate) enum Pushed {
 impl Lane {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a commit of a reader begins.
+    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        UnderWay(self.clone())
+    }
+
+    /// Whether the store has told the end of every commit. When it has, its cursors say what was recorded.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0
     }
 
     /// Puts a message in.

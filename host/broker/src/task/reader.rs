@@ -101,7 +101,7 @@ pub struct ReadError {
 pub struct Reader {
     pub(crate) inner: Arc<Inner>,
     pub(crate) log: LogId,
-    lane: Arc<Lane>,
+    pub(crate) lane: Arc<Lane>,
     progress: Arc<Mutex<Progress>>,
     /// Held from the reckoning of a turn's cursors until the store has its commit, so that commits arrive in the order
     /// of their cursors. Not the lock above: a store that refuses at once calls back before it returns.
@@ -109,22 +109,20 @@ pub struct Reader {
     /// Whose turn it is, so that neither volatile nor durable messages starve the other.
     volatile_first: bool,
     reads: bool,
-}
-
-/// Nobody reads: senders do not wait for room.
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.set_reading(false);
-    }
+    /// Turns that were taken back, or those of a reader before this one, may still be recorded: where to go on is not
+    /// known yet.
+    settling: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct Progress {
     queues: BTreeMap<Priority, Outstanding>,
-    generation: u32,
+    pub(crate) generation: u32,
     chain: Arc<Chain>,
     /// A turn of this generation was not recorded: nothing more of it counts.
     pub(crate) failed: bool,
+    /// Turns of this generation under way that do more than to tell what is done.
+    pub(crate) with_effects: usize,
 }
 
 impl Reader {
@@ -139,6 +137,7 @@ impl Reader {
             submission: Mutex::default(),
             volatile_first: true,
             reads: true,
+            settling: true,
         }
     }
 
@@ -192,6 +191,12 @@ impl Reader {
     }
 
     fn take_recorded(&mut self, max: usize, found: &mut Vec<Delivery>) -> Result<(), StoreError> {
+        if self.settling {
+            if !self.lane.is_settled() {
+                return Ok(());
+            }
+            self.settling = false;
+        }
         for QueuePosition { queue, cursor, tail } in self.inner.store.positions(&self.log) {
             while found.is_empty() {
                 let (position, generation) = {
@@ -254,8 +259,9 @@ impl Reader {
         // In the chain of the turns: what is before the expired ones is settled, but may not be recorded yet.
         let _in_order = self.submission.lock().unwrap_or_else(PoisonError::into_inner);
         let chain = Some(self.progress().chain());
+        let under_way = self.lane.begin();
         // Losing this is harmless: expired messages are passed again after a restart.
-        self.inner.store.commit_when_room(Commit { acks, chain, ..Commit::default() }, |_| {});
+        self.inner.store.commit_when_room(Commit { acks, chain, ..Commit::default() }, |_| drop(under_way));
     }
 
     /// Tells that messages are done, with nothing else to record. Does not wait: after a crash, messages that were
@@ -265,19 +271,22 @@ impl Reader {
     }
 
     /// Forgets what was handed out and not told of as done; it will be handed out again, in order. Tickets from before
-    /// are void.
+    /// are void. Turns under way that send or store something are taken back unless the disk has them already; until
+    /// the store has told which, nothing is handed out.
     pub fn rewind(&mut self) {
-        let store = self.inner.store.clone();
         let mut progress = self.progress();
-        let durable = progress.failed;
-        progress.failed = false;
         progress.generation = progress.generation.wrapping_add(1);
-        progress.chain = Arc::default();
-        for (priority, outstanding) in &mut progress.queues {
-            let queue = QueueId { log: self.log.clone(), priority: *priority };
-            let cursor = if durable { store.cursor(&queue) } else { outstanding.cursor() };
-            *outstanding = Outstanding::at(cursor);
+        let lost = std::mem::take(&mut progress.failed) || progress.with_effects > 0;
+        progress.with_effects = 0;
+        if lost {
+            std::mem::take(&mut progress.chain).break_it();
+            progress.queues.clear();
+        } else {
+            let all = progress.queues.values_mut();
+            all.for_each(|outstanding| *outstanding = Outstanding::at(outstanding.cursor()));
         }
+        drop(progress);
+        self.settling |= lost;
     }
 
     /// How many recorded messages are handed out and not passed by the cursor.
@@ -291,6 +300,20 @@ impl Reader {
 
     pub(crate) fn shared_progress(&self) -> Arc<Mutex<Progress>> {
         self.progress.clone()
+    }
+}
+
+impl Drop for Reader {
+    /// Takes back what this reader's turns would send or store and is not on disk: whoever reads the log next does it
+    /// again, and it must not be done twice.
+    fn drop(&mut self) {
+        let progress = self.progress();
+        if progress.with_effects > 0 {
+            progress.chain.break_it();
+        }
+        drop(progress);
+        // Nobody reads: senders do not wait for room.
+        self.set_reading(false);
     }
 }
 

@@ -48,24 +48,33 @@ impl Reader {
             }
         };
         let mut commit = self.commit_of(&mut progress, turn, &pending);
-        drop(progress);
         if let Some((document, appends)) = joined {
             commit.documents.push(document);
             commit.appends.extend(appends);
         }
+        let generation = progress.generation;
+        let effects = usize::from(has_effects(&commit));
+        progress.with_effects += effects;
+        drop(progress);
         if !is_empty(&commit) {
             let part = pending.open_part();
             let inner = self.inner.clone();
             let shared = self.shared_progress();
             let half = half.clone();
+            let under_way = self.lane.begin();
             self.inner.store.commit_when_room(commit, move |result| {
                 let (answer, _, _) = inner.recorded(result);
-                if answer.is_err() {
-                    shared.lock().unwrap_or_else(PoisonError::into_inner).failed = true;
+                let mut progress = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                // A rewind since then has forgotten this turn, whatever became of it.
+                if progress.generation == generation {
+                    progress.with_effects = progress.with_effects.saturating_sub(effects);
+                    progress.failed |= answer.is_err();
                 }
+                drop(progress);
                 if let Some(half) = half {
                     half.ended(answer.is_ok());
                 }
+                drop(under_way);
                 part.part_done(answer, |_| {});
             });
         }
@@ -122,11 +131,13 @@ impl Reader {
     }
 }
 
+/// Whether a commit does more than to tell what is done.
+fn has_effects(commit: &Commit) -> bool {
+    !(commit.appends.is_empty() && commit.dead.is_empty() && commit.documents.is_empty())
+}
+
 fn is_empty(commit: &Commit) -> bool {
-    commit.appends.is_empty()
-        && commit.acks.is_empty()
-        && commit.dead.is_empty()
-        && commit.documents.is_empty()
+    commit.acks.is_empty() && !has_effects(commit)
 }
 
 /// The module whose log this is. Only modules have outputs and state.

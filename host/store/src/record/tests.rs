@@ -52,7 +52,9 @@ fn addressed() -> impl Strategy<Value = Option<Addressed>> {
 
 fn pack(entries: &[(Entry, Option<Death>)], last: Offset) -> Bytes {
     let mut builder = PackBuilder::default();
-    entries.iter().for_each(|(entry, death)| builder.push(&Encoded::new(entry, death.as_ref())));
+    entries
+        .iter()
+        .for_each(|(entry, death)| builder.push(&Encoded::new(entry, death.as_ref(), WhenFull::Block)));
     builder.finish(last).into()
 }
 

@@ -98,7 +98,7 @@ fn open_segment(id: &QueueId, keyspace: &Keyspace, queue: &mut QueueIndex, repor
             break;
         }
         while let Some(Ok(record)) = pack.next() {
-            queue.open.add(record.bytes as u64, record.received, record.expires);
+            queue.open.add(record.bytes as u64, record.received, record.expires, record.keep());
             at = record.offset.next();
         }
     }

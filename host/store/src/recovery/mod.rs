@@ -8,6 +8,7 @@
 //! runs.
 
 mod ballast;
+mod folder;
 mod journal;
 mod load;
 mod marks;
@@ -27,10 +28,11 @@ use crate::{
     sync::{lock, read},
 };
 use ballast::Ballast;
+use folder::Folder;
 use holdfast_types::{Offset, UnixMillis};
 use marks::{HighWater, Marks, Remembered};
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File},
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -52,8 +54,7 @@ const BALLAST_PATIENCE: Duration = Duration::from_secs(2);
 const CLOCK_BACK_MS: u64 = 5_000;
 
 pub(crate) struct Recovery {
-    /// Held as long as the store is open; the operating system lets go of it when the process ends.
-    _lock: File,
+    pub(crate) folder: Folder,
     marks: Mutex<Marks>,
     keyspaces_written: Mutex<usize>,
     ballast: Ballast,
@@ -73,7 +74,7 @@ pub(crate) struct Opened {
 impl Recovery {
     pub(crate) fn open(config: &StoreConfig, clock: &dyn Clock) -> Result<Opened, StoreError> {
         fs::create_dir_all(&config.path).map_err(|error| StoreError::file("make", &config.path, &error))?;
-        let lock = take_lock(&config.path)?;
+        let folder = Folder::take(&config.path)?;
         let (marks, remembered) = Marks::open(&config.path)
             .map_err(|error| StoreError::file("open the marks in", &config.path, &error))?;
         let mut report = RecoveryReport::default();
@@ -85,7 +86,7 @@ impl Recovery {
         clock_went_back(&mut index, &remembered, clock.now());
         let epoch = epoch(&engine, !report.losses.is_empty(), &mut report)?;
         let recovery = Self {
-            _lock: lock,
+            folder,
             marks: Mutex::new(marks),
             keyspaces_written: Mutex::new(usize::MAX),
             ballast: Ballast::new(&config.path, config.ballast_bytes),
@@ -164,17 +165,6 @@ impl Recovery {
 
     pub(crate) fn patience_before_reopen(&self) -> Duration {
         REOPEN_PATIENCE
-    }
-}
-
-fn take_lock(store: &Path) -> Result<File, StoreError> {
-    let path = store.join("lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| StoreError::file("open", &path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: store.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(StoreError::file("lock", &path, &error)),
     }
 }
 

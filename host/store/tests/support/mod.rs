@@ -7,12 +7,13 @@ use holdfast_types::{
     Envelope, LogId, Message, Name, Offset, Priority, QueueId, Source, UnixMillis, WhenFull,
 };
 use std::{
-    path::Path,
+    io::Write,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A clock that stands still until it is told to go on.
@@ -102,6 +103,38 @@ pub fn append(queue: &QueueId, number: u32, bytes: usize) -> Append {
 
 pub fn number(entry: &Entry) -> u32 {
     u32::from_be_bytes(entry.envelope.message.body[..4].try_into().unwrap())
+}
+
+/// Waits for a state.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The files below a folder whose path has `part` in it.
+pub fn files_under(path: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for item in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let path = item.path();
+        if path.is_dir() {
+            found.extend(files_under(&path, part));
+        } else if path.to_string_lossy().contains(part) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Turns every byte of the front half of a file around.
+pub fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let half = bytes.len() / 2;
+    bytes[..half].iter_mut().for_each(|byte| *byte = !*byte);
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all(&bytes).unwrap();
 }
 
 /// The numbers of all messages that a reader gets from the cursor on.
