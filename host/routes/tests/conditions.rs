@@ -10,7 +10,8 @@
 mod support;
 
 use holdfast_routes::Origin;
-use support::{reading, rows, rows_from};
+use holdfast_types::{Message, Source, SystemKey};
+use support::{envelope, name, reading, rows, rows_from};
 
 #[test]
 fn literals_stand_for_themselves_and_only_true_is_true() {
@@ -422,6 +423,21 @@ fn a_dollar_name_is_a_property_then_a_body_path_then_a_system_property() {
         ],
     );
     rows_from(&reading(), Origin::Downstream, &[("$edgeHubOriginInterface = 'downstream'", "true")]);
+    let child = Source::Child { child: name("press"), topic: None };
+    let mut message = Message::new("{}");
+    rows(&envelope(child.clone(), message.clone()), &[("is_defined($connectionModuleId)", "false")]);
+    message.system.set(SystemKey::ConnectionModule, "drive");
+    message.system.set(SystemKey::ConnectionAuthMethod, "m");
+    message.system.set(SystemKey::ConnectionGeneration, "g-1");
+    rows(
+        &envelope(child, message),
+        &[
+            ("$connectionDeviceId = 'press'", "true"),
+            ("$connectionModuleId = 'drive'", "true"),
+            ("$connectionAuthMethod = 'm'", "true"),
+            ("$connectionDeviceGenerationId = 'g-1'", "true"),
+        ],
+    );
 }
 
 #[test]

@@ -55,8 +55,9 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Properties {
 
 macro_rules! system_keys {
     ($($variant:ident = $tag:literal, $route:literal, $wire:literal;)*) => {
-        /// System properties that a sender may set (IoT Hub, "Create and read messages"). Those that follow from the
-        /// source, such as `connectionDeviceId`, are not stored but derived.
+        /// System properties (IoT Hub, "Create and read messages"): those that a sender may set, and those that the host
+        /// stamps ([`SystemKey::is_stamped`]). What follows from the source, such as `connectionDeviceId`, is not stored
+        /// but derived.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum SystemKey {
             $(#[doc = concat!("`", $route, "`, on the wire `", $wire, "`.")] $variant = $tag,)*
@@ -96,6 +97,17 @@ system_keys! {
     ComponentName = 10, "dt-subject", "$.sub";
     Ack = 11, "ack", "iothub-ack";
     Operation = 12, "operation", "iothub-operation";
+    ConnectionAuthMethod = 13, "connectionAuthMethod", "iothub-connection-auth-method";
+    ConnectionGeneration = 14, "connectionDeviceGenerationId", "iothub-connection-auth-generation-id";
+    ConnectionModule = 15, "connectionModuleId", "iothub-connection-module-id";
+}
+
+impl SystemKey {
+    /// Whether the host stamps it on messages of devices, by what they have proved; a sender cannot set it.
+    /// `ConnectionModule` is there if the sender is a module of a child.
+    pub const fn is_stamped(self) -> bool {
+        matches!(self, Self::ConnectionAuthMethod | Self::ConnectionGeneration | Self::ConnectionModule)
+    }
 }
 
 /// The system properties of a message.

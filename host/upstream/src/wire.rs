@@ -2,9 +2,12 @@
 //!
 //! MQTT 5: the body is the payload. User properties, in this order: `holdfast-id` (the stable identity), `holdfast-source`,
 //! `holdfast-created` (RFC 3339, UTC), then the system properties that MQTT has no field for as `holdfast-` with their
-//! IoT Hub name (`holdfast-messageId`), then the application properties under their own names. Names that begin with
+//! IoT Hub name (`holdfast-messageId`), then the application properties under their own names. What a device has proved
+//! itself to be in the dialect of IoT Hub goes under the names that a hub gives it: `iothub-connection-device-id`,
+//! `-module-id`, `-auth-method`, `-auth-generation-id`, and `iothub-enqueuedtime`. These names and those that begin with
 //! `holdfast-` are the host's: an application property of such a name is left out, so that no sender can pass for the
-//! host. Content type and correlation id travel in the fields of MQTT, and the expiry as message expiry.
+//! host or for another device. Content type and correlation id travel in the fields of MQTT, and the expiry as message
+//! expiry.
 //!
 //! Control characters and Unicode non-characters in texts of MQTT are percent-encoded (see `escape.rs`), for brokers may
 //! close the connection over them. `holdfast-source` is encoded just as in topics. Where a content type, or the name or
@@ -22,12 +25,18 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
 use holdfast_mqtt::{Publish, PublishProperties, UserProperties, Version};
-use holdfast_types::{SystemKey, UnixMillis};
+use holdfast_types::{Source, SystemKey, UnixMillis};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 
 /// What begins the names of user properties that are the host's own.
 const OWN_PREFIX: &str = "holdfast-";
+
+/// What begins the names under which a hub says who sent a message.
+const CONNECTION_PREFIX: &str = "iothub-connection-";
+
+/// The name under which a hub says when it took a message.
+const ENQUEUED_TIME: &str = "iothub-enqueuedtime";
 
 /// The PUBLISH of a message, without identifier and quality of service.
 pub(crate) fn publish(
@@ -71,8 +80,17 @@ fn properties(delivery: &Delivery, payload: Payload, now: UnixMillis) -> Publish
     if payload == Payload::Envelope {
         properties.content_type = Some(ByteString::from_static("application/json"));
     }
+    if let (Source::Child { child, .. }, Some(_)) =
+        (&delivery.envelope.source, message.system.value(SystemKey::ConnectionAuthMethod))
+    {
+        user.push((ByteString::from_static("iothub-connection-device-id"), child.as_str().into()));
+        user.push((ByteString::from_static(ENQUEUED_TIME), rfc3339(delivery.envelope.received).into()));
+    }
     for (key, value) in message.system.iter() {
         match key {
+            stamped if stamped.is_stamped() => {
+                user.push((ByteString::from_static(stamped.wire_name()), value.into()));
+            }
             SystemKey::ContentType if payload == Payload::Raw => properties.content_type = Some(value.into()),
             SystemKey::CorrelationId => {
                 properties.correlation_data = Some(Bytes::copy_from_slice(value.as_bytes()));
@@ -112,7 +130,9 @@ fn escape(text: &mut ByteString) -> bool {
 }
 
 fn is_own(name: &str) -> bool {
-    name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
+    let begins =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    begins(OWN_PREFIX) || begins(CONNECTION_PREFIX) || name.eq_ignore_ascii_case(ENQUEUED_TIME)
 }
 
 #[derive(Serialize)]

@@ -158,7 +158,11 @@ async fn an_independent_subscriber_sees_body_and_properties() {
     let link = edge
         .link(UpstreamConfig { topic: "t/{edge}/{source}".into(), ..config(mosquitto.port, Version::V5) });
     let mut message = Message::new("{\"t\":21.5}");
-    message.properties = Properties::from_iter([("unit", "C"), ("holdfast-id", "forged")]);
+    message.properties = Properties::from_iter([
+        ("unit", "C"),
+        ("holdfast-id", "forged"),
+        ("IoTHub-Connection-Device-Id", "forged"),
+    ]);
     message.system.set(SystemKey::ContentType, "application/json");
     message.system.set(SystemKey::CorrelationId, "c-7");
     message.system.set(SystemKey::MessageId, "m-1");

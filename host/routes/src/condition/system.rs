@@ -37,7 +37,7 @@ const TWIN_CHANGE: &str = "twinChangeNotification";
 impl SystemName {
     /// The property with this name, without the `$`.
     pub(crate) fn named(name: &str) -> Self {
-        const DERIVED: [(&str, SystemName); 15] = [
+        const DERIVED: [(&str, SystemName); 13] = [
             ("connectionDeviceId", SystemName::DeviceId),
             ("connectionModuleId", SystemName::ModuleId),
             ("outputName", SystemName::OutputName),
@@ -48,17 +48,14 @@ impl SystemName {
             ("cid", SystemName::Stored(SystemKey::CorrelationId)),
             ("absolute-expiry-time", SystemName::Stored(SystemKey::ExpiryTimeUtc)),
             ("componentName", SystemName::Stored(SystemKey::ComponentName)),
-            ("connectionDeviceGenerationId", SystemName::Later),
-            ("connectionAuthMethod", SystemName::Later),
             ("inputName", SystemName::Later),
             ("edgeMessageId", SystemName::Later),
             ("sequenceNumber", SystemName::Later),
         ];
         let is = |known: &str| known.eq_ignore_ascii_case(name);
-        let stored = SystemKey::ALL.iter().find(|key| is(key.route_name())).map(|key| Self::Stored(*key));
-        stored
-            .or_else(|| DERIVED.iter().find(|(known, _)| is(known)).map(|(_, derived)| *derived))
-            .unwrap_or(Self::Unknown)
+        let derived = DERIVED.iter().find(|(known, _)| is(known)).map(|(_, derived)| *derived);
+        let stored = || SystemKey::ALL.iter().find(|key| is(key.route_name())).map(|key| Self::Stored(*key));
+        derived.or_else(stored).unwrap_or(Self::Unknown)
     }
 
     /// Its value for a message.
@@ -81,7 +78,10 @@ impl SystemName {
                 Source::Module { module, .. } | Source::TwinChange { module: Some(module), .. } => {
                     Some(module.as_str().into())
                 }
-                _ => None,
+                Source::Child { .. } => {
+                    envelope.message.system.value(SystemKey::ConnectionModule).map(Into::into)
+                }
+                Source::TwinChange { module: None, .. } => None,
             },
             Self::OutputName => match source {
                 Source::Module { output: Some(output), .. } => Some(output.as_str().into()),
