@@ -564,3 +564,36 @@ async fn a_message_with_a_life_of_its_own_expires_in_every_log() {
     clock.0.fetch_add(3_000, Ordering::Relaxed);
     assert_eq!(bodies(&reader.take(9).unwrap()), ["long", "ever"]);
 }
+
+#[tokio::test]
+async fn a_value_of_its_own_is_there_when_it_is_answered_and_survives_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker_with(dir.path(), vec![], Arc::new(SystemClock::new()), None);
+    let documents = broker.documents();
+    let (first, last) =
+        (documents.write("s", "k", Some("1".into())), documents.write("s", "k", Some("2".into())));
+    last.await.unwrap();
+    first.await.unwrap();
+    assert_eq!(documents.value("s", "k").unwrap().unwrap(), "2");
+    let too_large = vec![0; 17 << 20];
+    let refused = documents.write("s", "k", Some(too_large.into())).await;
+    assert!(matches!(refused, Err(Refused::CannotBeRecorded(_))), "{refused:?}");
+    drop(documents.write("s", "gone", Some("3".into())));
+    documents.write("s", "k", None).await.unwrap();
+    broker.store().close().unwrap();
+    drop((documents, broker));
+    let broker = broker_with(dir.path(), vec![], Arc::new(SystemClock::new()), None);
+    assert_eq!(broker.documents().value("s", "k").unwrap(), None);
+    assert_eq!(broker.documents().value("s", "gone").unwrap().unwrap(), "3");
+}
+
+#[tokio::test]
+async fn a_module_is_present_as_long_as_somebody_runs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker_with(dir.path(), vec![], Arc::new(SystemClock::new()), None);
+    assert!(!broker.is_module_present(&name("m")));
+    broker.module_present(&name("m"), true);
+    assert!(broker.is_module_present(&name("m")));
+    broker.module_present(&name("m"), false);
+    assert!(!broker.is_module_present(&name("m")));
+}

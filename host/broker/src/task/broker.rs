@@ -189,6 +189,11 @@ impl Broker {
         }
     }
 
+    /// Whether a module is present.
+    pub fn is_module_present(&self, module: &Name) -> bool {
+        read(&self.inner.routing).present.contains(module)
+    }
+
     /// What would be decided of a message now, without letting it in.
     pub fn decide(&self, envelope: &Envelope) -> Decision {
         self.inner.decide(envelope)

@@ -1,10 +1,13 @@
-//! Small keyed values that modules keep.
+//! Small keyed values: the state of modules, and what the edges keep of their clients.
 
+use super::admission::Refused;
 use bytes::Bytes;
-use holdfast_store::{DOCUMENT_BYTES_MAX, Store, StoreError};
+use holdfast_store::{Commit, CommitError, DOCUMENT_BYTES_MAX, DocumentWrite, Store, StoreError};
 use holdfast_types::{Name, Text};
+use std::future::Future;
+use tokio::sync::oneshot;
 
-/// Reads what was committed. Writes go in with the turn that made them ([`crate::Turn`]).
+/// Reads what was committed. The state of a module is written with the turn that made it ([`crate::Turn`]).
 #[derive(Clone)]
 pub struct Documents(pub(crate) Store);
 
@@ -25,5 +28,28 @@ impl Documents {
     /// Up to `limit` keys with their values that start with `prefix`, in the order of their bytes.
     pub fn scan(&self, space: &str, prefix: &str, limit: usize) -> Result<Vec<(Text, Bytes)>, StoreError> {
         self.0.documents(space, prefix, limit)
+    }
+
+    /// Writes a value of its own, that no message belongs to; none deletes it. Writes are recorded in the order of the
+    /// calls; the answer comes when it is on disk. Dropping the answer does not take the write back.
+    pub fn write(
+        &self,
+        space: &str,
+        key: &str,
+        value: Option<Bytes>,
+    ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
+        let (answer, wait) = oneshot::channel();
+        let documents = vec![DocumentWrite { space: space.into(), key: key.into(), value }];
+        self.0.commit_when_room(Commit { documents, ..Commit::default() }, move |result| {
+            let result = match result {
+                Ok(_) => Ok(()),
+                Err(CommitError::Closed) => Err(Refused::Stopping),
+                Err(error) if error.is_permanent() => Err(Refused::CannotBeRecorded(error.to_string())),
+                Err(error) => Err(Refused::NotRecorded(error.to_string())),
+            };
+            // One who no longer waits is no fault: the record stands.
+            let _ = answer.send(result);
+        });
+        async move { wait.await.unwrap_or(Err(Refused::Stopping)) }
     }
 }
