@@ -46,20 +46,54 @@ pub enum Refusal {
         /// To which filter.
         filter: TopicFilter,
     },
+    /// No rule for devices allows the topic.
+    #[error(
+        "device {device} may not publish to {topic:?}: no rule allows it; add a filter that matches to devices.publish"
+    )]
+    DevicePublish {
+        /// Which.
+        device: Name,
+        /// To which topic.
+        topic: Topic,
+    },
+    /// No rule for devices covers the filter.
+    #[error(
+        "device {device} may not subscribe to {filter:?}: no rule covers all of it; add one to devices.subscribe"
+    )]
+    DeviceSubscribe {
+        /// Which.
+        device: Name,
+        /// To which filter.
+        filter: TopicFilter,
+    },
 }
 
 impl Grants {
     /// Whether `user`, who has these grants, may do `action`.
     pub fn may(&self, user: &Name, action: Action<'_>) -> Result<(), Refusal> {
         match action {
-            Action::Publish(topic) if self.publish.iter().any(|granted| granted.matches(topic)) => Ok(()),
+            _ if self.allow(action) => Ok(()),
             Action::Publish(topic) => Err(Refusal::Publish { user: user.clone(), topic: topic.clone() }),
-            Action::Subscribe(filter) if self.subscribe.iter().any(|granted| covers(granted, filter)) => {
-                Ok(())
-            }
             Action::Subscribe(filter) => {
                 Err(Refusal::Subscribe { user: user.clone(), filter: filter.clone() })
             }
+        }
+    }
+
+    /// Whether a device, whose grants these are, may do `action`.
+    pub(crate) fn may_device(&self, device: &Name, action: Action<'_>) -> Result<(), Refusal> {
+        let device = device.clone();
+        match action {
+            _ if self.allow(action) => Ok(()),
+            Action::Publish(topic) => Err(Refusal::DevicePublish { device, topic: topic.clone() }),
+            Action::Subscribe(filter) => Err(Refusal::DeviceSubscribe { device, filter: filter.clone() }),
+        }
+    }
+
+    fn allow(&self, action: Action<'_>) -> bool {
+        match action {
+            Action::Publish(topic) => self.publish.iter().any(|granted| granted.matches(topic)),
+            Action::Subscribe(filter) => self.subscribe.iter().any(|granted| covers(granted, filter)),
         }
     }
 }

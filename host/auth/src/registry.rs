@@ -1,12 +1,16 @@
-//! The users that the configuration names.
+//! Everybody who may connect: the users that the configuration names, and the devices, which come and go.
 
 use crate::{
+    claim::{Claim, DeviceNotProved, Proved},
+    device::Device,
+    devices::{Cut, DeviceRules, Devices, RegistryFault},
     may::{Action, Grants, Refusal},
     who::{Evidence, NotProved, Remembered, hash_password, keyed_digest, verify},
 };
 use argon2::password_hash::{PasswordHash, PasswordHashString};
-use holdfast_types::Name;
-use std::{collections::HashMap, fmt};
+use holdfast_types::{Identity, Name, UnixMillis};
+use rustls_pki_types::CertificateDer;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 /// A password as the configuration gives it.
 #[derive(Clone)]
@@ -63,9 +67,10 @@ impl UserRecord {
     }
 }
 
-/// All users. It is made once and then only asked, so that it can be shared between tasks.
+/// All users and devices, shared between tasks. The users are those of the start; devices change while it is asked.
 pub struct Registry {
     users: HashMap<Name, UserRecord>,
+    devices: Devices,
     key: [u8; 32],
     /// Checked for users that do not exist, so that an answer takes as long as for one that does.
     decoy: Option<PasswordHashString>,
@@ -94,7 +99,14 @@ impl Registry {
             return Err(faults);
         }
         let decoy = all.values().next().map(|user| user.hash.clone());
-        Ok(Self { users: all, key: random, decoy })
+        Ok(Self { users: all, devices: Devices::new(&random), key: random, decoy })
+    }
+
+    /// The registry with rules for its devices. Without them no token is for the right host and no authority is trusted.
+    #[must_use]
+    pub fn with_rules(mut self, rules: DeviceRules) -> Self {
+        self.devices.set_rules(rules);
+        self
     }
 
     /// The quick half of the question who it is: an answer only if the password is the one that was proved last, or if
@@ -125,12 +137,84 @@ impl Registry {
         Ok(name.clone())
     }
 
-    /// Whether a user may do something.
+    /// Whether a user, or a device on plain topics, may do something.
     pub fn may(&self, user: &Name, action: Action<'_>) -> Result<(), Refusal> {
-        match self.users.get(user) {
-            Some(record) => record.grants.may(user, action),
-            None => Err(Refusal::NoSuchUser(user.clone())),
+        if let Some(record) = self.users.get(user) {
+            return record.grants.may(user, action);
         }
+        let answer = self.devices.grants(user, |grants| grants.may_device(user, action));
+        answer.unwrap_or_else(|| Err(Refusal::NoSuchUser(user.clone())))
+    }
+
+    /// Whether a client is the device or module it says it is. Takes microseconds with a token, and less than a
+    /// millisecond with a certificate.
+    pub fn who_device(&self, claim: &Claim<'_>) -> Result<Proved, DeviceNotProved> {
+        self.devices.who(claim)
+    }
+
+    /// Which device shows these certificates, its own first, and gives no name.
+    pub fn who_shows(
+        &self,
+        certificates: &[CertificateDer<'_>],
+        now: UnixMillis,
+    ) -> Result<Proved, DeviceNotProved> {
+        self.devices.who_shows(certificates, now)
+    }
+
+    /// Whether what was proved still holds. Ask again after a connection can be found by who watches
+    /// [`Self::watch_cuts`]: between the proof and then the device may have been removed.
+    pub fn still_proved(&self, proved: &Proved) -> Result<(), Cut> {
+        self.devices.still(proved)
+    }
+
+    /// From now on `cut` is called when open connections of an identity must end. A device stands for its modules too.
+    /// It is called by who makes the change, which waits for it: it must be quick and must not change the registry.
+    pub fn watch_cuts(&self, cut: impl Fn(&Identity, Cut) + Send + Sync + 'static) {
+        self.devices.watch(Box::new(cut));
+    }
+
+    /// A device or module.
+    pub fn device(&self, identity: &Identity) -> Option<Arc<Device>> {
+        self.devices.device(identity)
+    }
+
+    /// All devices and modules by name, each device before its modules.
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        self.devices.all()
+    }
+
+    /// How many devices and modules there are.
+    pub fn devices_len(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Whether [`Self::add`] would take a device.
+    pub fn check_new(&self, device: &Device) -> Result<(), RegistryFault> {
+        if device.identity.module.is_none() && self.users.contains_key(&device.identity.device) {
+            return Err(RegistryFault::IsUser(device.identity.device.clone()));
+        }
+        self.devices.check(device)
+    }
+
+    /// Adds a device or a module of one.
+    pub fn add(&self, device: Device) -> Result<(), RegistryFault> {
+        self.check_new(&device)?;
+        self.devices.add(device)
+    }
+
+    /// Changes a device. If it may no longer connect, or its credential is another one, its connections are cut.
+    pub fn replace(&self, device: Device) -> Result<(), RegistryFault> {
+        self.devices.replace(device)
+    }
+
+    /// Removes a device with its modules, or a module. Connections are cut. Gives what was removed.
+    pub fn remove(&self, identity: &Identity) -> Result<Vec<Identity>, RegistryFault> {
+        self.devices.remove(identity)
+    }
+
+    /// What [`Self::remove`] would remove; empty if there is none of that name.
+    pub fn with_modules(&self, identity: &Identity) -> Vec<Identity> {
+        self.devices.with_modules(identity)
     }
 
     /// How many users there are.
@@ -138,7 +222,7 @@ impl Registry {
         self.users.len()
     }
 
-    /// Whether there are none, so that nobody can connect.
+    /// Whether there are no users.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
