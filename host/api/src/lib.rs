@@ -38,7 +38,7 @@ mod server;
 mod wire;
 
 pub use client::{Answers, AskError, Client, ConnectError};
-pub use local::BindError;
+pub use local::{BindError, check_control_path};
 pub use server::{Answer, Gone, Host, Items, Limits, Server};
 pub use wire::{
     Body, CheckResult, Code, DeadLetter, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText,

@@ -78,6 +78,14 @@ pub enum ConfigError {
         /// Its size.
         bytes: u64,
     },
+    /// The file is not UTF-8 text.
+    #[error("{}:{line}: this line is not UTF-8; save the file as UTF-8 (TOML is nothing else)", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The first line that is not, from 1.
+        line: usize,
+    },
     /// The file has faults.
     #[error(transparent)]
     Faulty(#[from] Faults),

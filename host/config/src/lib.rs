@@ -40,6 +40,7 @@
 //! | `upstream.topic` | `"holdfast/{edge}/{source}"` | topic template: see [`TOPIC_PLACES`] |
 //! | `upstream.payload` | `"raw"` | `"envelope"`: JSON with body, properties and stable id |
 //! | `upstream.window` | 256 | most messages sent and not acknowledged, 1 to 65535 |
+//! | `upstream.packet_max` | what the broker says | largest MQTT packet that is sent; for brokers that cannot say it (3.1.1) |
 //! | `upstream.keep_alive` | `"60 s"` | longest silence before a ping, 5 s to 18 h |
 //! | `upstream.backoff_min` | `"1 s"` | first wait before a new connection |
 //! | `upstream.backoff_max` | `"60 s"` | longest wait before a new connection |
@@ -118,6 +119,7 @@ pub const KEYS: &[&str] = &[
     "upstream.topic",
     "upstream.payload",
     "upstream.window",
+    "upstream.packet_max",
     "upstream.keep_alive",
     "upstream.backoff_min",
     "upstream.backoff_max",

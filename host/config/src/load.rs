@@ -38,11 +38,16 @@ impl Config {
             return Err(too_large(bytes));
         }
         // What is not a plain file does not say its size beforehand.
-        let mut text = String::new();
-        let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)? as u64;
+        let mut text = Vec::new();
+        let bytes = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(unreadable)? as u64;
         if bytes > FILE_BYTES_MAX {
             return Err(too_large(bytes));
         }
+        let text = String::from_utf8(text).map_err(|error| {
+            let whole = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = whole.iter().filter(|byte| **byte == b'\n').count() + 1;
+            ConfigError::NotText { path: path.to_owned(), line }
+        })?;
         Ok(read(&text, path, host_name, open)?)
     }
 

@@ -105,6 +105,8 @@ pub struct Upstream {
     pub payload: Payload,
     /// Most messages sent and not yet acknowledged.
     pub window: u16,
+    /// Most bytes in one MQTT packet that is sent, where the broker allows less than the protocol and cannot say so.
+    pub packet_bytes_max: Option<u32>,
     /// Longest silence on the connection before a ping.
     pub keep_alive: Duration,
     /// First wait before a new connection is tried.

@@ -65,8 +65,8 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     assert_eq!((&*upstream.client_id, upstream.user.as_deref()), ("press-4", Some("press")));
     assert_eq!(upstream.password, Some(Password::File("/etc/holdfast/upstream.password".into())));
     assert_eq!(
-        (upstream.version, upstream.payload, upstream.window),
-        (MqttVersion::V5, Payload::Envelope, 16)
+        (upstream.version, upstream.payload, upstream.window, upstream.packet_bytes_max),
+        (MqttVersion::V5, Payload::Envelope, 16, Some(256 << 10))
     );
     assert_eq!(upstream.keep_alive, Duration::from_secs(120));
     assert_eq!(
@@ -179,7 +179,10 @@ fn a_file_that_is_absent_no_text_or_too_large_says_so() {
     assert!(matches!(error, ConfigError::Missing { .. }), "{error}");
     let binary = Folder::new().with("holdfast.toml", [0xff, 0xfe, 0x00]);
     let error = Config::load(&binary.file(), "a-host").unwrap_err();
-    assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");
+    assert!(matches!(error, ConfigError::NotText { line: 1, .. }), "{error}");
+    let latin1 = Folder::new().with("holdfast.toml", b"edge = \"a\"\n# f\xfcr die Presse\n");
+    let error = Config::load(&latin1.file(), "a-host").unwrap_err();
+    assert!(matches!(error, ConfigError::NotText { line: 2, .. }), "{error}");
     let large = Folder::new().with("holdfast.toml", "#".repeat(1024 * 1024 + 1));
     let error = Config::load(&large.file(), "a-host").unwrap_err();
     assert!(matches!(error, ConfigError::TooLarge { bytes: 1_048_577, .. }), "{error}");

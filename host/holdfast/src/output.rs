@@ -74,6 +74,11 @@ impl Table {
     }
 }
 
+/// A count with its noun: `1 route`, `2 routes`.
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 /// Bytes for people: `512 B`, `1.5 KiB`, `20 MiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

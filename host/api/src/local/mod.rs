@@ -77,6 +77,14 @@ pub(crate) struct Held {
     _lock: File,
 }
 
+/// Whether the system takes a control socket at `path`. Opens nothing.
+///
+/// # Errors
+/// The path is longer than the system takes.
+pub fn check_control_path(path: &Path) -> Result<(), BindError> {
+    platform::check_length(path)
+}
+
 /// Opens the socket at `path`; waits for nothing.
 pub(crate) fn bind(path: &Path) -> Result<Held, BindError> {
     platform::check_length(path)?;

@@ -13,6 +13,10 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 const CREDENTIAL_BYTES_MAX: usize = 1024;
 /// MQTT carries the keep alive in 16 bits of seconds.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
+/// Least packet limit: CONNECT and short messages must fit.
+const PACKET_BYTES_MIN: u64 = 1 << 10;
+/// The largest packet that MQTT can say (MQTT 5, 1.5.5), rounded up.
+const PACKET_BYTES_MAX: u64 = 256 << 20;
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) fn upstream(
@@ -34,6 +38,7 @@ pub(crate) fn upstream(
     let payloads = [("raw", Payload::Raw), ("envelope", Payload::Envelope)];
     let payload = section.take("payload", |value| values::choice(value, &payloads)).unwrap_or_default();
     let window = section.take("window", |value| values::whole(value, 1, 65_535));
+    let packet = section.take("packet_max", |value| values::size(value, PACKET_BYTES_MIN, PACKET_BYTES_MAX));
     let keep_alive =
         section.take("keep_alive", |value| values::time(value, Duration::from_secs(5), KEEP_ALIVE_MAX));
     let (backoff_min, backoff_max) = backoff(&mut section);
@@ -56,6 +61,7 @@ pub(crate) fn upstream(
         topic: topic.unwrap_or_else(|| "holdfast/{edge}/{source}".to_owned()),
         payload,
         window: window.and_then(|count| u16::try_from(count).ok()).unwrap_or(256),
+        packet_bytes_max: packet.and_then(|bytes| u32::try_from(bytes).ok()),
         keep_alive: keep_alive.unwrap_or(Duration::from_secs(60)),
         backoff_min,
         backoff_max,
@@ -155,6 +161,11 @@ fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {
     let min = section.take("backoff_min", |value| values::time(value, least, BACKOFF_MAX));
     let max = section.take("backoff_max", |value| values::time(value, least, BACKOFF_MAX));
     let (first, last) = (min.unwrap_or(Duration::from_secs(1)), max.unwrap_or(Duration::from_secs(60)));
+    // A time that could not be read is reported itself, and the default in its place is nobody's fault.
+    let read = |key: &str, time: Option<Duration>| time.is_some() || !section.holds(key);
+    if !read("backoff_min", min) || !read("backoff_max", max) {
+        return (first, last);
+    }
     let key = if max.is_some() { "backoff_max" } else { "backoff_min" };
     if let (true, Some(value)) = (first > last, section.value_of(key)) {
         let reason = format!("backoff_min ({first:?}) is longer than backoff_max ({last:?})");

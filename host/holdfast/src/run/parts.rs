@@ -122,6 +122,9 @@ pub fn upstream(given: &config::Upstream, broker: &Broker) -> anyhow::Result<Ups
         config::Payload::Envelope => Payload::Envelope,
     };
     upstream.window = given.window;
+    if let Some(bytes) = given.packet_bytes_max.and_then(|bytes| usize::try_from(bytes).ok()) {
+        upstream.packet_bytes_max = upstream.packet_bytes_max.min(bytes);
+    }
     upstream.keep_alive = given.keep_alive;
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;

@@ -46,7 +46,11 @@ pub async fn run(file: Option<&Path>, args: &CheckArgs, json: bool) -> anyhow::R
     let mut findings: Vec<(&str, Finding)> = Vec::new();
     let config = match loaded {
         Ok(config) => {
-            findings.push(("config", configured(&config)));
+            let control = holdfast_api::check_control_path(&config.paths.control);
+            findings.push((
+                "config",
+                control.map_or_else(|error| Finding::Error(error.to_string()), |()| configured(&config)),
+            ));
             Some(config)
         }
         Err(error) => {
@@ -83,10 +87,10 @@ pub async fn run(file: Option<&Path>, args: &CheckArgs, json: bool) -> anyhow::R
 
 fn configured(config: &Config) -> Finding {
     Finding::Ok(format!(
-        "edge {}, {} routes, {} users, {}",
+        "edge {}, {}, {}, {}",
         config.edge,
-        config.routes.len(),
-        config.users.len(),
+        output::count(config.routes.len(), "route"),
+        output::count(config.users.len(), "user"),
         match &config.upstream {
             Some(upstream) => format!("upstream {}", upstream.address),
             None => "no upstream: messages wait in the log".to_owned(),
