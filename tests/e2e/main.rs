@@ -16,6 +16,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod command_line;
+mod doors;
 mod gateway_peers;
 mod modules;
 mod support;

@@ -29,7 +29,13 @@ time_to_live = "2 h"   # how long a message waits for a link; "forever" keeps it
 # user = "{edge}"
 # password_file = "upstream.password"
 
-# One who may connect over MQTT to 127.0.0.1:1883.
+# Where devices connect; 0.0.0.0 instead of 127.0.0.1 is every address of this machine. With tls:// they need a copy of
+# data/certificates/authority.pem, and know this edge by its name, that of the machine, or one of host_names.
+# [gateway]
+# listen = ["127.0.0.1:1883", "tls://127.0.0.1:8883"]
+# host_names = ["{edge}.example.com"]
+
+# One who may connect.
 # [[users]]
 # name = "sensor-1"
 # password = "for development on this machine only"

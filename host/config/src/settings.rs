@@ -237,6 +237,10 @@ pub enum Transport {
     Tcp,
     /// `tls`: TLS over TCP.
     Tls,
+    /// `ws`: WebSocket over TCP.
+    WebSocket,
+    /// `wss`: WebSocket over TLS.
+    WebSocketTls,
 }
 
 impl Transport {
@@ -245,6 +249,8 @@ impl Transport {
         match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::WebSocket => "ws",
+            Self::WebSocketTls => "wss",
         }
     }
 
@@ -253,12 +259,14 @@ impl Transport {
         match self {
             Self::Tcp => 1883,
             Self::Tls => 8883,
+            Self::WebSocket => 9001,
+            Self::WebSocketTls => 443,
         }
     }
 
     /// Whether nobody on the way can read or change what is said.
     pub const fn is_encrypted(self) -> bool {
-        !matches!(self, Self::Tcp)
+        !matches!(self, Self::Tcp | Self::WebSocket)
     }
 
     /// Whether its ports are those of UDP.
@@ -269,7 +277,9 @@ impl Transport {
     /// The same with encryption.
     pub(crate) const fn encrypted(self) -> Self {
         match self {
-            Self::Tcp | Self::Tls => Self::Tls,
+            Self::Tcp => Self::Tls,
+            Self::WebSocket => Self::WebSocketTls,
+            encrypted => encrypted,
         }
     }
 }

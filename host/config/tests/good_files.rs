@@ -76,7 +76,10 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     assert_eq!(upstream.ca_file, Some("/etc/holdfast/tls/ca.pem".into()));
     assert_eq!(upstream.identity.unwrap().key_file, Path::new("/etc/holdfast/tls/edge.key"));
     let listen: Vec<String> = config.gateway.listen.iter().map(ToString::to_string).collect();
-    assert_eq!(listen, ["127.0.0.1:1884", "[::1]:1884", "tls://127.0.0.1:8883"]);
+    assert_eq!(
+        listen,
+        ["127.0.0.1:1884", "[::1]:1884", "tls://127.0.0.1:8883", "ws://[::1]:80", "wss://127.0.0.1:443"]
+    );
     assert_eq!(config.gateway.host_names, ["edge.example.com", "192.0.2.7"]);
     assert_eq!(config.gateway.identity.unwrap().cert_file, Path::new("/etc/holdfast/tls/gateway.pem"));
     assert_eq!(config.gateway.client_ca_file, Some("/etc/holdfast/tls/devices.pem".into()));
@@ -130,7 +133,7 @@ fn the_text_of_init_is_valid_as_it_stands_and_with_its_comments_taken_away() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let config = Config::parse(&whole, Path::new("holdfast.toml"), "a-host").unwrap();
-    assert_eq!((config.routes.len(), config.users.len(), config.gateway.listen.len()), (1, 1, 1));
+    assert_eq!((config.routes.len(), config.users.len(), config.gateway.listen.len()), (1, 1, 2));
     assert!(config.upstream.is_some());
 }
 

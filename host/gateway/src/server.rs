@@ -32,6 +32,9 @@ use tokio_util::sync::CancellationToken;
 /// How often expired sessions and delayed wills are looked for while any client is away.
 const EXPIRY_CHECK: Duration = Duration::from_secs(1);
 
+/// Room in a frame of WebSocket for the heads of packets, and for small packets beside a large one.
+const FRAME_EXTRA_BYTES: usize = 64 << 10;
+
 /// What a gateway is made of.
 pub struct GatewayConfig {
     /// Where it listens.
@@ -134,11 +137,13 @@ async fn admit(
         let mut stream = match incoming.handshake(within).await {
             Ok(stream) => stream,
             Err(fault) => {
-                warn_once!(shared.episodes, &format!("tls {}", peer.ip()), %peer, %fault, "a TLS handshake failed");
+                warn_once!(shared.episodes, &format!("tls {}", peer.ip()), %peer, %fault, "a handshake failed");
                 return None;
             }
         };
         let greeted = greet(&shared, &mut stream, peer).await?;
+        // A client sends each packet in a frame, or gathers small ones.
+        stream.set_frame_bytes_max(shared.limits.packet_bytes_max.saturating_add(FRAME_EXTRA_BYTES));
         let permit = pass(&shared, doors, &greeted, &mut stream, peer).await?;
         let attached = attach(&shared, &greeted, &mut stream).await?;
         Some((stream, greeted, attached, permit))

@@ -49,7 +49,10 @@ pub enum Command {
     /// List routes, or explain what they would do with a message.
     #[command(subcommand)]
     Routes(RoutesCommand),
-    /// Check configuration, ports, store, clock and the way upstream.
+    /// See and renew the certificates of this edge.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
+    /// Check configuration, ports, certificates, store, clock and the way upstream.
     Check(CheckArgs),
     /// Change what the running edge logs.
     Log(LogArgs),
@@ -230,6 +233,15 @@ pub struct ExplainArgs {
     /// The message.
     #[command(flatten)]
     pub message: MessageArgs,
+}
+
+/// `certificate …`.
+#[derive(Debug, Subcommand)]
+pub enum CertificateCommand {
+    /// Show the authority of this edge and the certificate that devices are shown: names, time left, fingerprint.
+    Show,
+    /// Issue a new certificate for this edge now. A running edge shows it within 10 s and drops no connection.
+    Renew,
 }
 
 /// Arguments of `check`.

@@ -3,6 +3,7 @@
 //! This room reads the command line, wires the others together, and starts and stops them in order. It is the only one
 //! that ends the process.
 
+mod certificates;
 mod cli;
 mod commands;
 mod demo;
@@ -71,6 +72,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
         Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
         Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
+        Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Module(command) => commands::module::run(command, json)?,
     }

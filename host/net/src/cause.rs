@@ -67,9 +67,12 @@ pub enum HandshakeFault {
          TLS on this port"
     )]
     Closed,
+    /// The peer did not ask for a WebSocket that carries MQTT. It was told what there is.
+    #[error("the other side did not begin a WebSocket with MQTT: {0}")]
+    NotWebSocket(String),
     /// The handshake took too long.
     #[error(
-        "the TLS handshake did not end within {0:?}; the other side may not speak TLS on this port, or a firewall may \
+        "the handshake did not end within {0:?}; the other side may not speak TLS on this port, or a firewall may \
          hold the bytes back"
     )]
     TimedOut(Duration),

@@ -1,6 +1,6 @@
 //! Dial a host: resolve, connect, prove.
 
-use crate::{ClientTls, HandshakeFault, HostName, PlainTcp, Settings, Stream};
+use crate::{ClientTls, HandshakeFault, HostName, PlainTcp, Settings, Stream, raw::Raw};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::TcpStream,
@@ -147,12 +147,12 @@ pub async fn dial(target: &Target, timeouts: Timeouts) -> Result<Stream, DialErr
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
     }
-    let Some(tls) = &target.tls else { return Ok(Stream::plain(stream, peer)) };
+    let Some(tls) = &target.tls else { return Ok(Stream::raw(Raw::Plain(stream), peer)) };
     let failed = |fault| DialError::Handshake { host: target.host.clone(), port: target.port, fault };
     match timeout(timeouts.handshake, tls.connect(&target.host, stream)).await {
         Err(_) => Err(failed(HandshakeFault::TimedOut(timeouts.handshake))),
         Ok(Err(fault)) => Err(failed(fault)),
-        Ok(Ok(stream)) => Ok(Stream::tls(stream.into(), peer)),
+        Ok(Ok(stream)) => Ok(Stream::raw(Raw::Tls(Box::new(stream.into())), peer)),
     }
 }
 

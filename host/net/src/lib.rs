@@ -1,4 +1,4 @@
-//! Listen and dial: TCP and TLS byte streams. The only room that opens a socket.
+//! Listen and dial: streams of bytes over TCP, TLS and WebSocket. The only room that opens a socket.
 //!
 //! What this room does: it checks host names, resolves them, connects within a time limit, proves the peer's
 //! certificate, accepts connections, and turns each failure into a situation with its fix. It keeps the rule that only
@@ -9,13 +9,15 @@ mod cause;
 mod dial;
 mod host;
 mod listen;
+mod raw;
 mod stream;
 mod tls;
+mod websocket;
 
 pub use cause::{HandshakeFault, io_cause};
 pub use dial::{DialError, Target, Timeouts, dial};
 pub use host::{HOST_CHARACTERS_MAX, HostName, InvalidHost};
-pub use listen::{Door, Incoming, ListenConfig, ListenError, Listener, port_holder_command};
+pub use listen::{Door, Incoming, ListenConfig, ListenError, Listener, port_holder_command, probe};
 pub use stream::{Stream, Transport};
 pub use tls::{
     ClientAuth, ClientTls, ClientTlsConfig, Identity, Roots, ServerTls, ServerTlsConfig, TlsFault,

@@ -1,6 +1,6 @@
 //! Listen on an address and take connections in.
 
-use crate::{HandshakeFault, PlainTcp, ServerTls, Settings, Stream, Transport};
+use crate::{HandshakeFault, PlainTcp, ServerTls, Settings, Stream, Transport, raw::Raw, websocket};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,6 +18,10 @@ pub enum Door {
     Tcp,
     /// TLS over TCP.
     Tls(ServerTls),
+    /// WebSocket over TCP alone.
+    WebSocket,
+    /// WebSocket over TLS.
+    WebSocketTls(ServerTls),
 }
 
 impl Door {
@@ -26,12 +30,9 @@ impl Door {
         match self {
             Self::Tcp => Transport::Tcp,
             Self::Tls(_) => Transport::Tls,
+            Self::WebSocket => Transport::WebSocket,
+            Self::WebSocketTls(_) => Transport::WebSocketTls,
         }
-    }
-
-    /// Whether connections are encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        !matches!(self, Self::Tcp)
     }
 }
 
@@ -107,6 +108,30 @@ pub enum ListenError {
     },
 }
 
+impl ListenError {
+    fn of(error: &io::Error, address: SocketAddr, setting: holdfast_types::Text) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::PortTaken { address, setting },
+            io::ErrorKind::PermissionDenied => Self::Permission { address, setting },
+            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable { address, setting },
+            _ => Self::Other { address, setting, why: error.to_string() },
+        }
+    }
+}
+
+/// Looks whether the port could be had for this transport, and gives it back at once.
+///
+/// # Errors
+/// The situation and its fix.
+pub async fn probe(address: SocketAddr, transport: Transport, settings: Settings) -> Result<(), ListenError> {
+    let bound = match transport {
+        Transport::Tcp | Transport::Tls | Transport::WebSocket | Transport::WebSocketTls => {
+            TcpListener::bind(address).await.map(drop)
+        }
+    };
+    bound.map_err(|error| ListenError::of(&error, address, settings.address))
+}
+
 /// A bound port.
 #[derive(Debug)]
 pub struct Listener {
@@ -131,23 +156,18 @@ impl Listener {
     /// The situation and its fix.
     pub async fn bind(config: ListenConfig) -> Result<Self, ListenError> {
         let ListenConfig { address, door, plain, settings } = config;
-        if !door.is_encrypted()
+        if !door.transport().is_encrypted()
             && plain == PlainTcp::LoopbackOnly
             && !address.ip().to_canonical().is_loopback()
         {
             return Err(ListenError::PlainRefused { address, settings });
         }
         let setting = settings.address;
-        let bound = TcpListener::bind(address).await.and_then(|socket| Ok((socket.local_addr()?, socket)));
-        match bound {
-            Ok((local, socket)) => Ok(Self { socket, local, door }),
-            Err(error) => Err(match error.kind() {
-                io::ErrorKind::AddrInUse => ListenError::PortTaken { address, setting },
-                io::ErrorKind::PermissionDenied => ListenError::Permission { address, setting },
-                io::ErrorKind::AddrNotAvailable => ListenError::AddressNotAvailable { address, setting },
-                _ => ListenError::Other { address, setting, why: error.to_string() },
-            }),
-        }
+        let socket = TcpListener::bind(address)
+            .await
+            .map_err(|error| ListenError::of(&error, address, setting.clone()))?;
+        let local = socket.local_addr().map_err(|error| ListenError::of(&error, address, setting))?;
+        Ok(Self { socket, local, door })
     }
 
     /// The address, with the port that the system chose.
@@ -197,17 +217,28 @@ impl Incoming {
         self.peer
     }
 
-    /// Does the TLS handshake, where the listener has TLS; else the stream is ready at once.
+    /// Does the handshakes of TLS and of WebSocket, where the door has them; else the stream is ready at once.
     ///
     /// # Errors
     /// Why the handshake failed, or that it did not end within `within`.
     pub async fn handshake(self, within: Duration) -> Result<Stream, HandshakeFault> {
-        let Door::Tls(tls) = self.door else { return Ok(Stream::plain(self.socket, self.peer)) };
-        match timeout(within, tls.accept(self.socket)).await {
-            Err(_) => Err(HandshakeFault::TimedOut(within)),
-            Ok(Err(fault)) => Err(fault),
-            Ok(Ok(stream)) => Ok(Stream::tls(stream.into(), self.peer)),
-        }
+        timeout(within, self.welcome()).await.unwrap_or(Err(HandshakeFault::TimedOut(within)))
+    }
+
+    async fn welcome(self) -> Result<Stream, HandshakeFault> {
+        let Self { socket, peer, door } = self;
+        let encrypted = async |tls: ServerTls, socket| {
+            let stream = tls.accept(socket).await?;
+            Ok::<_, HandshakeFault>(Raw::Tls(Box::new(stream.into())))
+        };
+        Ok(match door {
+            Door::Tcp => Stream::raw(Raw::Plain(socket), peer),
+            Door::Tls(tls) => Stream::raw(encrypted(tls, socket).await?, peer),
+            Door::WebSocket => Stream::websocket(websocket::accept(Raw::Plain(socket)).await?, peer),
+            Door::WebSocketTls(tls) => {
+                Stream::websocket(websocket::accept(encrypted(tls, socket).await?).await?, peer)
+            }
+        })
     }
 }
 

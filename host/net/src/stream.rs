@@ -1,5 +1,6 @@
 //! One stream type, whatever carries the bytes.
 
+use crate::{raw::Raw, websocket::WebSocket};
 use rustls_pki_types::CertificateDer;
 use std::{
     fmt, io,
@@ -7,11 +8,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tokio_rustls::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What carries the bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,21 +17,34 @@ pub enum Transport {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// WebSocket over TCP alone.
+    WebSocket,
+    /// WebSocket over TLS.
+    WebSocketTls,
 }
 
-/// As it stands before an address in the configuration: `tcp`, `tls`.
+impl Transport {
+    /// Whether nobody on the way can read or change what is said.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::WebSocketTls)
+    }
+}
+
+/// As it stands before an address in the configuration: `tcp`, `tls`, `ws`, `wss`.
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::WebSocket => "ws",
+            Self::WebSocketTls => "wss",
         })
     }
 }
 
-/// A connected stream of bytes.
+/// A connected stream of bytes. Both halves of one must be polled by the same task.
 ///
-/// An encrypted one gathers what is written: bytes leave at the latest with a flush.
+/// An encrypted one, and one in frames, gathers what is written: bytes leave at the latest with a flush.
 #[derive(Debug)]
 pub struct Stream {
     carrier: Carrier,
@@ -44,18 +54,24 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum Carrier {
-    Plain(TcpStream),
-    // A TLS connection holds its buffers inline; boxed, a `Stream` stays small to move.
-    Tls(Box<TlsStream<TcpStream>>),
+    Raw(Raw),
+    WebSocket(Box<WebSocket<Raw>>),
 }
 
 impl Stream {
-    pub(crate) fn plain(stream: TcpStream, peer: SocketAddr) -> Self {
-        Self { carrier: Carrier::Plain(stream), peer, acknowledges_soon: false }
+    pub(crate) fn raw(raw: Raw, peer: SocketAddr) -> Self {
+        Self { carrier: Carrier::Raw(raw), peer, acknowledges_soon: false }
     }
 
-    pub(crate) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr) -> Self {
-        Self { carrier: Carrier::Tls(Box::new(stream)), peer, acknowledges_soon: false }
+    pub(crate) fn websocket(socket: WebSocket<Raw>, peer: SocketAddr) -> Self {
+        Self { carrier: Carrier::WebSocket(Box::new(socket)), peer, acknowledges_soon: false }
+    }
+
+    fn below(&self) -> &Raw {
+        match &self.carrier {
+            Carrier::Raw(raw) => raw,
+            Carrier::WebSocket(socket) => socket.raw(),
+        }
     }
 
     /// The address of the other side.
@@ -75,43 +91,43 @@ impl Stream {
     /// The system forgets the wish now and then, so it is told after each read.
     fn acknowledge_now(&self) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            let stream = match &self.carrier {
-                Carrier::Plain(stream) => stream,
-                Carrier::Tls(stream) => stream.get_ref().0,
-            };
-            if let Err(error) = stream.set_quickack(true) {
-                tracing::debug!(%error, peer = %self.peer, "what was read cannot be acknowledged at once");
-            }
+        if let Err(error) = self.below().tcp().set_quickack(true) {
+            tracing::debug!(%error, peer = %self.peer, "what was read cannot be acknowledged at once");
+        }
+    }
+
+    /// The other side is known now: its frames may be this large. Where there are no frames, nothing changes.
+    pub fn set_frame_bytes_max(&mut self, bytes: usize) {
+        match &mut self.carrier {
+            Carrier::Raw(_) => {}
+            Carrier::WebSocket(socket) => socket.set_frame_bytes_max(bytes),
         }
     }
 
     /// Whether the bytes are encrypted.
     pub fn is_encrypted(&self) -> bool {
-        matches!(self.carrier, Carrier::Tls(_))
+        self.transport().is_encrypted()
     }
 
     /// What carries the bytes.
     pub fn transport(&self) -> Transport {
-        match &self.carrier {
-            Carrier::Plain(_) => Transport::Tcp,
-            Carrier::Tls(_) => Transport::Tls,
+        match (&self.carrier, self.below()) {
+            (Carrier::Raw(_), Raw::Plain(_)) => Transport::Tcp,
+            (Carrier::Raw(_), Raw::Tls(_)) => Transport::Tls,
+            (Carrier::WebSocket(_), Raw::Plain(_)) => Transport::WebSocket,
+            (Carrier::WebSocket(_), Raw::Tls(_)) => Transport::WebSocketTls,
         }
     }
 
     /// The certificates that the other side showed, its own first; none if it showed none. It holds the key of the first.
     /// Whether it is to be believed is checked where this end is told whom to trust, and else left to the reader.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        match &self.carrier {
-            Carrier::Plain(_) => &[],
-            Carrier::Tls(stream) => stream.get_ref().1.peer_certificates().unwrap_or_default(),
-        }
+        self.below().session().and_then(|session| session.peer_certificates()).unwrap_or_default()
     }
 
     /// The negotiated version and cipher suite, for people, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
     pub fn describe_encryption(&self) -> Option<String> {
-        let Carrier::Tls(stream) = &self.carrier else { return None };
-        let session = stream.get_ref().1;
+        let session = self.below().session()?;
         Some(format!("{:?} {:?}", session.protocol_version()?, session.negotiated_cipher_suite()?.suite()))
     }
 }
@@ -121,8 +137,8 @@ impl AsyncRead for Stream {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = match &mut this.carrier {
-            Carrier::Plain(s) => Pin::new(s).poll_read(cx, buf),
-            Carrier::Tls(s) => Pin::new(s).poll_read(cx, buf),
+            Carrier::Raw(raw) => Pin::new(raw).poll_read(cx, buf),
+            Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_read(cx, buf),
         };
         if this.acknowledges_soon && buf.filled().len() > before {
             this.acknowledge_now();
@@ -134,22 +150,22 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().carrier {
-            Carrier::Plain(s) => Pin::new(s).poll_write(cx, buf),
-            Carrier::Tls(s) => Pin::new(s).poll_write(cx, buf),
+            Carrier::Raw(raw) => Pin::new(raw).poll_write(cx, buf),
+            Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().carrier {
-            Carrier::Plain(s) => Pin::new(s).poll_flush(cx),
-            Carrier::Tls(s) => Pin::new(s).poll_flush(cx),
+            Carrier::Raw(raw) => Pin::new(raw).poll_flush(cx),
+            Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().carrier {
-            Carrier::Plain(s) => Pin::new(s).poll_shutdown(cx),
-            Carrier::Tls(s) => Pin::new(s).poll_shutdown(cx),
+            Carrier::Raw(raw) => Pin::new(raw).poll_shutdown(cx),
+            Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_shutdown(cx),
         }
     }
 
@@ -159,15 +175,15 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().carrier {
-            Carrier::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
-            Carrier::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Carrier::Raw(raw) => Pin::new(raw).poll_write_vectored(cx, bufs),
+            Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.carrier {
-            Carrier::Plain(s) => s.is_write_vectored(),
-            Carrier::Tls(s) => s.is_write_vectored(),
+            Carrier::Raw(raw) => raw.is_write_vectored(),
+            Carrier::WebSocket(_) => false,
         }
     }
 }

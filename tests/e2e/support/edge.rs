@@ -3,6 +3,7 @@
 use super::{checkout, free_port, process::Process, wait_for};
 use serde_json::Value;
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -19,6 +20,7 @@ pub struct Edge {
     process: Option<Process>,
     dir: TempDir,
     gateway: u16,
+    doors: HashMap<String, u16>,
 }
 
 /// What a command has printed and how it ended.
@@ -55,12 +57,21 @@ impl Answer {
 impl Edge {
     /// A folder with this configuration behind the gateway's, which lets one user do everything.
     pub fn prepare(config: &str) -> Self {
+        Self::with_doors(config, &[])
+    }
+
+    /// The same, with more doors: schemes of `gateway.listen`, each on a port of its own.
+    pub fn with_doors(config: &str, schemes: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let gateway = free_port();
         fs::create_dir(dir.path().join("plugins")).unwrap();
-        let edge = Self { dir, gateway, process: None };
+        let doors: HashMap<String, u16> =
+            schemes.iter().map(|scheme| ((*scheme).to_owned(), free_port())).collect();
+        let more: String =
+            doors.iter().map(|(scheme, port)| format!(", \"{scheme}://127.0.0.1:{port}\"")).collect();
+        let edge = Self { dir, gateway, doors, process: None };
         let text = format!(
-            "edge = \"edge-1\"\n{config}\n[gateway]\nlisten = [\"127.0.0.1:{gateway}\"]\nunacked_max = 256\n\
+            "edge = \"edge-1\"\n{config}\n[gateway]\nlisten = [\"127.0.0.1:{gateway}\"{more}]\nunacked_max = 256\n\
              packet_max = \"64 KiB\"\n\
              [[users]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\npublish = [\"plant/#\"]\nsubscribe = [\"#\"]\n"
         );
@@ -88,6 +99,16 @@ impl Edge {
     /// The port of its gateway.
     pub fn gateway(&self) -> u16 {
         self.gateway
+    }
+
+    /// The port of another door.
+    pub fn door(&self, scheme: &str) -> u16 {
+        self.doors[scheme]
+    }
+
+    /// The certificate that devices need to trust it.
+    pub fn authority(&self) -> PathBuf {
+        self.folder().join("data/certificates/authority.pem")
     }
 
     /// What the host has logged in all its runs.

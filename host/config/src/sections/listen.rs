@@ -12,8 +12,13 @@ use toml::de::DeValue;
 /// Most addresses to listen on.
 const LISTENERS_MAX: usize = 16;
 
-/// What is written before an address, and the port that is usual there.
-const SCHEMES: &[(&str, Transport)] = &[("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+/// What is written before an address.
+const SCHEMES: &[(&str, Transport)] = &[
+    ("tcp", Transport::Tcp),
+    ("tls", Transport::Tls),
+    ("ws", Transport::WebSocket),
+    ("wss", Transport::WebSocketTls),
+];
 
 /// Spellings of other programs.
 const OTHER_SCHEMES: &[(&str, &str)] = &[

@@ -1,11 +1,12 @@
-//! `holdfast init`: a commented configuration and the folders it names.
+//! `holdfast init`: a commented configuration, the folders it names, and an authority for its certificates.
 
-use crate::{cli::InitArgs, output};
+use crate::{certificates, cli::InitArgs, output};
 use anyhow::{Context, bail};
 use holdfast_config::{Config, edge_name};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
+    time::SystemTime,
 };
 
 /// Writes `holdfast.toml` into the folder. Never overwrites.
@@ -33,12 +34,17 @@ pub fn run(args: &InitArgs, json: bool) -> anyhow::Result<()> {
     for folder in [&config.paths.data, &config.paths.plugins] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    let (folder, now) = (certificates::folder(&config), SystemTime::now());
+    folder.make_authority(&config.edge, now)?;
+    folder.keep_server(&certificates::names(&config)?, now)?;
+    let authority = std::path::absolute(folder.authority()).unwrap_or_else(|_| folder.authority());
     if json {
-        return output::json(
-            &serde_json::json!({ "file": file, "edge": edge, "plugins": config.paths.plugins }),
-        );
+        return output::json(&serde_json::json!({
+            "file": file, "edge": edge, "plugins": config.paths.plugins, "authority": authority
+        }));
     }
     output::line(format!("wrote {} for the edge {edge}", file.display()));
+    output::line(format!("devices that connect with TLS need a copy of {}", authority.display()));
     output::line(format!(
         "put modules into {}, then: holdfast run --config {}",
         config.paths.plugins.display(),

@@ -1,5 +1,6 @@
 //! What each command does, one file for each under its name.
 
+pub mod certificate;
 pub mod check;
 pub mod client;
 pub mod init;

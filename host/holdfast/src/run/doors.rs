@@ -1,9 +1,8 @@
 //! The doors of the gateway: addresses, what is spoken there, and the certificate that is shown.
 
-use crate::commands::check_settings;
+use crate::{certificates, commands::check_settings};
 use holdfast_config::{Config, Listen, Transport};
 use holdfast_net::{ClientAuth, Door, Identity, ListenConfig, PlainTcp, ServerTls, ServerTlsConfig};
-use std::path::PathBuf;
 
 /// Where the gateway listens.
 pub struct Doors {
@@ -15,8 +14,7 @@ pub struct Doors {
 
 /// Reads the certificate, if a door needs one.
 pub fn build(config: &Config) -> anyhow::Result<Doors> {
-    let wanted = config.gateway.listen.iter().any(|listen| listen.transport.is_encrypted());
-    let tls = if wanted {
+    let tls = if certificates::are_shown(config) {
         // Devices may show a certificate. What it is worth is judged when they have said who they are.
         Some(ServerTls::build(&ServerTlsConfig { identity: identity(config), clients: ClientAuth::Asked })?)
     } else {
@@ -36,23 +34,28 @@ fn door(listen: Listen, tls: Option<&ServerTls>) -> anyhow::Result<Door> {
     Ok(match listen.transport {
         Transport::Tcp => Door::Tcp,
         Transport::Tls => Door::Tls(tls()?),
+        Transport::WebSocket => Door::WebSocket,
+        Transport::WebSocketTls => Door::WebSocketTls(tls()?),
     })
+}
+
+/// What carries the bytes there.
+pub fn transport(of: Transport) -> holdfast_net::Transport {
+    match of {
+        Transport::Tcp => holdfast_net::Transport::Tcp,
+        Transport::Tls => holdfast_net::Transport::Tls,
+        Transport::WebSocket => holdfast_net::Transport::WebSocket,
+        Transport::WebSocketTls => holdfast_net::Transport::WebSocketTls,
+    }
 }
 
 /// The files of the certificate that devices are shown: the configured ones, else those of the local authority.
 pub fn identity(config: &Config) -> Identity {
     match &config.gateway.identity {
         Some(own) => Identity { certificates: own.cert_file.clone(), key: own.key_file.clone() },
-        None => Identity { certificates: local_server(config), key: local_server(config) },
+        None => {
+            let file = certificates::folder(config).server();
+            Identity { certificates: file.clone(), key: file }
+        }
     }
-}
-
-/// The folder of the local authority.
-pub fn certificates(config: &Config) -> PathBuf {
-    config.paths.data.join("certificates")
-}
-
-/// The certificate that the local authority issued for this edge, with its key.
-fn local_server(config: &Config) -> PathBuf {
-    certificates(config).join("server.pem")
 }

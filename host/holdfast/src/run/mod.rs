@@ -12,6 +12,7 @@ mod stop;
 
 use crate::output;
 use anyhow::Context;
+use certificates::Keeper;
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_config::Config;
 use holdfast_gateway::Gateway;
@@ -28,7 +29,9 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     let control = holdfast_api::Server::bind(&config.paths.control)?;
     let _life = life::begin(&config.paths.control).await?;
 
+    certificates::prepare(&config)?;
     let doors = doors::build(&config)?;
+    let keeper = doors.tls.map(|tls| Keeper::new(&config, tls)).transpose()?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (store, recovery) = holdfast_store::open(parts::store(&config), clock.clone())?;
@@ -62,7 +65,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
 
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
-    running.spawn_certificates(doors.tls);
+    running.spawn_certificates(keeper);
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
     running.spawn_control(control, shown);

@@ -1,9 +1,8 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
-use super::{certificates, host::RunningHost};
+use super::{certificates::Keeper, host::RunningHost};
 use holdfast_engine::{Engine, EngineError};
 use holdfast_gateway::Gateway;
-use holdfast_net::ServerTls;
 use holdfast_upstream::Upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -85,10 +84,10 @@ impl Running {
     }
 
     /// Looks after the certificate that the doors show.
-    pub fn spawn_certificates(&mut self, tls: Option<ServerTls>) {
-        let Some(tls) = tls else { return };
+    pub fn spawn_certificates(&mut self, keeper: Option<Keeper>) {
+        let Some(keeper) = keeper else { return };
         self.add("certificates", CONTROL_GRACE, |stop| {
-            let keeping = tokio::spawn(certificates::keep(tls, stop));
+            let keeping = tokio::spawn(keeper.run(stop));
             async move {
                 if let Err(error) = keeping.await {
                     tracing::error!(%error, "nobody looks after the certificate any more");

@@ -1,5 +1,6 @@
 //! `holdfast check`: what could keep the edge from its work, one file for each check.
 
+mod certificates;
 mod clock;
 mod plugins;
 mod ports;
@@ -34,7 +35,7 @@ struct Row<'a> {
 }
 
 /// The ids of the checks, in the order in which they run.
-const IDS: [&str; 7] = ["config", "routes", "store", "ports", "plugins", "clock", "upstream"];
+const IDS: [&str; 8] = ["config", "routes", "store", "ports", "certificates", "plugins", "clock", "upstream"];
 
 /// Runs the checks and says what they found. Gives whether all is well enough.
 pub async fn run(file: Option<&Path>, args: &CheckArgs, json: bool) -> anyhow::Result<bool> {
@@ -69,6 +70,7 @@ pub async fn run(file: Option<&Path>, args: &CheckArgs, json: bool) -> anyhow::R
                 "routes" => routes::check(config),
                 "store" => store::check(config, running),
                 "ports" => ports::check(config, running).await,
+                "certificates" => certificates::check(config, running),
                 "plugins" => plugins::check(config),
                 "clock" => clock::check(config),
                 _ => upstream::check(config).await,
@@ -117,7 +119,7 @@ fn print(findings: &[(&str, Finding)], json: bool) -> anyhow::Result<()> {
             Finding::Error(text) => ("error  ", text),
             Finding::Skipped(text) => ("skipped", text),
         };
-        output::line(format!("{mark}  {id:<8}  {}", text.replace('\n', "\n                   ")));
+        output::line(format!("{mark}  {id:<12}  {}", text.replace('\n', "\n                       ")));
     }
     Ok(())
 }

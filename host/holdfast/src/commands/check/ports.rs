@@ -1,9 +1,9 @@
 //! Whether the gateway can have its ports.
 
 use super::Finding;
-use crate::run::doors;
+use crate::{commands::check_settings, run::doors};
 use holdfast_config::Config;
-use holdfast_net::Listener;
+use holdfast_net::probe;
 
 pub async fn check(config: &Config, running: bool) -> Finding {
     let listen = &config.gateway.listen;
@@ -14,12 +14,8 @@ pub async fn check(config: &Config, running: bool) -> Finding {
     if running {
         return Finding::Ok(format!("the running edge has {}", all.join(", ")));
     }
-    let doors = match doors::build(config) {
-        Ok(doors) => doors,
-        Err(error) => return Finding::Error(format!("{error:#}")),
-    };
-    for door in doors.listen {
-        if let Err(error) = Listener::bind(door).await {
+    for one in listen {
+        if let Err(error) = probe(one.address, doors::transport(one.transport), check_settings()).await {
             return Finding::Error(error.to_string());
         }
     }

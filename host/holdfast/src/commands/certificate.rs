@@ -1,0 +1,118 @@
+//! `holdfast certificate`: the certificates of this edge.
+
+use crate::{certificates, cli::CertificateCommand, output};
+use anyhow::bail;
+use holdfast_config::Config;
+use holdfast_pki::Facts;
+use serde::Serialize;
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A certificate as programs read it.
+#[derive(Serialize)]
+struct Row<'a> {
+    what: &'a str,
+    file: &'a Path,
+    subject: &'a str,
+    issuer: &'a str,
+    names: &'a [String],
+    not_before_s: u64,
+    not_after_s: u64,
+    renewal_s: Option<u64>,
+    sha256: &'a str,
+}
+
+/// Does what was asked.
+pub fn run(config: &Config, command: &CertificateCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        CertificateCommand::Show => show(config, json),
+        CertificateCommand::Renew => renew(config, json),
+    }
+}
+
+fn show(config: &Config, json: bool) -> anyhow::Result<()> {
+    let folder = certificates::folder(config);
+    if let Some(own) = &config.gateway.identity {
+        one("server", &own.cert_file, &certificates::facts(&own.cert_file)?, Renewed::ByYou, json)?;
+    }
+    if !folder.has_authority() {
+        if config.gateway.identity.is_none() {
+            bail!(
+                "there is no authority in {}; `holdfast init` makes one, and so does `holdfast run` if something listens with TLS",
+                folder.authority().parent().unwrap_or(Path::new(".")).display()
+            );
+        }
+        return Ok(());
+    }
+    one("authority", &folder.authority(), &certificates::facts(&folder.authority())?, Renewed::Never, json)?;
+    if folder.server().exists() && config.gateway.identity.is_none() {
+        one("server", &folder.server(), &certificates::facts(&folder.server())?, Renewed::ByHost, json)?;
+    }
+    if !json {
+        output::line(format!("devices trust this edge by a copy of {}", shown(folder.authority()).display()));
+    }
+    Ok(())
+}
+
+fn renew(config: &Config, json: bool) -> anyhow::Result<()> {
+    if let Some(own) = &config.gateway.identity {
+        bail!(
+            "this edge shows {}, which its own authority did not issue; put a new certificate and key there, and the \
+             running edge takes them within 10 s",
+            own.cert_file.display()
+        );
+    }
+    let (folder, now) = (certificates::folder(config), SystemTime::now());
+    folder.make_authority(&config.edge, now)?;
+    let facts = folder.renew_server(&certificates::names(config)?, now)?;
+    one("server", &folder.server(), &facts, Renewed::ByHost, json)?;
+    if !json {
+        output::line("a running edge shows it within 10 s; connections go on");
+    }
+    Ok(())
+}
+
+/// Who renews a certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Renewed {
+    Never,
+    ByHost,
+    ByYou,
+}
+
+fn one(what: &str, file: &Path, facts: &Facts, renewed: Renewed, json: bool) -> anyhow::Result<()> {
+    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    if json {
+        return output::json(&Row {
+            what,
+            file,
+            subject: &facts.subject,
+            issuer: &facts.issuer,
+            names: &facts.names,
+            not_before_s: seconds(facts.not_before),
+            not_after_s: seconds(facts.not_after),
+            renewal_s: (renewed == Renewed::ByHost).then(|| seconds(facts.renewal())),
+            sha256: &facts.sha256,
+        });
+    }
+    output::line(format!("{what:<10} {}", shown(file.to_owned()).display()));
+    output::line(format!("  {} from {}", facts.subject, facts.issuer));
+    if !facts.names.is_empty() {
+        output::line(format!("  for {}", facts.names.join(", ")));
+    }
+    let how = match renewed {
+        Renewed::Never => "",
+        Renewed::ByHost => "; the running edge renews it in time",
+        Renewed::ByYou => "; replace its files in time",
+    };
+    output::line(format!("  {}{how}", certificates::time_left(facts, SystemTime::now())));
+    output::line(format!("  SHA-256 {}", facts.sha256));
+    Ok(())
+}
+
+/// The path from the root, since it is typed elsewhere.
+fn shown(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
