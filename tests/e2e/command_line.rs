@@ -210,7 +210,7 @@ fn a_taken_port_is_named_with_its_setting_and_the_way_to_find_who_has_it() {
     let mut edge = Edge::prepare("");
     let port = edge.gateway();
     let holder = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let says = [format!("port {port}"), "gateway.listen".into(), format!("ss -ltnp 'sport = :{port}'")];
+    let says = [format!("port {port}"), "gateway.listen".into(), format!("ss -ltunp 'sport = :{port}'")];
     let says = says.each_ref().map(String::as_str);
     edge.run(&["check"]).expect_refused(&says);
     edge.run(&["run"]).expect_refused(&says);

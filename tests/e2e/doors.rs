@@ -1,6 +1,6 @@
 //! Every door of the gateway, opened by clients that nobody here wrote, with the certificate of the edge's own authority.
 
-use crate::support::{Edge, Subscriber, holdfast, publish, wait_for};
+use crate::support::{Edge, Subscriber, holdfast, node_says, publish, python_says, wait_for};
 use serde_json::Value;
 use std::{fs, path::Path};
 
@@ -70,5 +70,43 @@ fn a_renewed_certificate_is_shown_and_open_connections_go_on() {
     publish(port, &["--cafile", &authority, "-q", "1", "-t", "plant/door", "-m", "after"]).expect_good();
     assert_eq!(sink.wait("after"), "plant/door after");
     assert!(edge.run(&["check"]).expect_good().contains("ok       certificates"));
+    assert!(edge.stop().success());
+}
+
+#[test]
+fn paho_and_mqtt_js_talk_over_websockets_plain_and_encrypted() {
+    let mut edge = Edge::with_doors("", &["tls", "ws", "wss"]);
+    edge.start();
+    let authority = text(&edge.authority());
+    for version in ["3.1.1", "5"] {
+        for (door, more) in [
+            ("tls", vec!["tcp", &authority]),
+            ("ws", vec!["websockets"]),
+            ("wss", vec!["websockets", &authority]),
+        ] {
+            let port = edge.door(door).to_string();
+            let said = python_says("peers.py", &[&[port.as_str(), version, "talk"][..], &more].concat());
+            assert!(said.contains("500 messages in order"), "{door}: {said}");
+        }
+    }
+    for version in ["4", "5"] {
+        let url = |scheme: &str| format!("{scheme}://localhost:{}/mqtt", edge.door(scheme));
+        for arguments in [vec![url("ws")], vec![url("wss"), authority.clone()]] {
+            let mut all = vec![arguments[0].as_str(), version];
+            all.extend(arguments.iter().skip(1).map(String::as_str));
+            let said = node_says("websocket.js", &all);
+            assert!(said.contains("101 messages in order"), "{url:?}: {said}", url = arguments[0]);
+        }
+    }
+    assert!(edge.stop().success());
+}
+
+#[test]
+fn another_stack_of_quic_connects_publishes_and_is_answered() {
+    let mut edge = Edge::with_doors("", &["quic"]);
+    edge.start();
+    let (port, authority) = (edge.door("quic").to_string(), text(&edge.authority()));
+    let said = python_says("quic.py", &[&port, &authority, "one"]);
+    assert!(said.contains("CONNACK SUBACK PUBACK PUBLISH PINGRESP"), "{said}");
     assert!(edge.stop().success());
 }

@@ -1,9 +1,9 @@
 """A paho client at an edge's gateway.
 
-    peers.py PORT VERSION talk | leave | return
+    peers.py PORT VERSION talk | leave | return [tcp | websockets [AUTHORITY]]
 
 talk: publishes 500 messages with QoS 1 and gets them back in order. leave: opens a session that stays, subscribes, and goes.
-return: comes back to it and prints the first message that waited.
+return: comes back to it and prints the first message that waited. With an authority (a file), over TLS.
 """
 
 import os
@@ -15,6 +15,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 port, version, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+transport = sys.argv[4] if len(sys.argv) > 4 else "tcp"
+authority = sys.argv[5] if len(sys.argv) > 5 else None
 user, password = os.environ["HOLDFAST_E2E_USER"], os.environ["HOLDFAST_E2E_PASSWORD"]
 five = version == "5"
 name = f"paho-{version}-{'talk' if what == 'talk' else 'session'}"
@@ -43,8 +45,11 @@ def on_message(client, userdata, message):
 
 options = {} if five else {"clean_session": what == "talk"}
 client = mqtt.Client(
-    mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311, **options
+    mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5 if five else mqtt.MQTTv311,
+    transport=transport, **options
 )
+if authority:
+    client.tls_set(authority)
 client.username_pw_set(user, password)
 client.on_connect, client.on_message = on_connect, on_message
 client.on_subscribe = lambda *_: ready.set()

@@ -48,7 +48,7 @@
 //! | `upstream.cert_file` | none | certificate of this edge (PEM), with `key_file` |
 //! | `upstream.key_file` | none | its private key (PEM) |
 //! | `upstream.allow_plain` | false | whether `mqtt://` may leave the machine |
-//! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on, behind what is spoken there: nothing or `tcp://`, `tls://`, `ws://`, `wss://` |
+//! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on, behind what is spoken there: nothing or `tcp://`, `tls://`, `ws://`, `wss://`, `quic://` |
 //! | `gateway.allow_remote_plain` | false | whether other machines may connect without TLS |
 //! | `gateway.host_names` | `[]` | names and addresses by which devices know this edge; they stand in its own certificate |
 //! | `gateway.tls.cert_file` | local authority's | certificate that devices are shown (PEM), with `key_file`; read again when it changes |

@@ -241,6 +241,8 @@ pub enum Transport {
     WebSocket,
     /// `wss`: WebSocket over TLS.
     WebSocketTls,
+    /// `quic`: QUIC, over UDP.
+    Quic,
 }
 
 impl Transport {
@@ -251,6 +253,7 @@ impl Transport {
             Self::Tls => "tls",
             Self::WebSocket => "ws",
             Self::WebSocketTls => "wss",
+            Self::Quic => "quic",
         }
     }
 
@@ -261,6 +264,7 @@ impl Transport {
             Self::Tls => 8883,
             Self::WebSocket => 9001,
             Self::WebSocketTls => 443,
+            Self::Quic => 14_567,
         }
     }
 
@@ -271,7 +275,7 @@ impl Transport {
 
     /// Whether its ports are those of UDP.
     pub(crate) const fn is_udp(self) -> bool {
-        false
+        matches!(self, Self::Quic)
     }
 
     /// The same with encryption.

@@ -78,7 +78,14 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     let listen: Vec<String> = config.gateway.listen.iter().map(ToString::to_string).collect();
     assert_eq!(
         listen,
-        ["127.0.0.1:1884", "[::1]:1884", "tls://127.0.0.1:8883", "ws://[::1]:80", "wss://127.0.0.1:443"]
+        [
+            "127.0.0.1:1884",
+            "[::1]:1884",
+            "tls://127.0.0.1:8883",
+            "ws://[::1]:80",
+            "wss://127.0.0.1:443",
+            "quic://127.0.0.1:443"
+        ]
     );
     assert_eq!(config.gateway.host_names, ["edge.example.com", "192.0.2.7"]);
     assert_eq!(config.gateway.identity.unwrap().cert_file, Path::new("/etc/holdfast/tls/gateway.pem"));

@@ -70,6 +70,9 @@ pub enum HandshakeFault {
     /// The peer did not ask for a WebSocket that carries MQTT. It was told what there is.
     #[error("the other side did not begin a WebSocket with MQTT: {0}")]
     NotWebSocket(String),
+    /// QUIC failed, or the peer does not speak MQTT over it.
+    #[error("the QUIC handshake failed: {0}; MQTT over QUIC is the protocol \"mqtt\" (ALPN) with TLS 1.3")]
+    Quic(String),
     /// The handshake took too long.
     #[error(
         "the handshake did not end within {0:?}; the other side may not speak TLS on this port, or a firewall may \

@@ -1,9 +1,14 @@
 //! Listen on an address and take connections in.
 
-use crate::{HandshakeFault, PlainTcp, ServerTls, Settings, Stream, Transport, raw::Raw, websocket};
+use crate::{
+    HandshakeFault, PlainTcp, ServerTls, Settings, Stream, Transport,
+    quic::{QuicDoor, QuicIncoming},
+    raw::Raw,
+    websocket,
+};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     time::{sleep, timeout},
 };
 
@@ -22,6 +27,8 @@ pub enum Door {
     WebSocket,
     /// WebSocket over TLS.
     WebSocketTls(ServerTls),
+    /// QUIC, over UDP.
+    Quic(ServerTls),
 }
 
 impl Door {
@@ -32,6 +39,7 @@ impl Door {
             Self::Tls(_) => Transport::Tls,
             Self::WebSocket => Transport::WebSocket,
             Self::WebSocketTls(_) => Transport::WebSocketTls,
+            Self::Quic(_) => Transport::Quic,
         }
     }
 }
@@ -128,6 +136,7 @@ pub async fn probe(address: SocketAddr, transport: Transport, settings: Settings
         Transport::Tcp | Transport::Tls | Transport::WebSocket | Transport::WebSocketTls => {
             TcpListener::bind(address).await.map(drop)
         }
+        Transport::Quic => UdpSocket::bind(address).await.map(drop),
     };
     bound.map_err(|error| ListenError::of(&error, address, settings.address))
 }
@@ -135,18 +144,26 @@ pub async fn probe(address: SocketAddr, transport: Transport, settings: Settings
 /// A bound port.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: Socket,
     local: SocketAddr,
     door: Door,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Quic(QuicDoor),
 }
 
 /// A connection that was taken in, before its handshake. Run [`Incoming::handshake`] in the task of the connection, so
 /// that a slow peer delays no other.
 #[derive(Debug)]
-pub struct Incoming {
-    socket: TcpStream,
-    peer: SocketAddr,
-    door: Door,
+pub struct Incoming(Caller);
+
+#[derive(Debug)]
+enum Caller {
+    Tcp { socket: TcpStream, peer: SocketAddr, door: Door },
+    Quic(QuicIncoming),
 }
 
 impl Listener {
@@ -163,10 +180,13 @@ impl Listener {
             return Err(ListenError::PlainRefused { address, settings });
         }
         let setting = settings.address;
-        let socket = TcpListener::bind(address)
-            .await
-            .map_err(|error| ListenError::of(&error, address, setting.clone()))?;
-        let local = socket.local_addr().map_err(|error| ListenError::of(&error, address, setting))?;
+        let bound = match &door {
+            Door::Quic(tls) => {
+                QuicDoor::bind(address, tls).and_then(|quic| Ok((quic.local()?, Socket::Quic(quic))))
+            }
+            _ => TcpListener::bind(address).await.and_then(|tcp| Ok((tcp.local_addr()?, Socket::Tcp(tcp)))),
+        };
+        let (local, socket) = bound.map_err(|error| ListenError::of(&error, address, setting))?;
         Ok(Self { socket, local, door })
     }
 
@@ -186,14 +206,20 @@ impl Listener {
     /// # Errors
     /// The socket itself is broken; nothing more will come.
     pub async fn accept(&self) -> io::Result<Incoming> {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Quic(quic) => {
+                return quic.accept().await.map(|incoming| Incoming(Caller::Quic(incoming)));
+            }
+        };
         let mut starved = false;
         loop {
-            match self.socket.accept().await {
+            match socket.accept().await {
                 Ok((socket, peer)) => {
                     if let Err(error) = socket.set_nodelay(true) {
                         tracing::debug!(%peer, %error, "TCP_NODELAY cannot be set");
                     }
-                    return Ok(Incoming { socket, peer, door: self.door.clone() });
+                    return Ok(Incoming(Caller::Tcp { socket, peer, door: self.door.clone() }));
                 }
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) if is_starvation(&error) => {
@@ -214,10 +240,13 @@ impl Listener {
 impl Incoming {
     /// The address of the other side.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        match &self.0 {
+            Caller::Tcp { peer, .. } => *peer,
+            Caller::Quic(incoming) => incoming.peer(),
+        }
     }
 
-    /// Does the handshakes of TLS and of WebSocket, where the door has them; else the stream is ready at once.
+    /// Does the handshakes of TLS, of WebSocket and of QUIC, where the door has them; else the stream is ready at once.
     ///
     /// # Errors
     /// Why the handshake failed, or that it did not end within `within`.
@@ -226,14 +255,21 @@ impl Incoming {
     }
 
     async fn welcome(self) -> Result<Stream, HandshakeFault> {
-        let Self { socket, peer, door } = self;
+        let (socket, peer, door) = match self.0 {
+            Caller::Tcp { socket, peer, door } => (socket, peer, door),
+            Caller::Quic(incoming) => {
+                let peer = incoming.peer();
+                return Ok(Stream::quic(incoming.welcome().await?, peer));
+            }
+        };
         let encrypted = async |tls: ServerTls, socket| {
             let stream = tls.accept(socket).await?;
             Ok::<_, HandshakeFault>(Raw::Tls(Box::new(stream.into())))
         };
         Ok(match door {
             Door::Tcp => Stream::raw(Raw::Plain(socket), peer),
-            Door::Tls(tls) => Stream::raw(encrypted(tls, socket).await?, peer),
+            // QUIC has no sockets of TCP.
+            Door::Quic(tls) | Door::Tls(tls) => Stream::raw(encrypted(tls, socket).await?, peer),
             Door::WebSocket => Stream::websocket(websocket::accept(Raw::Plain(socket)).await?, peer),
             Door::WebSocketTls(tls) => {
                 Stream::websocket(websocket::accept(encrypted(tls, socket).await?).await?, peer)
@@ -264,9 +300,9 @@ pub fn port_holder_command(port: u16) -> String {
     if cfg!(windows) {
         format!("netstat -ano | findstr :{port}")
     } else if cfg!(target_os = "linux") {
-        format!("ss -ltnp 'sport = :{port}'")
+        format!("ss -ltunp 'sport = :{port}'")
     } else {
-        format!("lsof -nP -iTCP:{port} -sTCP:LISTEN")
+        format!("lsof -nP -i:{port}")
     }
 }
 

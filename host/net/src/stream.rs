@@ -1,6 +1,6 @@
 //! One stream type, whatever carries the bytes.
 
-use crate::{raw::Raw, websocket::WebSocket};
+use crate::{Branches, quic::QuicStream, raw::Raw, websocket::WebSocket};
 use rustls_pki_types::CertificateDer;
 use std::{
     fmt, io,
@@ -21,16 +21,18 @@ pub enum Transport {
     WebSocket,
     /// WebSocket over TLS.
     WebSocketTls,
+    /// QUIC, over UDP.
+    Quic,
 }
 
 impl Transport {
     /// Whether nobody on the way can read or change what is said.
     pub fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::WebSocketTls)
+        matches!(self, Self::Tls | Self::WebSocketTls | Self::Quic)
     }
 }
 
-/// As it stands before an address in the configuration: `tcp`, `tls`, `ws`, `wss`.
+/// As it stands before an address in the configuration: `tcp`, `tls`, `ws`, `wss`, `quic`.
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -38,6 +40,7 @@ impl fmt::Display for Transport {
             Self::Tls => "tls",
             Self::WebSocket => "ws",
             Self::WebSocketTls => "wss",
+            Self::Quic => "quic",
         })
     }
 }
@@ -56,6 +59,7 @@ pub struct Stream {
 enum Carrier {
     Raw(Raw),
     WebSocket(Box<WebSocket<Raw>>),
+    Quic(Box<QuicStream>),
 }
 
 impl Stream {
@@ -67,10 +71,23 @@ impl Stream {
         Self { carrier: Carrier::WebSocket(Box::new(socket)), peer, acknowledges_soon: false }
     }
 
-    fn below(&self) -> &Raw {
+    pub(crate) fn quic(stream: QuicStream, peer: SocketAddr) -> Self {
+        Self { carrier: Carrier::Quic(Box::new(stream)), peer, acknowledges_soon: false }
+    }
+
+    fn tcp(&self) -> Option<&Raw> {
         match &self.carrier {
-            Carrier::Raw(raw) => raw,
-            Carrier::WebSocket(socket) => socket.raw(),
+            Carrier::Raw(raw) => Some(raw),
+            Carrier::WebSocket(socket) => Some(socket.raw()),
+            Carrier::Quic(_) => None,
+        }
+    }
+
+    /// Further streams that the other side opens beside this one; only QUIC has them.
+    pub fn branches(&self) -> Option<Branches> {
+        match &self.carrier {
+            Carrier::Raw(_) | Carrier::WebSocket(_) => None,
+            Carrier::Quic(stream) => Some(stream.branches()),
         }
     }
 
@@ -91,7 +108,7 @@ impl Stream {
     /// The system forgets the wish now and then, so it is told after each read.
     fn acknowledge_now(&self) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Err(error) = self.below().tcp().set_quickack(true) {
+        if let Some(Err(error)) = self.tcp().map(|raw| raw.tcp().set_quickack(true)) {
             tracing::debug!(%error, peer = %self.peer, "what was read cannot be acknowledged at once");
         }
     }
@@ -99,7 +116,7 @@ impl Stream {
     /// The other side is known now: its frames may be this large. Where there are no frames, nothing changes.
     pub fn set_frame_bytes_max(&mut self, bytes: usize) {
         match &mut self.carrier {
-            Carrier::Raw(_) => {}
+            Carrier::Raw(_) | Carrier::Quic(_) => {}
             Carrier::WebSocket(socket) => socket.set_frame_bytes_max(bytes),
         }
     }
@@ -111,23 +128,32 @@ impl Stream {
 
     /// What carries the bytes.
     pub fn transport(&self) -> Transport {
-        match (&self.carrier, self.below()) {
-            (Carrier::Raw(_), Raw::Plain(_)) => Transport::Tcp,
-            (Carrier::Raw(_), Raw::Tls(_)) => Transport::Tls,
-            (Carrier::WebSocket(_), Raw::Plain(_)) => Transport::WebSocket,
-            (Carrier::WebSocket(_), Raw::Tls(_)) => Transport::WebSocketTls,
+        match &self.carrier {
+            Carrier::Raw(Raw::Plain(_)) => Transport::Tcp,
+            Carrier::Raw(Raw::Tls(_)) => Transport::Tls,
+            Carrier::WebSocket(socket) => match socket.raw() {
+                Raw::Plain(_) => Transport::WebSocket,
+                Raw::Tls(_) => Transport::WebSocketTls,
+            },
+            Carrier::Quic(_) => Transport::Quic,
         }
     }
 
     /// The certificates that the other side showed, its own first; none if it showed none. It holds the key of the first.
     /// Whether it is to be believed is checked where this end is told whom to trust, and else left to the reader.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        self.below().session().and_then(|session| session.peer_certificates()).unwrap_or_default()
+        if let Carrier::Quic(stream) = &self.carrier {
+            return stream.certificates();
+        }
+        self.tcp().and_then(Raw::session).and_then(|session| session.peer_certificates()).unwrap_or_default()
     }
 
     /// The negotiated version and cipher suite, for people, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
     pub fn describe_encryption(&self) -> Option<String> {
-        let session = self.below().session()?;
+        if let Carrier::Quic(_) = &self.carrier {
+            return Some("QUIC with TLSv1_3".to_owned());
+        }
+        let session = self.tcp()?.session()?;
         Some(format!("{:?} {:?}", session.protocol_version()?, session.negotiated_cipher_suite()?.suite()))
     }
 }
@@ -139,6 +165,7 @@ impl AsyncRead for Stream {
         let polled = match &mut this.carrier {
             Carrier::Raw(raw) => Pin::new(raw).poll_read(cx, buf),
             Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_read(cx, buf),
+            Carrier::Quic(stream) => Pin::new(stream.branch()).poll_read(cx, buf),
         };
         if this.acknowledges_soon && buf.filled().len() > before {
             this.acknowledge_now();
@@ -152,6 +179,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().carrier {
             Carrier::Raw(raw) => Pin::new(raw).poll_write(cx, buf),
             Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_write(cx, buf),
+            Carrier::Quic(stream) => Pin::new(stream.branch()).poll_write(cx, buf),
         }
     }
 
@@ -159,6 +187,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().carrier {
             Carrier::Raw(raw) => Pin::new(raw).poll_flush(cx),
             Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_flush(cx),
+            Carrier::Quic(stream) => Pin::new(stream.branch()).poll_flush(cx),
         }
     }
 
@@ -166,6 +195,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().carrier {
             Carrier::Raw(raw) => Pin::new(raw).poll_shutdown(cx),
             Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_shutdown(cx),
+            Carrier::Quic(stream) => Pin::new(stream.branch()).poll_shutdown(cx),
         }
     }
 
@@ -177,13 +207,14 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().carrier {
             Carrier::Raw(raw) => Pin::new(raw).poll_write_vectored(cx, bufs),
             Carrier::WebSocket(socket) => Pin::new(&mut **socket).poll_write_vectored(cx, bufs),
+            Carrier::Quic(stream) => Pin::new(stream.branch()).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.carrier {
             Carrier::Raw(raw) => raw.is_write_vectored(),
-            Carrier::WebSocket(_) => false,
+            Carrier::WebSocket(_) | Carrier::Quic(_) => false,
         }
     }
 }

@@ -76,7 +76,7 @@ async fn a_port_that_is_taken_is_told_with_the_way_to_find_its_holder() {
     let (text, port) = (error.to_string(), first.local().port());
     assert!(text.contains(&format!("port {port} of")) && text.contains("gateway.listen"), "{text}");
     if cfg!(target_os = "linux") {
-        assert!(text.contains(&format!("ss -ltnp 'sport = :{port}'")), "{text}");
+        assert!(text.contains(&format!("ss -ltunp 'sport = :{port}'")), "{text}");
     }
 }
 

@@ -35,9 +35,28 @@ fn python() -> PathBuf {
 
 /// Runs a script of this folder to its end, which must be a good one; gives what it printed.
 pub fn python_says(name: &str, arguments: &[&str]) -> String {
-    let mut command = script(name);
+    says(script(name), name, arguments)
+}
+
+/// The same for a script of Node.js, with the packages that `tests/run` installs.
+pub fn node_says(name: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new("node");
+    let modules = std::env::var_os("HOLDFAST_TEST_NODE_MODULES")
+        .map_or_else(|| checkout("target/test-node/node_modules"), PathBuf::from);
+    assert!(
+        modules.join("mqtt").exists(),
+        "{} has no mqtt; run tests/run, or set HOLDFAST_TEST_NODE_MODULES to a folder that has it",
+        modules.display()
+    );
+    command.env("NODE_PATH", modules).arg(checkout("tests/e2e").join(name));
+    says(command, name, arguments)
+}
+
+fn says(mut command: Command, name: &str, arguments: &[&str]) -> String {
     command.args(arguments).env("HOLDFAST_E2E_USER", USER).env("HOLDFAST_E2E_PASSWORD", PASSWORD);
-    let out = command.output().unwrap();
+    let out = command.output().unwrap_or_else(|error| {
+        panic!("{} could not be started ({error}); tests/run installs it", command.get_program().display())
+    });
     let printed = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{name} {arguments:?}: {printed}{}", String::from_utf8_lossy(&out.stderr));
     printed

@@ -8,7 +8,7 @@ mod link;
 mod process;
 
 pub use broker::Broker;
-pub use clients::{Publisher, Receiver, Subscriber, publish, publish_as, python_says};
+pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_as, python_says};
 pub use dice::Dice;
 pub use edge::{Edge, holdfast, ready_made};
 pub use link::Link;

@@ -25,6 +25,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("fjall", &["store"]),
     ("wasmtime", &["engine"]),
     ("wasmtime-wasi", &["engine"]),
+    ("quinn", &["net"]),
     ("rcgen", &["pki"]),
     ("rmqtt-codec", &["mqtt"]),
     ("tokio-rustls", &["net"]),

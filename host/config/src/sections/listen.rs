@@ -18,6 +18,7 @@ const SCHEMES: &[(&str, Transport)] = &[
     ("tls", Transport::Tls),
     ("ws", Transport::WebSocket),
     ("wss", Transport::WebSocketTls),
+    ("quic", Transport::Quic),
 ];
 
 /// Spellings of other programs.

@@ -36,6 +36,7 @@ fn door(listen: Listen, tls: Option<&ServerTls>) -> anyhow::Result<Door> {
         Transport::Tls => Door::Tls(tls()?),
         Transport::WebSocket => Door::WebSocket,
         Transport::WebSocketTls => Door::WebSocketTls(tls()?),
+        Transport::Quic => Door::Quic(tls()?),
     })
 }
 
@@ -46,6 +47,7 @@ pub fn transport(of: Transport) -> holdfast_net::Transport {
         Transport::Tls => holdfast_net::Transport::Tls,
         Transport::WebSocket => holdfast_net::Transport::WebSocket,
         Transport::WebSocketTls => holdfast_net::Transport::WebSocketTls,
+        Transport::Quic => holdfast_net::Transport::Quic,
     }
 }
 

@@ -96,6 +96,13 @@ impl ServerTls {
         Ok(changed)
     }
 
+    /// The same for QUIC, which wants the name of what is spoken (RFC 9001, section 8.1).
+    pub(crate) fn for_quic(&self, protocol: &[u8]) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    }
+
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
