@@ -60,7 +60,10 @@ fn client(home: &Authority, protocol: &str, identity: Option<Identity>) -> Endpo
 }
 
 /// Both ends, with the first stream of the client open and `hello` said on it.
-async fn meet(listener: &Listener, endpoint: &Endpoint) -> (Stream, Connection, quinn::SendStream, quinn::RecvStream) {
+async fn meet(
+    listener: &Listener,
+    endpoint: &Endpoint,
+) -> (Stream, Connection, quinn::SendStream, quinn::RecvStream) {
     let accept = async { listener.accept().await.unwrap().handshake(SOON).await.unwrap() };
     let dial = async {
         let connection = endpoint.connect(listener.local(), "localhost").unwrap().await.unwrap();
@@ -141,7 +144,10 @@ async fn another_protocol_is_refused_and_a_client_without_a_stream_is_let_go() {
     let dial = async { other.connect(listener.local(), "localhost").unwrap().await };
     let (accepted, dialled) = tokio::join!(accept, dial);
     let fault = accepted.unwrap_err();
-    assert!(matches!(fault, HandshakeFault::Quic(_)) && fault.to_string().contains("\"mqtt\" (ALPN)"), "{fault}");
+    assert!(
+        matches!(fault, HandshakeFault::Quic(_)) && fault.to_string().contains("\"mqtt\" (ALPN)"),
+        "{fault}"
+    );
     assert!(dialled.is_err());
 
     let endpoint = client(&home, "mqtt", None);
