@@ -102,7 +102,10 @@ impl QuicDoor {
                 let _ = incoming.retry();
                 continue;
             }
-            return Ok(QuicIncoming { incoming, _greeting: Greeting::begin(&self.greeting) });
+            return Ok(QuicIncoming {
+                incoming: Box::new(incoming),
+                _greeting: Greeting::begin(&self.greeting),
+            });
         }
     }
 }
@@ -142,7 +145,8 @@ impl Drop for Greeting {
 /// A client before its handshake. Dropped, it is refused.
 #[derive(Debug)]
 pub(crate) struct QuicIncoming {
-    incoming: quinn::Incoming,
+    // It is large and soon gone.
+    incoming: Box<quinn::Incoming>,
     _greeting: Greeting,
 }
 
@@ -165,7 +169,6 @@ impl QuicIncoming {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn fault(error: ConnectionError) -> HandshakeFault {
     match error {
         ConnectionError::ConnectionClosed(_)
