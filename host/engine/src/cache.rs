@@ -76,13 +76,13 @@ impl CodeCache {
     }
 
     /// Keeps the compiled form. A failure costs the next start a compile, no more.
-    pub(crate) fn keep(&self, component: &Component, digest: &str) {
-        let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
-            self.write(&self.path(digest, "code"), &code)?;
-            self.write(&self.path(digest, "sum"), hex(&Sha256::digest(&code)).as_bytes())?;
+    pub(crate) fn keep(&self, code: &[u8], digest: &str) {
+        let keep = || {
+            self.write(&self.path(digest, "code"), code)?;
+            self.write(&self.path(digest, "sum"), hex(&Sha256::digest(code)).as_bytes())?;
             self.shrink(digest)
-        });
-        if let Err(error) = kept {
+        };
+        if let Err(error) = keep() {
             tracing::warn!(folder = %self.folder.display(), %error, "compiled code could not be kept");
         }
     }

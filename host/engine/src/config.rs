@@ -1,5 +1,6 @@
 //! What the engine is told when it is built, and the limits that each module starts with.
 
+use crate::compiler::Compiler;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct EngineConfig {
     pub cache_dir: PathBuf,
     /// Most bytes of compiled code that are kept; the oldest that no module uses go first.
     pub cache_bytes_max: u64,
+    /// Where components are compiled.
+    pub compiler: Compiler,
     /// How much memory may be planned with.
     pub profile: Profile,
     /// Limits of a module that sets none of its own.
@@ -47,6 +50,7 @@ impl EngineConfig {
                 Profile::Standard => 512 * MIB,
                 Profile::Small => 64 * MIB,
             },
+            compiler: Compiler::default(),
             profile,
             limits: Limits::of(profile),
             backoff: Backoff::default(),

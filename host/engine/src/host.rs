@@ -1,7 +1,7 @@
 //! What one instance holds on the host's side.
 
 use crate::config::Limits;
-use crate::imports::{Outbox, TimerSet};
+use crate::imports::{Outbox, TimerSet, Views};
 use crate::limiter::Limiter;
 use crate::logs::{LogBook, LogLevel, LogOrigin};
 use crate::runtime::Deadline;
@@ -28,6 +28,7 @@ pub(crate) struct Host {
     pub(crate) outbox: Outbox,
     pub(crate) timers: TimerSet,
     pub(crate) state: StateView,
+    pub(crate) views: Views,
 }
 
 impl Host {

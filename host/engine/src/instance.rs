@@ -5,7 +5,7 @@ use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Mess
 use crate::imports::bindings::holdfast::module::types::{
     ChildSource, ModuleSource, Source as Sender, SystemProperties,
 };
-use crate::imports::{self, Outbox, TimerSet, bindings};
+use crate::imports::{self, Outbox, TimerSet, Views, bindings};
 use crate::limiter::Limiter;
 use crate::load::Code;
 use crate::logs::cut;
@@ -183,6 +183,7 @@ fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
         outbox: Outbox::default(),
         timers: TimerSet::default(),
         state: parts.state.view(limits.state_bytes),
+        views: Views::of(&parts.settings.directories),
     };
     let mut store = Store::new(parts.runtime.engine(), host);
     store.limiter(|host| &mut host.limiter);

@@ -8,6 +8,7 @@
 //! devices or of what is upstream.
 
 mod cache;
+mod compiler;
 mod config;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ mod state;
 mod status;
 mod supervisor;
 
+pub use compiler::{Compiler, compile_as_child};
 pub use config::{Backoff, EngineConfig, Limits, Profile};
 pub use engine::Engine;
 pub use error::EngineError;

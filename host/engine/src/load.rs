@@ -1,6 +1,7 @@
 //! From the bytes of a `.wasm` file to something that can be instantiated, or to what is wrong with it.
 
 use crate::cache::CodeCache;
+use crate::compiler::Compiler;
 use crate::host::Host;
 use crate::imports::{HANDLER, OFFERED, TIMER_HANDLER, bindings};
 use crate::runtime::Runtime;
@@ -35,6 +36,11 @@ pub(crate) enum NotAModule {
     Truncated { bytes: usize },
     #[error("the component is damaged or uses what is not supported: {0}; build or copy it again")]
     Invalid(String),
+    #[error(
+        "the compiler ended without a result ({0}); the component may be damaged or need more memory than there is: \
+         build it again, smaller"
+    )]
+    CompilerFailed(String),
     #[error("the component does not export {HANDLER}; {0}")]
     WrongWorld(String),
     #[error(
@@ -53,6 +59,7 @@ pub(crate) enum NotAModule {
 pub(crate) fn load(
     runtime: &Runtime,
     cache: &CodeCache,
+    compiler: &Compiler,
     bytes: &[u8],
     digest: String,
 ) -> Result<Code, NotAModule> {
@@ -60,10 +67,12 @@ pub(crate) fn load(
     let component = match cache.load(runtime.engine(), &digest) {
         Some(component) => component,
         None => {
-            let component = compile(runtime, bytes)?;
+            let code = compiler.compile(runtime, bytes)?;
+            let component = trusted(runtime, &code)?;
             check_world(runtime, &component)?;
-            cache.keep(&component, &digest);
-            component
+            cache.keep(&code, &digest);
+            // What is mapped from the file is shared with the page cache, and can be given back under pressure.
+            cache.load(runtime.engine(), &digest).unwrap_or(component)
         }
     };
     let mismatch = |error: wasmtime::Error| NotAModule::Mismatch(format!("{error:#}"));
@@ -97,18 +106,12 @@ fn check_header(bytes: &[u8]) -> Result<(), NotAModule> {
     }
 }
 
-fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Component, NotAModule> {
-    Component::from_binary(runtime.engine(), bytes).map_err(|error| {
-        let reason = format!("{error:#}");
-        if ["unexpected end", "unexpected eof", "is out of bounds (bound"]
-            .iter()
-            .any(|sign| reason.contains(sign))
-        {
-            NotAModule::Truncated { bytes: bytes.len() }
-        } else {
-            NotAModule::Invalid(reason)
-        }
-    })
+fn trusted(runtime: &Runtime, code: &[u8]) -> Result<Component, NotAModule> {
+    #[expect(unsafe_code, reason = "the code was made a moment ago by this very program")]
+    // SAFETY: what is loaded must be what wasmtime wrote: it comes from `Engine::precompile_component`, called by this
+    // process or by its own child running the same executable, over a pipe that nobody else holds.
+    let component = unsafe { Component::deserialize(runtime.engine(), code) };
+    component.map_err(|error| NotAModule::CompilerFailed(format!("{error:#}")))
 }
 
 fn check_world(runtime: &Runtime, component: &Component) -> Result<(), NotAModule> {

@@ -35,6 +35,15 @@ pub(crate) struct Runtime {
     engine: Engine,
     linker: Arc<Linker<Host>>,
     clock: Arc<TickClock>,
+    shape: Shape,
+}
+
+/// What compiled code depends on, beside the version and the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) profile: Profile,
+    /// Whether address space is reserved for each memory.
+    pub(crate) reserves: bool,
 }
 
 /// Counts ticks while any module is busy. While none is, its thread sleeps, so that an idle device does.
@@ -73,14 +82,19 @@ impl Drop for Busy {
 impl Runtime {
     pub(crate) fn new(profile: Profile) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Runtime(format!("{error:#}"));
-        let engine = engine(profile).map_err(refused)?;
+        let (engine, reserves) = engine(profile).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(refused)?;
-        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default() })
+        let shape = Shape { profile, reserves };
+        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default(), shape })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub(crate) const fn shape(&self) -> Shape {
+        self.shape
     }
 
     pub(crate) fn linker(&self) -> &Linker<Host> {
@@ -158,15 +172,20 @@ impl Deadline {
     }
 }
 
-fn engine(profile: Profile) -> wasmtime::Result<Engine> {
+fn engine(profile: Profile) -> wasmtime::Result<(Engine, bool)> {
     let small = profile == Profile::Small || cfg!(target_pointer_width = "32");
     if !small
         && let Ok(engine) = Engine::new(&settings(profile, Some(RESERVATION_FULL)))
         && fits(&engine)
     {
-        return Ok(engine);
+        return Ok((engine, true));
     }
-    Engine::new(&settings(profile, None))
+    Ok((compiling_engine(profile, false)?, false))
+}
+
+/// An engine of a shape, to compile for another process.
+pub(crate) fn compiling_engine(profile: Profile, reserves: bool) -> wasmtime::Result<Engine> {
+    Engine::new(&settings(profile, reserves.then_some(RESERVATION_FULL)))
 }
 
 /// Whether the address space holds as many memories as modules may come: some ARM kernels have 39 bits of it.

@@ -42,6 +42,10 @@ pub(crate) struct Directory {
     pub(crate) host: PathBuf,
     pub(crate) guest: String,
     pub(crate) write: bool,
+    /// The only files in it that the module may read, by their paths within it; all of it if none are named.
+    pub(crate) files: Option<Vec<String>>,
+    /// Whether the module may start without it.
+    pub(crate) optional: bool,
 }
 
 /// Checked settings of one module.
@@ -103,20 +107,36 @@ fn no_variable(key: &str) -> Option<String> {
 
 fn directories(grants: &mut Section<'_, '_>, granted: &mut Vec<Directory>) {
     grants.tables("directories", |entry| {
-        let (mut host, mut guest, mut write) = (String::new(), String::new(), false);
+        let (mut host, mut guest, mut write, mut optional) = (String::new(), String::new(), false, false);
+        let mut files = None;
         let has_host = entry.text("host", &mut host);
         let has_guest = entry.text("guest", &mut guest);
         entry.flag("write", &mut write);
+        entry.list("files", &mut files);
+        entry.flag("optional", &mut optional);
         if !has_host {
             entry.fault("host is missing: the absolute path of the directory on this machine");
-        } else if !PathBuf::from(&host).is_absolute() {
+        } else if !PathBuf::from(&host).has_root() {
             entry.fault(&format!("host = {host:?} is not an absolute path"));
         }
         if !has_guest {
             // The same path inside as outside is what most mean.
             guest.clone_from(&host);
         }
-        granted.push(Directory { host: host.into(), guest, write });
+        if write && files.is_some() {
+            entry.fault(
+                "files are read only: take out write = true, or grant a directory of its own to write to",
+            );
+        }
+        let leaves = |file: &&String| {
+            file.starts_with('/') || file.split('/').any(|part| matches!(part, "" | "." | ".."))
+        };
+        if let Some(file) = files.iter().flatten().find(leaves) {
+            entry.fault(&format!(
+                "files: {file:?} is not a path within the directory, such as \"a\" or \"a/b\""
+            ));
+        }
+        granted.push(Directory { host: host.into(), guest, write, files, optional });
     });
 }
 
@@ -186,7 +206,7 @@ mod tests {
             restart = "never"
             start_order = 3
             [grants]
-            directories = [{ host = "/proc" }, { host = "/var/lib/x", guest = "/data", write = true }]
+            directories = [{ host = "/proc", files = ["stat", "net/dev"], optional = true }, { host = "/var/lib/x", guest = "/data", write = true }]
             [limits]
             memory_bytes = 33_554_432
             call_ms = 250
@@ -206,8 +226,20 @@ mod tests {
         assert_eq!(
             settings.directories,
             [
-                Directory { host: "/proc".into(), guest: "/proc".into(), write: false },
-                Directory { host: "/var/lib/x".into(), guest: "/data".into(), write: true },
+                Directory {
+                    host: "/proc".into(),
+                    guest: "/proc".into(),
+                    write: false,
+                    files: Some(vec!["stat".to_owned(), "net/dev".to_owned()]),
+                    optional: true,
+                },
+                Directory {
+                    host: "/var/lib/x".into(),
+                    guest: "/data".into(),
+                    write: true,
+                    files: None,
+                    optional: false,
+                },
             ]
         );
         assert_eq!(settings.limits.memory_bytes, 32 << 20);
@@ -223,7 +255,8 @@ mod tests {
     fn every_fault_is_told_at_once_with_its_line() {
         let faults = parse(
             "restart = \"sometimes\"\nstart_odrer = 1\n[limits]\ncall_ms = 0\nmemory = 5\n[grants]\n\
-             directories = [{ guest = \"/x\" }, { host = \"relative\", write = 1 }]\n[environment]\nA = [1]\n",
+             directories = [{ guest = \"/x\" }, { host = \"relative\", write = 1 }, \
+             { host = \"/p\", files = [\"../x\"], write = true }, { host = \"/p\", files = \"x\" }]\n[environment]\nA = [1]\n",
         )
         .unwrap_err();
         for part in [
@@ -235,6 +268,9 @@ mod tests {
             "line 7: grants.directories: host is missing",
             "host = \"relative\" is not an absolute path",
             "grants.directories.write is an integer; true or false is needed",
+            "files: \"../x\" is not a path within the directory",
+            "files are read only",
+            "grants.directories.files is a string; a list of texts is needed",
             "line 9: environment.A is an array; a text, number or truth value is needed",
         ] {
             assert!(faults.contains(part), "{part:?} is not in {faults}");

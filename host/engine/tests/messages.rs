@@ -173,6 +173,49 @@ async fn granted_directories_are_seen_read_only_unless_writing_is_granted() {
     edge.stop().await;
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn granted_files_are_all_that_is_seen_of_their_directory() {
+    let files = tempfile::tempdir().unwrap();
+    let root = files.path();
+    std::fs::create_dir(root.join("sub")).unwrap();
+    for file in ["open", "secret", "sub/open", "sub/secret"] {
+        std::fs::write(root.join(file), file).unwrap();
+    }
+    std::os::unix::fs::symlink("secret", root.join("link")).unwrap();
+    let grants = format!(
+        "[grants]\ndirectories = [{{ host = \"{}\", guest = \"/r\", files = [\"open\", \"sub/open\", \"absent\"] }}, \
+         {{ host = \"/no/such/folder\", guest = \"/n\", optional = true }}]\n",
+        root.display()
+    );
+    let mut edge = Plan::new(&["files"]).with("files", "filesystem_read", &grants).start().await;
+    for (request, expected) in [
+        ("/r/open", "ok open"),
+        ("/r/sub/open", "ok sub/open"),
+        ("/r/./open", "ok open"),
+        ("/r/absent", "error NotFound"),
+        ("/r/secret", "error PermissionDenied"),
+        ("/r/sub/secret", "error PermissionDenied"),
+        ("/r/sub/../secret", "error PermissionDenied"),
+        ("/r/link", "error PermissionDenied"),
+        ("/r/open/../secret", "error PermissionDenied"),
+        ("/r/sub", "error PermissionDenied"),
+        ("list /r", "error PermissionDenied"),
+        ("list /r/sub", "error PermissionDenied"),
+        ("/r/open changed", "error"),
+        ("/r/new text", "error"),
+        ("/n/x", "error"),
+    ] {
+        edge.feed("files", request).await;
+        let answer = edge.received().await.1;
+        assert!(answer.starts_with(expected), "{request}: {answer}");
+    }
+    assert_eq!(std::fs::read_to_string(root.join("open")).unwrap(), "open");
+    let log = edge.log("files").join("\n");
+    assert!(log.contains("/no/such/folder is not there; its grant is optional"), "{log}");
+    edge.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_are_refused() {
     let mut edge = Plan::new(&["net"]).with("net", "sockets_connect", "").start().await;

@@ -11,7 +11,7 @@
 
 mod support;
 
-use holdfast_engine::{CommandError, RuntimeStatus};
+use holdfast_engine::{CommandError, Compiler, RuntimeStatus};
 use std::fs;
 use std::time::{Duration, Instant};
 use support::guests::{guest, marked};
@@ -341,4 +341,32 @@ async fn compiled_code_is_used_again_kept_private_and_compiled_anew_when_damaged
     fs::set_permissions(&code, fs::Permissions::from_mode(0o666)).unwrap();
     again(Plan::new(&["m"]).in_folder(&folder).start().await).await;
     assert_ne!(fs::metadata(&code).unwrap().ino(), written_anew, "code that others may write was used");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compiler_that_crashes_costs_one_module_and_one_that_cannot_be_started_nothing() {
+    let process = |program: &str, arguments: &[&str]| Compiler::Process {
+        program: program.into(),
+        arguments: arguments.iter().map(Into::into).collect(),
+    };
+    let crashes = process("/bin/sh", &["-c", "kill -SEGV $$"]);
+    let edge = Plan::new(&["m"])
+        .with("m", "outbox_echo", "")
+        .config(move |config| config.compiler = crashes)
+        .start()
+        .await;
+    let status = edge.until("m", |status| status.status == RuntimeStatus::Failed).await;
+    assert!(status.description.contains("the compiler ended without a result (signal"), "{status:#?}");
+    edge.stop().await;
+
+    let absent = process("/no/such/program", &[]);
+    let mut edge = Plan::new(&["m"])
+        .with("m", "outbox_echo", "")
+        .config(move |config| config.compiler = absent)
+        .start()
+        .await;
+    edge.feed("m", "x").await;
+    assert_eq!(edge.received().await.1, "in:x");
+    edge.stop().await;
 }

@@ -59,6 +59,16 @@ pub enum Command {
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),
+    /// Compile a component; the host calls itself with this, so that the compiler's memory and faults are not its own.
+    #[command(hide = true)]
+    Compile(CompileArgs),
+}
+
+/// Arguments of `compile`.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// What the engine says to its compiler.
+    pub arguments: Vec<String>,
 }
 
 /// Arguments of `init`.

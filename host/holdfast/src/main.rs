@@ -15,13 +15,19 @@ mod wire;
 use clap::Parser;
 use cli::{Cli, Command};
 use holdfast_api::ModuleAction;
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// Something was wrong with what was asked, or it could not be done.
 const FAILED: u8 = 1;
 
+/// The longest time for one compile: a component of 40 MB needs a minute on a small device.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(600);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Compile(args) = &cli.command {
+        return compile(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -37,6 +43,21 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The compiler's process: it ends with its work, and in any case after a time.
+fn compile(args: &cli::CompileArgs) -> ExitCode {
+    let late = std::thread::Builder::new().stack_size(128 * 1024).spawn(|| {
+        std::thread::sleep(COMPILE_TIME_MAX);
+        output::note(format!("not compiled within {} s", COMPILE_TIME_MAX.as_secs()));
+        std::process::exit(FAILED.into());
+    });
+    if let Err(error) = late {
+        output::note(format!("error: no threads can be started: {error}"));
+        return ExitCode::from(FAILED);
+    }
+    let code = holdfast_engine::compile_as_child(&args.arguments);
+    ExitCode::from(u8::try_from(code).unwrap_or(FAILED))
 }
 
 /// Does what was asked. Gives whether all is well.
@@ -75,6 +96,8 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Module(command) => commands::module::run(command, json)?,
+        // It was carried out before there were threads.
+        Command::Compile(_) => {}
     }
     Ok(true)
 }

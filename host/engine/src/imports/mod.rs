@@ -4,6 +4,7 @@
 //! has succeeded, so there is nothing to wait for.
 
 mod config;
+mod files;
 mod keyvalue;
 mod logging;
 mod outbox;
@@ -21,6 +22,7 @@ pub(crate) mod bindings {
     });
 }
 
+pub(crate) use files::Views;
 pub(crate) use outbox::Outbox;
 pub(crate) use timers::{TIMER_HANDLER, TimerSet};
 pub(crate) use wasi::context;
@@ -31,6 +33,7 @@ use wasmtime::component::{HasSelf, Linker};
 /// Gives `linker` everything that a module may import.
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    files::link(linker)?;
     bindings::Module::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
 }
 

@@ -3,14 +3,15 @@
 
 use super::stdio::Lines;
 use crate::host::ModuleLog;
+use crate::logs::LogLevel;
 use crate::settings::Settings;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 /// Why a granted directory could not be given.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the directory {host} is granted but cannot be opened ({reason}); make it, or take the line out of [grants] \
-     directories"
+    "the directory {host} is granted but cannot be opened ({reason}); make it, say optional = true, or take the line \
+     out of [grants] directories"
 )]
 pub(crate) struct NoDirectory {
     host: String,
@@ -27,6 +28,14 @@ pub(crate) fn context(name: &str, settings: &Settings, log: &ModuleLog) -> Resul
         wasi.env(key, value);
     }
     for grant in &settings.directories {
+        if grant.optional && !grant.host.exists() {
+            let host = grant.host.display();
+            log.host(
+                LogLevel::Info,
+                &format!("{host} is not there; its grant is optional, so it is left out"),
+            );
+            continue;
+        }
         let may = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         wasi.preopened_dir(&grant.host, &grant.guest, may).map_err(|error| NoDirectory {
             host: grant.host.display().to_string(),

@@ -104,6 +104,18 @@ impl<'a, 'f> Section<'a, 'f> {
         }
     }
 
+    /// A list of texts.
+    pub(super) fn list(&mut self, key: &'static str, into: &mut Option<Vec<String>>) {
+        let Some((line, value)) = self.value(key) else { return };
+        let texts = value.as_array().map(|list| {
+            list.iter().map(|entry| entry.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        });
+        match texts.flatten() {
+            Some(texts) => *into = Some(texts),
+            None => self.wrong_kind(line, key, value, "a list of texts"),
+        }
+    }
+
     /// A table of this table.
     pub(super) fn section(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_, '_>)) {
         let Some((line, value)) = self.value(key) else { return };

@@ -1,6 +1,7 @@
 //! Reads, checks and compiles modules on threads of their own, a bounded number at a time.
 
 use crate::cache::CodeCache;
+use crate::compiler::Compiler;
 use crate::config::{EngineConfig, Limits, Profile};
 use crate::engine::Common;
 use crate::load::load;
@@ -33,6 +34,7 @@ struct Job {
     limits: Limits,
     runtime: Runtime,
     cache: CodeCache,
+    compiler: Compiler,
 }
 
 impl Loader {
@@ -47,6 +49,7 @@ impl Loader {
             limits: config.limits,
             runtime: common.runtime.clone(),
             cache: common.cache.clone(),
+            compiler: config.compiler.clone(),
         };
         Self { job, jobs: JoinSet::new(), at_a_time: Arc::new(Semaphore::new(at_a_time)) }
     }
@@ -86,7 +89,8 @@ impl Job {
         let settings = plugins::read_settings(&self.folder, name, self.limits);
         let code = plugins::read_component(&self.folder, name).and_then(|(bytes, digest)| match running {
             Some(running) if running.code.digest == digest => Ok(running.code.clone()),
-            _ => load(&self.runtime, &self.cache, &bytes, digest).map_err(|error| error.to_string()),
+            _ => load(&self.runtime, &self.cache, &self.compiler, &bytes, digest)
+                .map_err(|error| error.to_string()),
         });
         match (settings, code) {
             (Ok(settings), Ok(code)) => Ok(Version { code, settings: Arc::new(settings) }),

@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 use holdfast_auth::{Grants, Password as UserPassword, Registry};
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
-use holdfast_engine::EngineConfig;
+use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
 use holdfast_net::{
     ClientTls, ClientTlsConfig, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
@@ -101,6 +101,10 @@ pub fn engine(config: &Config) -> EngineConfig {
     engine.limits.memory_bytes = config.modules.memory_bytes_max;
     engine.limits.call_ms = u32::try_from(config.modules.call_time_max.as_millis()).unwrap_or(u32::MAX);
     engine.limits.attempts = config.modules.retries_max.saturating_add(1);
+    // Where the program has no path of its own, it compiles within itself.
+    if let Ok(program) = std::env::current_exe() {
+        engine.compiler = Compiler::Process { program, arguments: vec!["compile".into()] };
+    }
     if !config.modules.compile_cache {
         engine.cache_bytes_max = 0;
     }

@@ -1,4 +1,4 @@
-//! Reads the file that the message names, or writes it if a text follows, and sends what came of it.
+//! Reads the file that the message names, or writes it if a text follows, or lists a folder, and sends what came of it.
 
 use guest::{Failure, Handler, Message, out, text};
 
@@ -12,6 +12,9 @@ impl Handler for Guest {
     fn handle(_input: String, message: Message) -> Result<(), Failure> {
         let text = text(&message);
         let answer = match text.split_once(' ') {
+            Some(("list", path)) => {
+                std::fs::read_dir(path).map(|entries| format!("{} entries", entries.count()))
+            }
             Some((path, content)) => std::fs::write(path, content).map(|()| "written".to_owned()),
             None => std::fs::read_to_string(&text),
         };
