@@ -6,6 +6,7 @@
 
 use crate::{
     board::Board,
+    cuts::Thread,
     end::End,
     greet::Greeted,
     inbound::Inbound,
@@ -20,6 +21,7 @@ use crate::{
     wills::{self, UserWill},
 };
 use bytes::BytesMut;
+use holdfast_auth::Cut;
 use holdfast_broker::{Losses, Published};
 use holdfast_mqtt::{
     Codec, ConnAck, Disconnect, Packet, Publish, ReasonCode, Version,
@@ -27,6 +29,7 @@ use holdfast_mqtt::{
 };
 use std::{
     collections::VecDeque,
+    future::pending,
     pin::pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -113,10 +116,12 @@ pub(crate) async fn serve(
         wills::publish(&shared, due);
     }
     let (terms, will) = (greeted.terms, greeted.will.clone());
+    let mut greeted = greeted;
+    let mut thread = greeted.thread.take();
     let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), kept);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let end = match client.process() {
-        Ok(()) => client.run(&mut reader, &mut writer, &held, &stop).await,
+        Ok(()) => client.run(&mut reader, &mut writer, &held, thread.as_mut(), &stop).await,
         Err(end) => end,
     };
     client.count(&end);
@@ -139,6 +144,8 @@ async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
 /// Leaves the session behind, or ends it, and says the will if the time has come.
 fn leave(shared: &Shared, client: Client, held: Held, will: Option<UserWill>, terms: Terms, end: &End) {
     let expiry_s = match end {
+        // Nobody comes back for it.
+        End::Cut(Cut::Removed) => 0,
         End::Goodbye { session_expiry_s: Some(s), .. } if terms.session_expiry_s > 0 => {
             u64::from(*s).min(shared.limits.session_expiry_max.as_secs())
         }
@@ -226,10 +233,17 @@ impl Client {
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         held: &Held,
+        thread: Option<&mut Thread>,
         stop: &CancellationToken,
     ) -> End {
         let mut replaced = pin!(held.replaced.cancelled());
         let mut stopped = pin!(stop.cancelled());
+        let mut cut = pin!(async {
+            match thread {
+                Some(thread) => thread.ended().await,
+                None => pending().await,
+            }
+        });
         let mut armed = self.deadline();
         let mut timer = pin!(sleep_until(armed.into()));
         let mut messages: Vec<Published> = Vec::new();
@@ -250,6 +264,7 @@ impl Client {
                 biased;
                 () = &mut replaced => Err(End::TakenOver),
                 () = &mut stopped => Err(End::Stopping),
+                end = &mut cut => Err(end),
                 () = board.written() => self.settle(),
                 written = write_some(writer, &mut self.out), if self.has_to_write() => self.written(written),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
@@ -413,6 +428,7 @@ impl Client {
             End::Protocol(_) => Some(&stats.protocol_errors),
             End::Silent => Some(&stats.keep_alive_expired),
             End::TakenOver => Some(&stats.taken_over),
+            End::Cut(_) | End::ProofExpired => Some(&stats.devices_cut),
             End::Behind { .. } | End::Stalled => Some(&stats.too_slow),
         };
         let user = &self.key.user;

@@ -1,6 +1,7 @@
 //! How a connection ends.
 
 use crate::plain::Plain;
+use holdfast_auth::Cut;
 use holdfast_mqtt::{ProtocolError, ReasonCode};
 use std::fmt;
 
@@ -27,6 +28,10 @@ pub(crate) enum End {
     Stalled,
     /// A message was not taken and there is no acknowledgement that would say so.
     NotTaken(ReasonCode),
+    /// The device was removed, disabled, or got another credential.
+    Cut(Cut),
+    /// The token or the certificate that proved the device is no longer valid.
+    ProofExpired,
 }
 
 impl End {
@@ -41,6 +46,7 @@ impl End {
             Self::Behind { .. } => Some(ReasonCode::QuotaExceeded),
             Self::Stalled => Some(ReasonCode::UnspecifiedError),
             Self::NotTaken(reason) => Some(*reason),
+            Self::Cut(_) | Self::ProofExpired => Some(ReasonCode::NotAuthorized),
         }
     }
 
@@ -66,6 +72,8 @@ impl fmt::Display for End {
             ),
             Self::Stalled => f.write_str("the client takes no bytes"),
             Self::NotTaken(reason) => write!(f, "a message was not taken: {reason}"),
+            Self::Cut(cut) => write!(f, "the device is cut off: {cut}"),
+            Self::ProofExpired => f.write_str("the token or certificate of the device has expired"),
         }
     }
 }

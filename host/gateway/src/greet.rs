@@ -1,13 +1,21 @@
 //! The first packet: who is it, and on what terms?
 
 use crate::{
-    connection::Terms, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, translate,
+    connection::Terms,
+    cuts::Thread,
+    episodes::warn_once,
+    plain::Plain,
+    prove::{Refused, Who, prove},
+    shared::Shared,
+    stats::Stats,
+    translate,
     wills::UserWill,
 };
 use bytes::BytesMut;
-use holdfast_auth::{Action, Evidence, NotProved};
-use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, server::Rules};
+use holdfast_auth::Action;
+use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, hub::ClientName, server::Rules};
 use holdfast_types::{Name, Topic};
+use rustls_pki_types::CertificateDer;
 use std::{net::SocketAddr, sync::Arc};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -17,6 +25,10 @@ const FIRST_READ_BYTES: usize = 1024;
 /// A client that has proved who it is.
 pub(crate) struct Greeted {
     pub(crate) user: Name,
+    /// What ties its connection to the registry, if it is a device or a module.
+    pub(crate) thread: Option<Thread>,
+    /// What it said of itself, if it speaks the dialect of IoT Hub.
+    pub(crate) hub: Option<ClientName>,
     pub(crate) client_id: String,
     /// Whether the client brought no identifier and has to be told the one it was given.
     pub(crate) assigned: bool,
@@ -32,6 +44,7 @@ pub(crate) struct Greeted {
 pub(crate) async fn greet(
     shared: &Arc<Shared>,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    certificates: &[CertificateDer<'_>],
     peer: SocketAddr,
 ) -> Option<Greeted> {
     let mut codec = Codec::server(shared.limits.connect_bytes_max);
@@ -56,15 +69,16 @@ pub(crate) async fn greet(
             Ok(_) => {}
         }
     };
-    match decide(shared, *connect, peer).await {
+    match decide(shared, *connect, certificates, peer).await {
         Ok(mut greeted) => {
             greeted.codec.max_packet_bytes = shared.limits.packet_bytes_max;
             greeted.rest = buffer;
             Some(greeted)
         }
-        Err((reason, why)) => {
+        Err(Refused { reason, why, known }) => {
             Stats::one(&shared.stats.connects_refused);
-            warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, why = %Plain(&why), %reason, "a client is refused");
+            let known = known.map(|known| known.to_string()).unwrap_or_default();
+            warn_once!(shared.episodes, &format!("greet {} {known}", peer.ip()), %peer, why = %Plain(&why), %reason, "a client is refused");
             refuse(stream, &codec, reason, true).await;
             None
         }
@@ -91,27 +105,33 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), codec: &Codec, reason: R
 async fn decide(
     shared: &Arc<Shared>,
     connect: Connect,
+    certificates: &[CertificateDer<'_>],
     peer: SocketAddr,
-) -> Result<Greeted, (ReasonCode, String)> {
+) -> Result<Greeted, Refused> {
+    let refused = |reason, why| Refused { reason, why, known: None };
     if let Some(method) = &connect.authentication_method {
-        return Err((
-            ReasonCode::BadAuthenticationMethod,
-            format!("authentication method {method:?} is not known"),
-        ));
+        let why = format!("authentication method {method:?} is not known");
+        return Err(refused(ReasonCode::BadAuthenticationMethod, why));
     }
-    let user =
-        prove(shared, &connect).await.map_err(|why| (ReasonCode::BadUserNameOrPassword, why.to_string()))?;
+    let Who { name: user, proved, hub } = prove(shared, &connect, certificates).await?;
+    let thread = match proved {
+        Some(proved) => {
+            let entered = shared.cuts.enter(proved, &shared.registry);
+            Some(entered.map_err(|cut| refused(ReasonCode::NotAuthorized, format!("{user}: {cut}")))?)
+        }
+        None => None,
+    };
     let will = match &connect.will {
         Some(will) => {
-            let topic =
-                Topic::new(&will.topic).map_err(|why| (ReasonCode::TopicNameInvalid, why.to_string()))?;
+            let topic = Topic::new(&will.topic)
+                .map_err(|why| refused(ReasonCode::TopicNameInvalid, why.to_string()))?;
             shared
                 .registry
                 .may(&user, Action::Publish(&topic))
-                .map_err(|why| (ReasonCode::NotAuthorized, format!("its will is refused: {why}")))?;
+                .map_err(|why| refused(ReasonCode::NotAuthorized, format!("its will is refused: {why}")))?;
             if !translate::is_what_it_says(&will.payload, Some(&will.properties)) {
                 let why = "its will says that it is UTF-8 text and is not".to_owned();
-                return Err((ReasonCode::PayloadFormatInvalid, why));
+                return Err(refused(ReasonCode::PayloadFormatInvalid, why));
             }
             Some(UserWill { user: user.clone(), will: will.clone(), origin: None })
         }
@@ -119,9 +139,10 @@ async fn decide(
     };
     let assigned = connect.client_id.is_empty();
     let client_id = if assigned { shared.assign_client_id() } else { connect.client_id.to_string() };
-    tracing::debug!(%peer, %user, client_id = %Plain(&client_id), version = %connect.version, "a client has connected");
-    Ok(Greeted {
+    let greeted = Greeted {
         user,
+        thread,
+        hub,
         client_id,
         assigned,
         clean_start: connect.clean_start,
@@ -129,7 +150,12 @@ async fn decide(
         will,
         codec: codec(&connect),
         rest: BytesMut::new(),
-    })
+    };
+    tracing::debug!(
+        %peer, user = %greeted.user, client_id = %Plain(&greeted.client_id), version = %connect.version,
+        dialect = greeted.hub.is_some(), "a client has connected"
+    );
+    Ok(greeted)
 }
 
 fn codec(connect: &Connect) -> Codec {
@@ -160,23 +186,4 @@ fn terms(shared: &Shared, connect: &Connect) -> Terms {
         session_expiry_s: asked_s.min(expiry_max_s),
         expiry_shortened: asked_s > expiry_max_s,
     }
-}
-
-/// Who it is. A password that is not remembered is checked where blocking is allowed, a few at a time.
-async fn prove(shared: &Arc<Shared>, connect: &Connect) -> Result<Name, NotProved> {
-    let evidence = Evidence { user: connect.user_name.as_deref(), password: connect.password.as_deref() };
-    if let Some(answer) = shared.registry.who_quickly(evidence) {
-        return answer;
-    }
-    let _turn = shared.password_checks.acquire().await;
-    // Another connection of the same user may have proved the password in the meantime.
-    if let Some(answer) = shared.registry.who_quickly(evidence) {
-        return answer;
-    }
-    let registry = shared.registry.clone();
-    let (user, password) = (connect.user_name.clone(), connect.password.clone());
-    let checked = tokio::task::spawn_blocking(move || {
-        registry.who(Evidence { user: user.as_deref(), password: password.as_deref() })
-    });
-    checked.await.unwrap_or(Err(NotProved::Missing("proof: the host is stopping")))
 }

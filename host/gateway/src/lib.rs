@@ -14,6 +14,7 @@
 
 mod board;
 mod connection;
+mod cuts;
 mod end;
 mod episodes;
 mod greet;
@@ -23,6 +24,7 @@ mod lobby;
 mod outbound;
 mod pace;
 mod plain;
+mod prove;
 mod retained;
 mod server;
 mod sessions;

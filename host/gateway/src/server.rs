@@ -141,7 +141,8 @@ async fn admit(
                 return None;
             }
         };
-        let greeted = greet(&shared, &mut stream, peer).await?;
+        let certificates = stream.peer_certificates().to_vec();
+        let greeted = greet(&shared, &mut stream, &certificates, peer).await?;
         // A client sends each packet in a frame, or gathers small ones.
         stream.set_frame_bytes_max(shared.limits.packet_bytes_max.saturating_add(FRAME_EXTRA_BYTES));
         let permit = pass(&shared, doors, &greeted, &mut stream, peer).await?;

@@ -1,6 +1,8 @@
 //! What all connections share.
 
-use crate::{episodes::Episodes, limits::Limits, retained::Retained, sessions::Sessions, stats::Stats};
+use crate::{
+    cuts::Cuts, episodes::Episodes, limits::Limits, retained::Retained, sessions::Sessions, stats::Stats,
+};
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
 use holdfast_types::Text;
@@ -13,6 +15,8 @@ use tokio::sync::Semaphore;
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) registry: Arc<Registry>,
+    /// Open connections of devices.
+    pub(crate) cuts: Arc<Cuts>,
     pub(crate) limits: Limits,
     /// What a body is whose client does not say.
     pub(crate) content_type: Option<Text>,
@@ -39,9 +43,12 @@ impl Shared {
         instance: u64,
     ) -> Self {
         let queues = Budget::new(limits.queues_bytes_max);
+        let cuts: Arc<Cuts> = Arc::default();
+        cuts.follow(&registry);
         Self {
             broker,
             registry,
+            cuts,
             limits,
             content_type,
             stats: Arc::new(Stats::new(queues.clone())),

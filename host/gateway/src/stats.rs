@@ -58,6 +58,8 @@ stats! {
     protocol_errors;
     /// Connections that another one of the same client replaced.
     taken_over;
+    /// Connections of devices that were removed, disabled or given another credential, or whose proof has expired.
+    devices_cut;
     /// Clients that were silent for too long.
     keep_alive_expired;
     /// Clients that were cut off because they read too slowly.

@@ -29,6 +29,7 @@ pub const LONG: Duration = Duration::from_secs(30);
 pub struct House {
     pub address: SocketAddr,
     pub broker: Broker,
+    pub registry: Arc<Registry>,
     pub stats: Arc<Stats>,
     pub stop: CancellationToken,
     pub running: JoinHandle<()>,
@@ -67,10 +68,11 @@ impl House {
             settings: Settings::of_section("gateway"),
         };
         let config = GatewayConfig { listen: vec![listen], limits, content_type: None, instance: 7 };
-        let gateway = Gateway::bind(config, broker.clone(), registry()).await.unwrap();
+        let registry = registry();
+        let gateway = Gateway::bind(config, broker.clone(), registry.clone()).await.unwrap();
         let (address, stats, stop) = (gateway.addresses()[0], gateway.stats(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(stop.clone()));
-        Self { address, broker, stats, stop, running, _folder: folder }
+        Self { address, broker, registry, stats, stop, running, _folder: folder }
     }
 
     /// Messages that the log upstream has on disk.
@@ -97,6 +99,15 @@ impl House {
     }
 }
 
+/// Devices may publish below `d/` and their name.
+fn device_rules() -> holdfast_auth::DeviceRules {
+    holdfast_auth::DeviceRules {
+        hosts: vec!["hub.example.net".into()],
+        grants: Grants { publish: vec![Filter::new("d/{device}/#").unwrap()], subscribe: vec![] },
+        ..Default::default()
+    }
+}
+
 fn registry() -> Arc<Registry> {
     let filters = |texts: &[&str]| texts.iter().map(|text| Filter::new(text).unwrap()).collect();
     let user = |name: &str| {
@@ -105,7 +116,9 @@ fn registry() -> Arc<Registry> {
         (Name::new(name).unwrap(), Password::Plain(b"secret".to_vec()), grants)
     };
     Arc::new(
-        Registry::new([user("press"), user("oven")], [3; 32]).unwrap_or_else(|faults| panic!("{faults:?}")),
+        Registry::new([user("press"), user("oven")], [3; 32])
+            .unwrap_or_else(|faults| panic!("{faults:?}"))
+            .with_rules(device_rules()),
     )
 }
 
