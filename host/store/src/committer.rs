@@ -190,6 +190,8 @@ pub(crate) struct Committer {
     freed: bool,
     /// Messages that the last group brought.
     last_group: usize,
+    /// Messages that waited when the last group was on disk and nobody had been told of it yet.
+    waited: usize,
     looked_around: Instant,
     retention: crate::retention::Retention,
 }
@@ -199,6 +201,7 @@ impl Committer {
         let retention = crate::retention::Retention::new(&shared);
         Self {
             last_group: 0,
+            waited: 0,
             shared,
             completed,
             parked: Vec::new(),
@@ -241,8 +244,9 @@ impl Committer {
     ///
     /// Who was just completed tends to come back at once, but not all at the same moment: a group that goes without
     /// the late half makes that half wait for a whole fsync more. So automatic lingering lasts until as many messages
-    /// are there as the last group had, but no longer than a quarter of an fsync. Where the last group was one message
-    /// there is nobody to wait for, and on a fast disk the late half simply is the next group.
+    /// have come as the last group had, besides those that waited already when it was on disk, but no longer than a
+    /// quarter of an fsync: not to count those would let two halves take turns for ever. A single sender is there as
+    /// soon as it has come, and on a fast disk the late half simply is the next group.
     fn patience(&self) -> (Duration, Duration, usize) {
         if !self.left.is_empty() || (self.freed && !self.parked.is_empty()) {
             return (Duration::ZERO, Duration::ZERO, 0);
@@ -250,12 +254,11 @@ impl Committer {
         let patience = TICK.saturating_sub(self.looked_around.elapsed());
         match self.shared.config.linger {
             Linger::Fixed(time) => (patience, time, GROUP_MESSAGES_MAX),
-            Linger::Auto if self.last_group > 1 => {
+            Linger::Auto => {
                 let mean = Duration::from_micros(lock(&self.shared.stats).fsync_us_mean);
                 let linger = if mean < LINGER_FROM { Duration::ZERO } else { (mean / 4).min(LINGER_MAX) };
-                (patience, linger, self.last_group)
+                (patience, linger, self.waited + self.last_group)
             }
-            Linger::Auto => (patience, Duration::ZERO, 0),
         }
     }
 
@@ -408,6 +411,7 @@ impl Committer {
             chains.iter().for_each(|chain| chain.break_it());
             lock(&self.shared.stats).failed += completions.len() as u64;
         }
+        self.waited = self.shared.mailbox.waiting();
         if completions.is_empty() {
             return;
         }

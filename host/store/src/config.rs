@@ -38,7 +38,7 @@ pub const QUEUES_MAX: usize = 1000;
 /// How long the committer lingers before a group commit, so that more commits can join the fsync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Linger {
-    /// Until as many messages are there as the last group had, at most a quarter of the mean fsync time and 2 ms:
+    /// Until those that the last group served are back, at most a quarter of the mean fsync time and 2 ms:
     /// nothing for a single sender, nothing on a disk that syncs within 2 ms, twice the throughput on a slow one.
     #[default]
     Auto,

@@ -110,10 +110,16 @@ impl Mailbox {
         }
     }
 
+    /// Messages that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.inner).messages
+    }
+
     /// Waits up to `patience` for a first job, then up to `linger` until `company` messages wait, and takes one group, of
     /// which `left` is what the last one left over: the committer never holds more than a group.
     pub(crate) fn drain(&self, patience: Duration, linger: Duration, company: usize, left: Left) -> Drained {
         let mut inner = lock(&self.inner);
+        let company = company.min(GROUP_MESSAGES_MAX);
         if inner.jobs.is_empty() && !inner.closed {
             let waited = self.filled.wait_timeout_while(inner, patience, |i| i.jobs.is_empty() && !i.closed);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -121,7 +127,6 @@ impl Mailbox {
         if inner.jobs.is_empty() {
             return if inner.closed { Drained::Closed } else { Drained::Nothing };
         }
-        let company = company.min(GROUP_MESSAGES_MAX);
         let until = Instant::now() + linger;
         while !inner.closed
             && inner.messages < company

@@ -73,6 +73,9 @@ pub(crate) struct Wants<'a> {
 impl Wants<'_> {
     /// Looks whether all of it can be planned.
     pub(crate) fn room(&self, plan: &mut Plan<'_>) -> Room {
+        if self.fits_as_it_is(plan) {
+            return Room::Yes;
+        }
         if self.makes_too_many_queues(plan) {
             return Room::Never(CommitError::TooManyQueues { queues_max: QUEUES_MAX });
         }
@@ -163,6 +166,16 @@ impl Wants<'_> {
         draft.gone.dropped_newest += 1;
         draft.state = true;
         Appended::Dropped
+    }
+
+    /// The usual case, looked at without counting for each log: so much room is left that all of it fits, whatever is
+    /// freed.
+    fn fits_as_it_is(&self, plan: &mut Plan<'_>) -> bool {
+        let all: u64 = self.appends.iter().map(EncodedAppend::bytes).sum();
+        let kept = self.kept(plan);
+        self.letters.is_empty()
+            && plan.total.fits(all + kept, 0)
+            && self.appends.iter().all(|a| plan.log(&a.queue.log).fits(all, 0) && !plan.is_unknown(&a.queue))
     }
 
     fn kept(&self, plan: &Plan<'_>) -> u64 {

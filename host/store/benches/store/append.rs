@@ -80,6 +80,11 @@ fn compare(engines: &[Make], bytes: usize) -> Vec<f64> {
     rates.into_iter().map(median).collect()
 }
 
+/// What the store takes from all producers.
+pub fn highest_rate() -> f64 {
+    compare(&[HOLDFAST], 256)[0]
+}
+
 pub fn small() {
     let rates = compare(&[HOLDFAST, RAW, ZEROED, SQLITE, ONE_BY_ONE, HOLDFAST_AT_ONCE], 256);
     let [ours, raw, zeroed, sqlite, one, at_once] = rates[..] else { return };
@@ -149,7 +154,7 @@ pub fn slow_child(_: &str) {
 
 /// Latency at half of the highest load, messages at even distances.
 pub fn latency() {
-    let most = compare(&[HOLDFAST], 256)[0];
+    let most = highest_rate();
     let syncs = sync_latencies();
     let folder = folder();
     let engine = Holdfast::new(folder.path(), Linger::Auto);

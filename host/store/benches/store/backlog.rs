@@ -295,6 +295,26 @@ pub fn memory_and_opening() {
     let _ = slice();
 }
 
+/// Acknowledges so many, kills the process, opens the store: how many are there, of how many.
+pub fn kept_after_a_kill(count: u64) -> (u64, u64) {
+    let folder = folder();
+    let this = std::env::current_exe().unwrap();
+    let path = folder.path().display().to_string();
+    let start = |plan: String| {
+        Command::new(&this).env("HOLDFAST_BENCH_CHILD", plan).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = start(format!("load|{path}|{count}"));
+    BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = start(format!("open|{path}"));
+    let lines: Vec<String> =
+        BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap()).collect();
+    child.wait().unwrap();
+    let opened = &lines[0];
+    (opened.split_whitespace().nth(3).unwrap().parse().unwrap(), count)
+}
+
 /// Reads everything ten times, for a profiler.
 fn read_again(store: &Store, count: u64) {
     for _ in 0..10 {

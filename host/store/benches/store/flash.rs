@@ -18,7 +18,12 @@ const BYTES: u64 = 256;
 
 /// Bytes that this process has caused to be written to a disk.
 fn written_bytes() -> u64 {
-    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    process_written_bytes("self")
+}
+
+/// The same for another process.
+pub fn process_written_bytes(process: &str) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{process}/io")).unwrap_or_default();
     let line = io.lines().find(|line| line.starts_with("write_bytes")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
@@ -48,11 +53,16 @@ fn ratio(linger: Linger, rate: Option<f64>, time: Duration) -> f64 {
     (written_bytes() - before - opened) as f64 / (sent * BYTES) as f64
 }
 
+/// Bytes written for each byte of payload as fast as it goes.
+pub fn saturated() -> f64 {
+    ratio(Linger::Auto, None, slice() * 3)
+}
+
 pub fn written() {
     if written_bytes() == 0 {
         return println!("bytes written: skipped, this needs /proc/self/io");
     }
-    let saturated = ratio(Linger::Auto, None, slice() * 3);
+    let saturated = saturated();
     row("bytes written per payload byte, saturated", &format!("{saturated:.2}"), "<= 2.3", saturated <= 2.3);
     let slow = ratio(Linger::Fixed(Duration::from_millis(10)), Some(2000.0), slice() * 10);
     row("the same at 2,000/s with 10 ms linger", &format!("{slow:.2}"), "<= 3.0", slow <= 3.0);

@@ -1,5 +1,5 @@
-//! The store against a raw append-only file and against SQLite, on the same disk in the same run. Ratios are the
-//! result; the absolute numbers in brackets belong to the machine.
+//! The store against a raw append-only file, SQLite and, when it is installed, Mosquitto, on the same disk in the same
+//! run. Ratios are the result; the absolute numbers in brackets belong to the machine.
 //!
 //! ```text
 //! cargo bench -p holdfast-store                            every row, backlog of 1 million
@@ -22,6 +22,7 @@ mod append;
 mod backlog;
 mod engines;
 mod flash;
+mod mosquitto;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -70,7 +71,7 @@ fn main() {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load of the machine before the run: {}", load.trim());
-    let rows: [(&str, fn()); 7] = [
+    let rows: [(&str, fn()); 8] = [
         ("append", append::small),
         ("large", append::large),
         ("slow", append::slow),
@@ -78,6 +79,7 @@ fn main() {
         ("drain", backlog::drain),
         ("backlog", backlog::memory_and_opening),
         ("flash", flash::written),
+        ("mosquitto", mosquitto::persistence),
     ];
     for (name, run) in rows {
         if is_wanted(name) {

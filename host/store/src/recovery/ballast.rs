@@ -17,22 +17,27 @@ impl Ballast {
         Self { path: store.join("ballast"), bytes }
     }
 
-    /// Fills the file with zeros unless it is there. A file without content would hold no space.
+    /// Fills the file with zeros unless it is there. A file without content would hold no space. Where there is no room
+    /// for all of it, a half or a quarter is better than none.
     pub(crate) fn take(&self) -> io::Result<()> {
         if self.bytes == 0 || fs::metadata(&self.path).is_ok_and(|found| found.len() >= self.bytes) {
             return Ok(());
         }
-        let written = self.write();
-        if written.is_err() {
+        let mut written = Ok(());
+        for part in [1, 2, 4] {
+            written = self.write(self.bytes / part);
+            if written.is_ok() {
+                return Ok(());
+            }
             self.release();
         }
         written
     }
 
-    fn write(&self) -> io::Result<()> {
+    fn write(&self, bytes: u64) -> io::Result<()> {
         let zeros = vec![0; 1 << 20];
         let mut file = File::create(&self.path)?;
-        let mut left = self.bytes;
+        let mut left = bytes;
         while left > 0 {
             let part = zeros.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(&zeros);
             file.write_all(part)?;
