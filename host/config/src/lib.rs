@@ -56,6 +56,9 @@
 //! | `gateway.tls.client_ca_file` | none | authorities that may sign certificates of devices (PEM) |
 //! | `gateway.content_type` | none | what bodies are whose clients do not say, such as `"application/json"` (in UTF-8) |
 //! | `gateway.connections_max` | 100 | most connections at once |
+//! | `gateway.handshakes_max` | 256 | most connections at once that have not said who they are; one more closes the oldest |
+//! | `gateway.handshakes_per_address_max` | 128 | most of them from one address; one more closes the oldest of that address |
+//! | `gateway.connect_time_max` | `"10 s"` | longest time until a connection has said who it is, 1 s to 2 min |
 //! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
 //! | `gateway.unacked_max` | 64 | most messages of a client that wait for an acknowledgement, each way |
 //! | `users.name` | needed | user name (in a `[[users]]` section) |
@@ -135,6 +138,9 @@ pub const KEYS: &[&str] = &[
     "gateway.tls.client_ca_file",
     "gateway.content_type",
     "gateway.connections_max",
+    "gateway.handshakes_max",
+    "gateway.handshakes_per_address_max",
+    "gateway.connect_time_max",
     "gateway.packet_max",
     "gateway.unacked_max",
     "users.name",

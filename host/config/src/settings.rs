@@ -197,6 +197,12 @@ pub struct Gateway {
     pub content_type: Option<String>,
     /// Most connections at once.
     pub connections_max: u32,
+    /// Most connections at once that have not said who they are; one more closes the oldest of them.
+    pub handshakes_max: u32,
+    /// Most of them from one address; one more closes the oldest of that address.
+    pub handshakes_per_address_max: u32,
+    /// Longest time from the first byte of a connection to the answer to its CONNECT.
+    pub connect_time_max: Duration,
     /// Most bytes in one MQTT packet.
     pub packet_bytes_max: u32,
     /// Most messages of one client in each direction that wait for their acknowledgement.

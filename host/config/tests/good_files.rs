@@ -92,6 +92,8 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     assert_eq!(config.gateway.client_ca_file, Some("/etc/holdfast/tls/devices.pem".into()));
     assert_eq!((config.gateway.connections_max, config.gateway.packet_bytes_max), (10, 256 << 10));
     assert_eq!(config.gateway.unacked_max, 8);
+    assert_eq!((config.gateway.handshakes_max, config.gateway.handshakes_per_address_max), (20, 5));
+    assert_eq!(config.gateway.connect_time_max, Duration::from_secs(60));
     let [sensor, tester] = config.users.try_into().unwrap();
     assert!(matches!(&sensor.proof, Proof::Hash(hash) if hash.expose().starts_with("$argon2id$v=19$")));
     assert_eq!(sensor.subscribe.len(), 2);

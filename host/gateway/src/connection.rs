@@ -5,6 +5,7 @@
 //! feeds many messages to the broker, one wake-up takes many fates, one write carries many acknowledgements.
 
 use crate::{
+    beside::Beside,
     board::Board,
     cuts::Thread,
     end::End,
@@ -80,6 +81,7 @@ pub(crate) struct Client {
     pace: Pace,
     /// Since when the client has taken no byte of what is to be written.
     stalled: Option<Instant>,
+    pub(crate) beside: Beside,
     /// Whether bytes were written that the stream may still hold, as an encrypted one does.
     unflushed: bool,
 }
@@ -109,6 +111,7 @@ pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     greeted: Greeted,
     attached: Attached,
+    beside: Beside,
     stop: CancellationToken,
 ) {
     let Attached { held, kept, will: due } = attached;
@@ -118,7 +121,7 @@ pub(crate) async fn serve(
     let (terms, will) = (greeted.terms, greeted.will.clone());
     let mut greeted = greeted;
     let mut thread = greeted.thread.take();
-    let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), kept);
+    let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), kept, beside);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let end = match client.process() {
         Ok(()) => client.run(&mut reader, &mut writer, &held, thread.as_mut(), &stop).await,
@@ -172,7 +175,13 @@ fn leave(shared: &Shared, client: Client, held: Held, will: Option<UserWill>, te
 }
 
 impl Client {
-    fn begin(shared: Arc<Shared>, greeted: Greeted, key: Key, kept: Option<Box<Kept>>) -> Self {
+    fn begin(
+        shared: Arc<Shared>,
+        greeted: Greeted,
+        key: Key,
+        kept: Option<Box<Kept>>,
+        beside: Beside,
+    ) -> Self {
         let session_present = kept.is_some();
         let (session, subscriptions) = match kept {
             Some(kept) => (kept.session, kept.subscriptions),
@@ -197,6 +206,7 @@ impl Client {
             pace: Pace::new(shared.limits.messages_per_second_max, now),
             stalled: None,
             unflushed: false,
+            beside,
             key,
             shared,
         };
@@ -259,6 +269,12 @@ impl Client {
             if reading && self.inbuf.capacity() - self.inbuf.len() < self.read_bytes / 2 {
                 self.inbuf.reserve(self.read_bytes);
             }
+            if reading
+                && self.beside.has_bytes()
+                && let Err(end) = self.process_beside()
+            {
+                return end;
+            }
             let wanted = self.wanted();
             let turn = tokio::select! {
                 biased;
@@ -268,6 +284,7 @@ impl Client {
                 () = board.written() => self.settle(),
                 written = write_some(writer, &mut self.out), if self.has_to_write() => self.written(written),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
+                news = self.beside.news(reading), if self.beside.is_possible() => self.beside_news(news),
                 () = self.subscriptions.next_many(&mut messages, wanted) => {
                     self.write_messages(&mut messages)
                 }
@@ -286,7 +303,7 @@ impl Client {
 
     /// Whether packets of the client may be taken now. A client that is ahead of the log, of its own pace, or of what
     /// it reads, is not read from.
-    fn may_take_packets(&self) -> bool {
+    pub(crate) fn may_take_packets(&self) -> bool {
         let limits = &self.shared.limits;
         !self.is_ahead() && self.out.len() < limits.write_buffer_bytes_max
     }
@@ -322,22 +339,33 @@ impl Client {
         let mut taken = 0_usize;
         while self.may_take_packets() {
             let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
-            let mut actions = std::mem::take(&mut self.actions);
-            let acknowledged = outbound::acknowledged(&packet);
-            self.connection.packet(packet, &mut actions).map_err(End::Protocol)?;
-            acknowledged.inspect(|id| self.subscriptions.acknowledge(*id));
-            for action in actions.drain(..) {
-                taken += usize::from(matches!(action, Action::Publish { .. }));
-                self.act(action)?;
-            }
-            self.actions = actions;
+            taken += self.take(packet)?;
         }
+        self.count_messages(taken);
+        // Refusals are settled at once.
+        self.release()
+    }
+
+    /// Takes one packet. Gives how many messages it was.
+    pub(crate) fn take(&mut self, packet: Packet) -> Result<usize, End> {
+        let mut taken = 0;
+        let mut actions = std::mem::take(&mut self.actions);
+        let acknowledged = outbound::acknowledged(&packet);
+        self.connection.packet(packet, &mut actions).map_err(End::Protocol)?;
+        acknowledged.inspect(|id| self.subscriptions.acknowledge(*id));
+        for action in actions.drain(..) {
+            taken += usize::from(matches!(action, Action::Publish { .. }));
+            self.act(action)?;
+        }
+        self.actions = actions;
+        Ok(taken)
+    }
+
+    pub(crate) fn count_messages(&mut self, taken: usize) {
         if taken > 0 {
             Stats::add(&self.shared.stats.messages_in, taken);
             self.pace.spend(taken, Instant::now());
         }
-        // Refusals are settled at once.
-        self.release()
     }
 
     fn act(&mut self, action: Action) -> Result<(), End> {
@@ -371,11 +399,11 @@ impl Client {
         }
     }
 
-    fn release(&mut self) -> Result<(), End> {
-        let (codec, out) = (&self.codec, &mut self.out);
+    pub(crate) fn release(&mut self) -> Result<(), End> {
+        let (codec, out, beside) = (&self.codec, &mut self.out, &mut self.beside);
         let released = self.connection.ready(|packet| {
             // An acknowledgement always fits.
-            let _ = codec.encode(&packet, out);
+            let _ = codec.encode(&packet, beside.answers(&packet).unwrap_or(&mut *out));
         });
         released.map_err(End::NotTaken)
     }
@@ -425,7 +453,7 @@ impl Client {
         let stats = &self.shared.stats;
         let counter = match end {
             End::Goodbye { .. } | End::Closed | End::Broken(_) | End::Stopping | End::NotTaken(_) => None,
-            End::Protocol(_) => Some(&stats.protocol_errors),
+            End::Protocol(_) | End::Misplaced(_) => Some(&stats.protocol_errors),
             End::Silent => Some(&stats.keep_alive_expired),
             End::TakenOver => Some(&stats.taken_over),
             End::Cut(_) | End::ProofExpired => Some(&stats.devices_cut),

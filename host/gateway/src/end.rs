@@ -16,6 +16,8 @@ pub(crate) enum End {
     Broken(std::io::Error),
     /// The client broke the protocol.
     Protocol(ProtocolError),
+    /// The client sent a packet of the connection itself on a stream beside that of its session.
+    Misplaced(&'static str),
     /// The client was silent for too long.
     Silent,
     /// Another connection of the same client has taken over.
@@ -40,6 +42,7 @@ impl End {
         match self {
             Self::Goodbye { .. } | Self::Closed | Self::Broken(_) => None,
             Self::Protocol(error) => Some(error.reason),
+            Self::Misplaced(_) => Some(ReasonCode::ProtocolError),
             Self::Silent => Some(ReasonCode::KeepAliveTimeout),
             Self::TakenOver => Some(ReasonCode::SessionTakenOver),
             Self::Stopping => Some(ReasonCode::ServerShuttingDown),
@@ -63,6 +66,10 @@ impl fmt::Display for End {
             Self::Closed => f.write_str("the client closed the connection without DISCONNECT"),
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
             Self::Protocol(error) => write!(f, "the client broke the protocol: {}", Plain(error)),
+            Self::Misplaced(packet) => write!(
+                f,
+                "the client sent {packet} on a stream beside that of its session; only PUBLISH to UNSUBACK may stand there"
+            ),
             Self::Silent => f.write_str("the client was silent for one and a half times its keep alive"),
             Self::TakenOver => f.write_str("another connection of the same client has taken over"),
             Self::Stopping => f.write_str("the host stops"),

@@ -12,6 +12,7 @@
 //! client that reads slower than messages come loses those of QoS 0 and is cut off if it has subscriptions of QoS 1 or 2.
 //! No client waits for another.
 
+mod beside;
 mod board;
 mod connection;
 mod cuts;

@@ -14,6 +14,9 @@ pub struct Limits {
     /// Connections at once that have not proved it yet. One more closes the oldest of them: strangers who say nothing keep
     /// nobody out.
     pub ungreeted_max: usize,
+    /// Those of them that come from one address (of IPv6: from one network of 64 bits). One more closes the oldest of the
+    /// same address, so that one machine cannot push the others out.
+    pub ungreeted_per_address_max: usize,
     /// Longest time from the first byte to an answered CONNECT, proof included. Then the connection is closed.
     pub connect_time_max: Duration,
     /// Largest first packet in bytes: what a stranger can make the gateway hold. A larger CONNECT is refused.
@@ -69,8 +72,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1000,
-            // A burst of clients that come back at once, each a socket and at most 17 KiB.
-            ungreeted_max: 64,
+            // A burst of clients that come back at once, each a socket and some 40 KiB while it shakes hands.
+            ungreeted_max: 256,
+            // Half, since a whole plant may come from behind one address.
+            ungreeted_per_address_max: 128,
             connect_time_max: Duration::from_secs(10),
             connect_bytes_max: 16 << 10,
             password_checks_max: 1,

@@ -1,10 +1,11 @@
 //! Connections that have not said who they are.
 //!
 //! They have a bound of their own, so that strangers who say nothing keep nobody out: when it is reached, the one that
-//! has waited longest makes room for the newest.
+//! has waited longest makes room for the newest. One address has a share of it, so that one machine pushes out only its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio_util::sync::CancellationToken;
@@ -12,13 +13,16 @@ use tokio_util::sync::CancellationToken;
 /// The connections that wait to be greeted.
 pub(crate) struct Lobby {
     max: usize,
+    per_address_max: usize,
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct Waiting {
     /// By the order in which they came.
-    places: BTreeMap<u64, CancellationToken>,
+    places: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    /// The numbers of those that come from one address.
+    of_address: HashMap<IpAddr, BTreeSet<u64>>,
     came: u64,
 }
 
@@ -30,32 +34,72 @@ pub(crate) struct Place {
     pub(crate) pushed_out: CancellationToken,
 }
 
+/// Whose place a newcomer took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Nobody,
+    /// The oldest of all.
+    Oldest,
+    /// The oldest that came from the same address.
+    OfSameAddress,
+}
+
 impl Lobby {
-    pub(crate) fn new(max: usize) -> Self {
-        Self { max: max.max(1), waiting: Mutex::default() }
+    pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
+        Self { max: max.max(1), per_address_max: per_address_max.max(1), waiting: Mutex::default() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a connection in, for the oldest one if need be.
-    pub(crate) fn enter(self: &Arc<Self>) -> Place {
+    /// Lets a connection in, for an older one if need be.
+    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> (Place, Pushed) {
+        let from = network(peer);
         let mut waiting = self.waiting();
-        while waiting.places.len() >= self.max {
-            let Some((_, oldest)) = waiting.places.pop_first() else { break };
-            oldest.cancel();
+        let of_same = waiting.of_address.get(&from).filter(|same| same.len() >= self.per_address_max);
+        let (leaves, pushed) = match of_same.and_then(BTreeSet::first) {
+            Some(number) => (Some(*number), Pushed::OfSameAddress),
+            None if waiting.places.len() >= self.max => {
+                (waiting.places.first_key_value().map(|(number, _)| *number), Pushed::Oldest)
+            }
+            None => (None, Pushed::Nobody),
+        };
+        if let Some((_, token)) = leaves.and_then(|number| waiting.remove(number)) {
+            token.cancel();
         }
         waiting.came += 1;
         let (number, pushed_out) = (waiting.came, CancellationToken::new());
-        waiting.places.insert(number, pushed_out.clone());
-        Place { lobby: self.clone(), number, pushed_out }
+        waiting.places.insert(number, (from, pushed_out.clone()));
+        waiting.of_address.entry(from).or_default().insert(number);
+        (Place { lobby: self.clone(), number, pushed_out }, pushed)
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, number: u64) -> Option<(IpAddr, CancellationToken)> {
+        let (from, token) = self.places.remove(&number)?;
+        if let Some(same) = self.of_address.get_mut(&from) {
+            same.remove(&number);
+            if same.is_empty() {
+                self.of_address.remove(&from);
+            }
+        }
+        Some((from, token))
+    }
+}
+
+/// What one machine can choose freely does not tell machines apart: the lower half of an address of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lobby.waiting().places.remove(&self.number);
+        self.lobby.waiting().remove(self.number);
     }
 }
 
@@ -65,14 +109,35 @@ mod tests {
 
     #[test]
     fn the_oldest_makes_room_and_a_place_that_was_left_is_free() {
-        let lobby = Arc::new(Lobby::new(2));
-        let (first, second) = (lobby.enter(), lobby.enter());
+        let lobby = Arc::new(Lobby::new(2, 2));
+        let mut last = 0_u8;
+        let mut enter = || {
+            last += 1;
+            lobby.enter([10, 0, 0, last].into())
+        };
+        let ((first, _), (second, _)) = (enter(), enter());
         drop(first);
-        let third = lobby.enter();
-        assert!(!second.pushed_out.is_cancelled());
-        let fourth = lobby.enter();
+        let (third, pushed) = enter();
+        assert!(!second.pushed_out.is_cancelled() && pushed == Pushed::Nobody);
+        let (fourth, pushed) = enter();
         assert!(second.pushed_out.is_cancelled() && !third.pushed_out.is_cancelled());
+        assert_eq!(pushed, Pushed::Oldest);
         drop((second, third, fourth));
-        assert!(lobby.waiting().places.is_empty());
+        assert!(lobby.waiting().places.is_empty() && lobby.waiting().of_address.is_empty());
+    }
+
+    #[test]
+    fn an_address_that_has_its_share_pushes_out_its_own() {
+        let lobby = Arc::new(Lobby::new(10, 2));
+        let (other, _) = lobby.enter("192.0.2.1".parse().unwrap());
+        for network in ["2001:db8::", "2001:db8:0:1::"] {
+            let from = |host: &str| lobby.enter(format!("{network}{host}").parse().unwrap());
+            let (first, second) = (from("1").0, from("2").0);
+            let (third, pushed) = from("3");
+            assert_eq!(pushed, Pushed::OfSameAddress);
+            assert!(first.pushed_out.is_cancelled() && !second.pushed_out.is_cancelled());
+            drop(third);
+        }
+        assert!(!other.pushed_out.is_cancelled());
     }
 }

@@ -1,11 +1,12 @@
 //! Listening, letting in, and stopping.
 
 use crate::{
+    beside::Beside,
     connection::serve,
     episodes::warn_once,
     greet::{Greeted, greet},
     limits::Limits,
-    lobby::{Lobby, Place},
+    lobby::{Lobby, Place, Pushed},
     sessions::{Attached, Key},
     shared::Shared,
     stats::{Gauge, Stats},
@@ -83,7 +84,8 @@ impl Gateway {
     /// that it has taken, acknowledges them, and says goodbye.
     pub async fn run(self, stop: CancellationToken) {
         let doors = Arc::new(Semaphore::new(self.shared.limits.connections_max.min(Semaphore::MAX_PERMITS)));
-        let lobby = Arc::new(Lobby::new(self.shared.limits.ungreeted_max));
+        let limits = &self.shared.limits;
+        let lobby = Arc::new(Lobby::new(limits.ungreeted_max, limits.ungreeted_per_address_max));
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
             let (shared, doors, lobby) = (self.shared.clone(), doors.clone(), lobby.clone());
@@ -115,7 +117,14 @@ async fn accept(
                 break;
             }
         };
-        connections.spawn(admit(incoming, shared.clone(), doors.clone(), lobby.enter(), stop.clone()));
+        let (place, pushed) = lobby.enter(incoming.peer().ip());
+        if pushed != Pushed::Nobody {
+            Stats::one(&shared.stats.connections_pushed_out);
+        }
+        if pushed == Pushed::OfSameAddress {
+            Stats::one(&shared.stats.connections_over_address_share);
+        }
+        connections.spawn(admit(incoming, shared.clone(), doors.clone(), place, stop.clone()));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -152,9 +161,8 @@ async fn admit(
     let begun = tokio::select! {
         () = stop.cancelled() => return,
         () = place.pushed_out.cancelled() => {
-            Stats::one(&stats.connections_pushed_out);
-            let max = shared.limits.ungreeted_max;
-            warn_once!(shared.episodes, "lobby", max, %peer, "too many connections do not say who they are; the oldest is closed");
+            let (max, per_address_max) = (shared.limits.ungreeted_max, shared.limits.ungreeted_per_address_max);
+            warn_once!(shared.episodes, "lobby", max, per_address_max, %peer, "too many connections do not say who they are; the oldest is closed");
             return;
         }
         begun = timeout(within, begin) => begun,
@@ -164,7 +172,8 @@ async fn admit(
             drop(place);
             // Given back before the connection counts as closed.
             let _permit = permit;
-            Box::pin(serve(shared, stream, greeted, attached, stop)).await;
+            let beside = Beside::new(stream.branches());
+            Box::pin(serve(shared, stream, greeted, attached, beside, stop)).await;
         }
         Ok(None) => {}
         Err(_) => {

@@ -50,6 +50,8 @@ stats! {
     connections_over_limit;
     /// Connections that were closed for newer ones before they said who they are.
     connections_pushed_out;
+    /// Those of them that made room for a newer one of the same address.
+    connections_over_address_share;
     /// Clients that did not say who they are in time.
     connects_too_late;
     /// Clients that were refused in CONNACK.

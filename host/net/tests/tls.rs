@@ -264,3 +264,28 @@ async fn a_replaced_certificate_is_shown_from_the_next_handshake_on_and_open_con
     inside.read_exact(&mut ten).await.unwrap();
     assert_eq!(&ten, b"still here");
 }
+
+#[tokio::test]
+async fn old_versions_garbage_half_a_handshake_and_silence_are_told_apart() {
+    let home = Authority::new("home");
+    let listener = listen(home.issue("localhost", VALID), ClientAuth::Asked).await;
+    let address = listener.local();
+    // A ClientHello of TLS 1.1 with one cipher suite.
+    let body = [&[3_u8, 2][..], &[7; 32], &[0, 0, 2, 0xc0, 0x13, 1, 0]].concat();
+    let old = [&[0x16, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8][..], &body].concat();
+    let within = Duration::from_millis(200);
+    for (bytes, closes, expected) in [
+        (old.clone(), false, "no TLS version or cipher suite in common"),
+        (b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x3c\x00\x02ab".to_vec(), false, "does not speak TLS"),
+        (old[..20].to_vec(), true, "closed the connection during the TLS handshake"),
+        (old[..20].to_vec(), false, "did not end within 200ms"),
+        (Vec::new(), false, "did not end within 200ms"),
+    ] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(&bytes).await.unwrap();
+        let held = (!closes).then_some(client);
+        let fault = listener.accept().await.unwrap().handshake(within).await.unwrap_err().to_string();
+        assert!(fault.contains(expected), "{expected:?}: {fault}");
+        drop(held);
+    }
+}

@@ -7,11 +7,16 @@ use crate::{
     values,
 };
 use holdfast_types::BODY_BYTES_MAX;
+use std::time::Duration;
 
 /// Most names of this edge: they stand in one certificate, which each device gets with each handshake.
 const HOST_NAMES_MAX: usize = 32;
 /// Most connections that may be asked for; each takes about 30 KiB.
 const CONNECTIONS_MAX: u32 = 100_000;
+/// Most handshakes at once that may be asked for; each takes about 40 KiB.
+const HANDSHAKES_MAX: u32 = 10_000;
+/// Longest time for a handshake and CONNECT that may be asked for. IoT Edge gives 60 s.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(120);
 /// Room for a topic and properties beside the largest body.
 const PACKET_BYTES_MAX: u64 = BODY_BYTES_MAX as u64 + (1 << 20);
 /// Least packet limit: CONNECT and short messages must fit.
@@ -27,6 +32,9 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool, context
         client_ca_file: None,
         content_type: None,
         connections_max: 100,
+        handshakes_max: 256,
+        handshakes_per_address_max: 128,
+        connect_time_max: Duration::from_secs(10),
         packet_bytes_max: 1 << 20,
         unacked_max: 64,
     };
@@ -56,6 +64,7 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool, context
         section.take("content_type", |value| values::text(value, "\"application/json\"").map(str::to_owned));
     let connections = section.take("connections_max", |value| values::whole(value, 1, CONNECTIONS_MAX));
     gateway.connections_max = connections.unwrap_or(gateway.connections_max);
+    handshakes(&mut section, &mut gateway);
     let packet = section.take("packet_max", |value| values::size(value, PACKET_BYTES_MIN, PACKET_BYTES_MAX));
     let packet = packet.and_then(|bytes| u32::try_from(bytes).ok());
     gateway.packet_bytes_max = packet.unwrap_or(gateway.packet_bytes_max);
@@ -63,6 +72,17 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool, context
     gateway.unacked_max = unacked.and_then(|count| u16::try_from(count).ok()).unwrap_or(gateway.unacked_max);
     section.finish();
     gateway
+}
+
+/// Bounds of those who have not said who they are.
+fn handshakes(section: &mut Section<'_, '_, '_>, gateway: &mut Gateway) {
+    let all = section.take("handshakes_max", |value| values::whole(value, 1, HANDSHAKES_MAX));
+    gateway.handshakes_max = all.unwrap_or(gateway.handshakes_max);
+    let each = section.take("handshakes_per_address_max", |value| values::whole(value, 1, HANDSHAKES_MAX));
+    gateway.handshakes_per_address_max = each.unwrap_or(gateway.handshakes_per_address_max);
+    let time = section
+        .take("connect_time_max", |value| values::time(value, Duration::from_secs(1), CONNECT_TIME_MAX));
+    gateway.connect_time_max = time.unwrap_or(gateway.connect_time_max);
 }
 
 /// `[gateway.tls]`. `idle` tells that nothing listens with TLS.

@@ -76,6 +76,10 @@ pub async fn gateway(
     })?;
     let limits = Limits {
         connections_max: usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX),
+        ungreeted_max: usize::try_from(config.gateway.handshakes_max).unwrap_or(usize::MAX),
+        ungreeted_per_address_max: usize::try_from(config.gateway.handshakes_per_address_max)
+            .unwrap_or(usize::MAX),
+        connect_time_max: config.gateway.connect_time_max,
         packet_bytes_max: usize::try_from(config.gateway.packet_bytes_max).unwrap_or(usize::MAX),
         unacked_max: config.gateway.unacked_max,
         window_max: config.gateway.unacked_max,
