@@ -173,6 +173,10 @@ impl PackBuilder {
     pub(crate) fn push(&mut self, record: &Encoded) {
         if self.count == 0 {
             self.bytes.clear();
+            // Large records come in company: to grow step by step would copy each of them once more.
+            let few = record.len() >= PACK_BYTES_MAX / 16;
+            let room = if few { PACK_BYTES_MAX.max(record.len()) } else { record.len() };
+            self.bytes.reserve_exact(PACK_HEADER_BYTES + room);
             self.bytes.resize(PACK_HEADER_BYTES, 0);
             self.head.clear();
             self.version = PACK_VERSION;
@@ -205,6 +209,8 @@ impl PackBuilder {
             place.copy_from_slice(&header);
         }
         self.count = 0;
+        // It stays in the memtable as it is, with all that it has reserved.
+        bytes.shrink_to_fit();
         bytes
     }
 }
