@@ -142,7 +142,8 @@ async fn admit(
     let _open = Gauge::up(&stats.connections);
     let peer = incoming.peer();
     let within = shared.limits.connect_time_max;
-    let begin = async {
+    // Boxed: what a handshake needs is given back when it is over, and not kept as long as the connection.
+    let begin = Box::pin(async {
         let mut stream = match incoming.handshake(within).await {
             Ok(stream) => stream,
             Err(fault) => {
@@ -157,7 +158,7 @@ async fn admit(
         let permit = pass(&shared, doors, &greeted, &mut stream, peer).await?;
         let attached = attach(&shared, &greeted, &mut stream).await?;
         Some((stream, greeted, attached, permit))
-    };
+    });
     let begun = tokio::select! {
         () = stop.cancelled() => return,
         () = place.pushed_out.cancelled() => {
