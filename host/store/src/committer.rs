@@ -40,6 +40,9 @@ const LINGER_FROM: Duration = Duration::from_millis(2);
 /// time that a sender waits.
 const LINGER_MAX: Duration = Duration::from_millis(2);
 
+/// Between two openings of a database for those who wait for room: it writes its tables after each, and must get to it.
+const WAKE_PATIENCE: Duration = Duration::from_secs(5);
+
 pub(crate) type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;
 
 pub(crate) struct EncodedAppend {
@@ -193,6 +196,8 @@ pub(crate) struct Committer {
     /// Messages that waited when the last group was on disk and nobody had been told of it yet.
     waited: usize,
     looked_around: Instant,
+    /// When the database was opened again for those who wait for room.
+    woken: Option<Instant>,
     retention: crate::retention::Retention,
 }
 
@@ -209,6 +214,7 @@ impl Committer {
             left: Vec::new(),
             freed: false,
             looked_around: Instant::now(),
+            woken: None,
             retention,
         }
     }
@@ -297,13 +303,15 @@ impl Committer {
 
     /// A database that failed in the background is opened again by the next commit. When all commits wait for room,
     /// which a failed database cannot give back, there is no next one; then it is done here.
-    fn wake_a_failed_database(&self) {
+    fn wake_a_failed_database(&mut self) {
         let alive = |engine: &Engine| {
             engine.db.persist(fjall::PersistMode::Buffer).map_err(crate::engine::fault("write"))
         };
-        if self.parked.is_empty() || self.shared.with_engine(alive).is_ok() {
+        let again = self.woken.is_none_or(|at| at.elapsed() >= WAKE_PATIENCE);
+        if self.parked.is_empty() || !again || self.shared.with_engine(alive).is_ok() {
             return;
         }
+        self.woken = Some(Instant::now());
         if let Err(error) = self.shared.reopen() {
             tracing::warn!(%error, "the database failed while commits wait for room; it is tried again");
         }

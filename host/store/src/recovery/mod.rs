@@ -48,8 +48,9 @@ use tables::Depth;
 const DATABASE_VERSION: &[u8] = b"FJL\x03";
 /// Between two attempts to open a database that failed: long enough not to spin, short enough not to be noticed.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two attempts to take the ballast back after the disk was full.
-const BALLAST_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts to take the ballast back after the disk was full: the database, which was opened again, needs the
+/// room first, to write its tables and let its journals go.
+const BALLAST_PATIENCE: Duration = Duration::from_secs(5);
 /// The wall clock at start may be this much behind that of the last mark before it counts as set back.
 const CLOCK_BACK_MS: u64 = 5_000;
 
