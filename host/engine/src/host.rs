@@ -1,12 +1,13 @@
 //! What one instance holds on the host's side.
 
 use crate::config::Limits;
-use crate::imports::{Outbox, TimerSet, Views};
+use crate::imports::{Calling, Outbox, TimerSet, Views};
 use crate::limiter::Limiter;
 use crate::logs::{LogBook, LogLevel, LogOrigin};
 use crate::runtime::Deadline;
 use crate::settings::Settings;
 use crate::state::StateView;
+use crate::twin::TwinView;
 use holdfast_types::Name;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) timers: TimerSet,
     pub(crate) state: StateView,
     pub(crate) views: Views,
+    pub(crate) twin: TwinView,
+    pub(crate) calling: Calling,
 }
 
 impl Host {
@@ -36,6 +39,7 @@ impl Host {
     pub(crate) fn discard(&mut self) {
         self.outbox.clear();
         self.state.discard();
+        self.twin.discard();
     }
 }
 

@@ -3,9 +3,9 @@
 use crate::host::{Host, ModuleLog, RESOURCES_MAX};
 use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Message};
 use crate::imports::bindings::holdfast::module::types::{
-    ChildSource, ModuleSource, Source as Sender, SystemProperties,
+    ChildSource, MethodReply, ModuleSource, Source as Sender, SystemProperties,
 };
-use crate::imports::{self, Outbox, TimerSet, Views, bindings};
+use crate::imports::{self, Calling, Outbox, TimerSet, Views, bindings};
 use crate::limiter::Limiter;
 use crate::load::Code;
 use crate::logs::cut;
@@ -13,6 +13,8 @@ use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::state::ModuleState;
 use crate::status::now;
+use crate::twin::ModuleTwin;
+use crate::waiting::Waiting;
 use holdfast_types::{Envelope, Source, SystemKey, UnixMillis};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -48,6 +50,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) code: &'a Code,
     pub(crate) settings: &'a Arc<Settings>,
     pub(crate) state: &'a ModuleState,
+    pub(crate) twin: &'a ModuleTwin,
+    pub(crate) calling: &'a Calling,
     pub(crate) log: &'a ModuleLog,
     pub(crate) name: &'a str,
 }
@@ -57,6 +61,9 @@ pub(crate) struct Instance {
     store: Store<Host>,
     module: bindings::Module,
     fire: Option<Fire>,
+    desired: Option<Desired>,
+    invoke: Option<Invoke>,
+    waiting: Waiting,
     call_limit: Duration,
     started: UnixMillis,
 }
@@ -70,7 +77,8 @@ impl Instance {
         let started = now();
         let until = Moment::now() + limit;
         let mut store = store(&parts, limit)?;
-        let instantiated = within(limit, parts.code.pre.instantiate_async(&mut store)).await;
+        let waiting = store.data().calling.waiting.clone();
+        let instantiated = within(limit, &waiting, parts.code.pre.instantiate_async(&mut store)).await;
         let loaded = match instantiated {
             Err(late) => Err(late.text("instantiation", "limits.start_ms", limit)),
             Ok(Err(error)) => {
@@ -80,9 +88,10 @@ impl Instance {
                 exports(&mut store, &instance, parts.code).map_err(|error| format!("{error:#}"))
             }
         };
-        let (module, fire) = loaded?;
+        let (module, fire, desired, invoke) = loaded?;
         let called =
-            within(until - Moment::now(), module.holdfast_module_handler().call_start(&mut store)).await;
+            within(until - Moment::now(), &waiting, module.holdfast_module_handler().call_start(&mut store))
+                .await;
         match called {
             Err(late) => Err(late.text("start", "limits.start_ms", limit)),
             Ok(Err(error)) => Err(cause(&mut store, &error, "start", "limits.start_ms", limit, started)),
@@ -90,7 +99,7 @@ impl Instance {
             Ok(Ok(Ok(()))) => {
                 let call_limit = Duration::from_millis(limits.call_ms.into());
                 store.data_mut().deadline.set_limit(call_limit);
-                Ok(Self { store, module, fire, call_limit, started })
+                Ok(Self { store, module, fire, desired, invoke, waiting, call_limit, started })
             }
         }
     }
@@ -107,7 +116,7 @@ impl Instance {
         };
         self.begin();
         let call = self.module.holdfast_module_handler().call_handle(&mut self.store, input, message);
-        let ended = within(self.call_limit, call).await;
+        let ended = within(self.call_limit, &self.waiting, call).await;
         self.outcome("handle", ended)
     }
 
@@ -118,15 +127,49 @@ impl Instance {
         };
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
-        let ended = within(self.call_limit, fire.call_async(&mut self.store, (timer,))).await;
+        let ended = within(self.call_limit, &self.waiting, fire.call_async(&mut self.store, (timer,))).await;
         self.outcome("fire", ended.map(|called| called.map(|(result,)| result)))
+    }
+
+    /// Tells of a change of the desired properties.
+    pub(crate) async fn desired(&mut self, version: u64, patch: String) -> Outcome {
+        let Some(desired) = &self.desired else { return Outcome::Done };
+        self.store.data_mut().deadline.renew();
+        self.store.set_epoch_deadline(1);
+        let call = desired.call_async(&mut self.store, (version, patch));
+        let ended = within(self.call_limit, &self.waiting, call).await;
+        self.outcome("desired", ended.map(|called| called.map(|(result,)| result)))
+    }
+
+    /// Calls a method. The reply is there if it succeeded.
+    pub(crate) async fn invoke(
+        &mut self,
+        name: String,
+        payload: String,
+    ) -> (Outcome, Option<holdfast_broker::MethodReply>) {
+        let Some(invoke) = &self.invoke else {
+            return (Outcome::Reject("the module does not export method-handler".to_owned()), None);
+        };
+        self.store.data_mut().deadline.renew();
+        self.store.set_epoch_deadline(1);
+        let call = invoke.call_async(&mut self.store, (name, payload));
+        let ended = within(self.call_limit, &self.waiting, call).await;
+        let mut reply = None;
+        let ended = ended.map(|called| {
+            called.map(|(result,)| {
+                result.map(|MethodReply { status, payload_json }| {
+                    reply = Some(holdfast_broker::MethodReply { status, payload: payload_json.into() });
+                })
+            })
+        });
+        (self.outcome("invoke", ended), reply)
     }
 
     /// Tells the module that it ends. What this call sent and stored waits to be taken.
     pub(crate) async fn stop(&mut self) -> Outcome {
         self.begin();
         let call = self.module.holdfast_module_handler().call_stop(&mut self.store);
-        let ended = within(self.call_limit, call).await;
+        let ended = within(self.call_limit, &self.waiting, call).await;
         self.outcome("stop", ended.map(|called| called.map(Ok)))
     }
 
@@ -184,6 +227,8 @@ fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
         timers: TimerSet::default(),
         state: parts.state.view(limits.state_bytes),
         views: Views::of(&parts.settings.directories),
+        twin: parts.twin.view(),
+        calling: parts.calling.of_instance(),
     };
     let mut store = Store::new(parts.runtime.engine(), host);
     store.limiter(|host| &mut host.limiter);
@@ -197,15 +242,22 @@ fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
 }
 
 type Fire = TypedFunc<(String,), (Result<(), Failure>,)>;
+type Desired = TypedFunc<(u64, String), (Result<(), Failure>,)>;
+type Invoke = TypedFunc<(String, String), (Result<MethodReply, Failure>,)>;
+type Exports = (bindings::Module, Option<Fire>, Option<Desired>, Option<Invoke>);
 
 fn exports(
     store: &mut Store<Host>,
     instance: &wasmtime::component::Instance,
     code: &Code,
-) -> wasmtime::Result<(bindings::Module, Option<Fire>)> {
+) -> wasmtime::Result<Exports> {
     let module = code.exports.load(&mut *store, instance)?;
     let fire = code.fire.as_ref().map(|fire| instance.get_typed_func(&mut *store, fire)).transpose()?;
-    Ok((module, fire))
+    let desired =
+        code.desired.as_ref().map(|desired| instance.get_typed_func(&mut *store, desired)).transpose()?;
+    let invoke =
+        code.invoke.as_ref().map(|invoke| instance.get_typed_func(&mut *store, invoke)).transpose()?;
+    Ok((module, fire, desired, invoke))
 }
 
 /// A call did not end in time, though it was not computing: it waited for a clock or a file.
@@ -218,14 +270,26 @@ impl Late {
     }
 }
 
-/// Waits for a call, but not longer than `limit`. The timer is set only if the call does not end at once.
-async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Result<T, Late> {
+/// Waits for a call, but not longer than `limit`, the time not counted in which it waits for others. The timer is set
+/// only if the call does not end at once.
+async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output = T>) -> Result<T, Late> {
     let mut call = pin!(call);
     match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
         Poll::Ready(ended) => Ok(ended),
         // The clock of the runtime ends calls that compute; this ends those that wait, a little later, so that the
         // cause is told rightly.
-        Poll::Pending => tokio::time::timeout(limit + 3 * crate::runtime::TICK, call).await.map_err(|_| Late),
+        Poll::Pending => {
+            let (began, waited) = (Moment::now(), waiting.total());
+            loop {
+                let allowed = limit + 3 * crate::runtime::TICK + (waiting.total() - waited);
+                let Some(left) = allowed.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
+                    return Err(Late);
+                };
+                if let Ok(ended) = tokio::time::timeout(left, call.as_mut()).await {
+                    return Ok(ended);
+                }
+            }
+        }
     }
 }
 

@@ -26,6 +26,8 @@ mod settings;
 mod state;
 mod status;
 mod supervisor;
+mod twin;
+mod waiting;
 
 pub use compiler::{Compiler, compile_as_child};
 pub use config::{Backoff, EngineConfig, Limits, Profile};

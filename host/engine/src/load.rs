@@ -3,9 +3,10 @@
 use crate::cache::CodeCache;
 use crate::compiler::Compiler;
 use crate::host::Host;
-use crate::imports::{HANDLER, OFFERED, TIMER_HANDLER, bindings};
+use crate::imports::{HANDLER, METHOD_HANDLER, METHODS, OFFERED, TIMER_HANDLER, TWIN_HANDLER, bindings};
 use crate::runtime::Runtime;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, types::Component as Type};
+use wasmtime::component::types::{Component as Type, ComponentInstance, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 /// Most bytes of a component file. Python and JavaScript engines have 10 to 40 MB.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -18,6 +19,12 @@ pub(crate) struct Code {
     pub(crate) exports: bindings::ModuleIndices,
     /// `timer-handler.fire`, if the component exports it.
     pub(crate) fire: Option<ComponentExportIndex>,
+    /// `twin-handler.desired`, if the component exports it.
+    pub(crate) desired: Option<ComponentExportIndex>,
+    /// `method-handler.invoke`, if the component exports it.
+    pub(crate) invoke: Option<ComponentExportIndex>,
+    /// Whether it may wait for others inside a call.
+    pub(crate) waits: bool,
 }
 
 /// Why a file is not a module. The text says what it is, what is missing, and the fix.
@@ -77,10 +84,22 @@ pub(crate) fn load(
     };
     let mismatch = |error: wasmtime::Error| NotAModule::Mismatch(format!("{error:#}"));
     let pre = runtime.linker().instantiate_pre(&component).map_err(mismatch)?;
-    let handler = component.get_export_index(None, TIMER_HANDLER);
-    let fire = handler.and_then(|handler| component.get_export_index(Some(&handler), "fire"));
+    let optional = |interface: &str, function: &str| {
+        let handler = component.get_export_index(None, interface)?;
+        component.get_export_index(Some(&handler), function)
+    };
+    let fire = optional(TIMER_HANDLER, "fire");
+    let desired = optional(TWIN_HANDLER, "desired");
+    let invoke = optional(METHOD_HANDLER, "invoke");
+    let ty = component.component_type();
+    let waits = ty.imports(runtime.engine()).any(|(name, import)| {
+        // The types of the interface alone do not wait.
+        let calls = |interface: &ComponentInstance| interface.get_export(runtime.engine(), "call").is_some();
+        name == METHODS
+            && matches!(import.ty, ComponentItem::ComponentInstance(ref interface) if calls(interface))
+    });
     let exports = bindings::ModuleIndices::new(&pre).map_err(mismatch)?;
-    Ok(Code { digest, pre, exports, fire })
+    Ok(Code { digest, pre, exports, fire, desired, invoke, waits })
 }
 
 /// Looks at the first bytes: what is it, if not a component?

@@ -160,6 +160,16 @@ impl Deadline {
         self.start = self.clock.ticks.load(Ordering::Relaxed);
     }
 
+    /// This moment, in ticks.
+    pub(crate) fn now(&self) -> u32 {
+        self.clock.ticks.load(Ordering::Relaxed)
+    }
+
+    /// The time since then does not count: the call has waited for others.
+    pub(crate) fn leave_out_since(&mut self, then: u32) {
+        self.start = self.start.wrapping_add(self.now().wrapping_sub(then));
+    }
+
     /// Gives the next calls another limit.
     pub(crate) fn set_limit(&mut self, limit: Duration) {
         let ticks = limit.as_millis().div_ceil(TICK.as_millis());

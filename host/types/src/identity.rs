@@ -31,6 +31,14 @@ impl Identity {
             Some((device, module)) => Some(Self::module(Name::new(device).ok()?, Name::new(module).ok()?)),
         }
     }
+
+    /// The same as people and modules write it on an edge: `/module` is a module of the edge itself.
+    pub fn parse_at(edge: &Name, text: &str) -> Option<Self> {
+        match text.strip_prefix('/') {
+            Some(module) => Some(Self::module(edge.clone(), Name::new(module).ok()?)),
+            None => Self::parse(text),
+        }
+    }
 }
 
 /// `device` or `device/module`.
@@ -55,5 +63,9 @@ mod tests {
         for text in ["", "/", "a/", "/b", "a/b/c", "a b"] {
             assert_eq!(Identity::parse(text), None, "{text}");
         }
+        let edge = Name::new("edge-1").unwrap();
+        assert_eq!(Identity::parse_at(&edge, "/m"), Identity::parse("edge-1/m"));
+        assert_eq!(Identity::parse_at(&edge, "press-7"), Identity::parse("press-7"));
+        assert_eq!(Identity::parse_at(&edge, "/"), None);
     }
 }

@@ -53,8 +53,15 @@ pub struct Twin {
 pub struct Report {
     /// The patch; only [`Twins::apply_report`] makes one.
     pub(crate) patch: Object,
-    /// The hops of the message that was being handled and one more, or 0 from a timer.
-    pub hops: u8,
+    pub(crate) hops: u8,
+}
+
+impl Report {
+    /// The same with the hops of the message that was being handled and one more, or 0 from a timer.
+    #[must_use]
+    pub fn with_hops(self, hops: u8) -> Self {
+        Self { hops, ..self }
+    }
 }
 
 /// The twins of this edge and of its children. Clones mean the same.

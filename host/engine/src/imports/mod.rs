@@ -1,15 +1,17 @@
 //! What a module may call: one file for each interface, named as in wit/.
 //!
-//! None of these functions suspends the module: sends and state writes are collected and take effect when the call
-//! has succeeded, so there is nothing to wait for.
+//! Sends, state writes and reports are collected and take effect when the call has succeeded, so there is nothing to
+//! wait for. Only calls of methods suspend the module.
 
 mod config;
 mod files;
 mod keyvalue;
 mod logging;
+mod methods;
 mod outbox;
 mod stdio;
 mod timers;
+mod twins;
 mod wasi;
 
 pub(crate) mod bindings {
@@ -17,14 +19,17 @@ pub(crate) mod bindings {
         path: "../../wit",
         world: "module",
         ownership: Borrowing { duplicate_if_necessary: false },
+        imports: { "holdfast:module/methods.call": async },
         exports: { default: async },
         with: { "wasi:keyvalue/store.bucket": crate::imports::keyvalue::Bucket },
     });
 }
 
 pub(crate) use files::Views;
+pub(crate) use methods::{Calling, METHOD_HANDLER, METHODS};
 pub(crate) use outbox::Outbox;
 pub(crate) use timers::{TIMER_HANDLER, TimerSet};
+pub(crate) use twins::TWIN_HANDLER;
 pub(crate) use wasi::context;
 
 use crate::host::Host;
@@ -45,6 +50,8 @@ pub(crate) const OFFERED: &[&str] = &[
     "holdfast:module/types",
     "holdfast:module/outbox",
     "holdfast:module/timers",
+    "holdfast:module/twins",
+    "holdfast:module/methods",
     "wasi:config/store",
     "wasi:keyvalue/store",
     "wasi:logging/logging",

@@ -31,6 +31,7 @@ impl Runner {
         let _busy = self.runtime.busy();
         while self.phase == Phase::Running {
             self.fire_timers(at).await;
+            self.take_calls().await;
             let may_handle = self.attempts.retry_at.is_none_or(|retry_at| retry_at <= at);
             if self.phase != Phase::Running || !may_handle {
                 break;
@@ -47,7 +48,9 @@ impl Runner {
                 self.handle(delivery).await;
             }
             at = Moment::now();
+            // What is done does not wait for what the next call of a module that calls methods waits for.
             if self.suspect.called()
+                || self.version.code.waits
                 || self.turn.is_full(messages_max)
                 || at - began >= TURN_TIME
                 || self.is_called()

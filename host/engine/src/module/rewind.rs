@@ -72,6 +72,7 @@ impl Runner {
         self.attempts = super::handling::Attempts::default();
         self.turn.clear();
         self.state.rewind();
+        self.twin.rewind();
         self.reader.rewind();
         self.phase = Phase::Starting;
         match drained {

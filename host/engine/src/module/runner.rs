@@ -1,6 +1,7 @@
 //! The life of a module: started, working, waiting after a failure, stopped, given up.
 
 use super::Version;
+use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
 use super::rewind::Suspect;
@@ -8,13 +9,16 @@ use super::swap::Candidate;
 use super::turns::{OpenTurn, UnderWay};
 use crate::config::Backoff;
 use crate::host::ModuleLog;
+use crate::imports::Calling;
 use crate::instance::{Instance, Outcome, Parts};
 use crate::logs::LogLevel;
 use crate::runtime::Runtime;
 use crate::state::ModuleState;
 use crate::status::{RuntimeStatus, Shared, now};
+use crate::twin::ModuleTwin;
+use crate::waiting::Waiting;
 use holdfast_broker::{Broker, Delivery, Reader};
-use holdfast_types::{LogId, Name};
+use holdfast_types::{Identity, LogId, Name};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Moment};
@@ -70,6 +74,9 @@ pub(crate) struct Runner {
     pub(super) runtime: Runtime,
     pub(super) reader: Reader,
     pub(super) state: ModuleState,
+    pub(super) twin: ModuleTwin,
+    pub(super) calling: Calling,
+    pub(super) calls: Calls,
     pub(super) version: Arc<Version>,
     pub(super) backoff: Backoff,
     pub(super) controls: mpsc::Receiver<Control>,
@@ -107,10 +114,20 @@ impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
         let RunnerParts { name, shared, runtime, broker, version, backoff, controls, stop, ready } = parts;
         let log = ModuleLog::new(name.clone(), shared.logs.clone(), version.settings.limits.log_lines_per_s);
+        let who = Identity::module(broker.edge().clone(), name.clone());
+        let calling = Calling {
+            methods: broker.methods(),
+            who: who.clone(),
+            stop: stop.clone(),
+            waiting: Waiting::default(),
+        };
         let phase = if version.settings.running { Phase::Starting } else { Phase::Idle };
         Self {
             reader: broker.reader(LogId::module(&name)),
             state: ModuleState::new(broker.documents(), &name),
+            twin: ModuleTwin::new(broker.twins(), who.clone()),
+            calling,
+            calls: Calls::new(broker, who),
             name,
             shared,
             log,
@@ -149,6 +166,9 @@ impl Runner {
             }
             // Who sends to a module that waits for an order does not wait with it.
             self.reader.set_reading(self.phase != Phase::Idle);
+            if matches!(self.phase, Phase::Idle | Phase::Ended) {
+                self.calls.rest();
+            }
             match self.phase {
                 Phase::Starting if self.under_way.has_failed() => self.phase = Phase::Rewinding,
                 Phase::Starting => self.start().await,
@@ -168,6 +188,8 @@ impl Runner {
             code: &version.code,
             settings: &version.settings,
             state: &self.state,
+            twin: &self.twin,
+            calling: &self.calling,
             log: &self.log,
             name: &self.name,
         }
@@ -176,10 +198,20 @@ impl Runner {
     /// Starts an instance, unless an order comes first: an order ends a start, which may take long.
     async fn start(&mut self) {
         let version = self.version.clone();
+        self.calls.prepare(&version);
         let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
-        let name = self.name.clone();
+        let (name, twin, calling) = (self.name.clone(), self.twin.clone(), self.calling.clone());
         let (code, settings) = (&version.code, &version.settings);
-        let parts = Parts { runtime: &runtime, code, settings, state: &state, log: &log, name: &name };
+        let parts = Parts {
+            runtime: &runtime,
+            code,
+            settings,
+            state: &state,
+            twin: &twin,
+            calling: &calling,
+            log: &log,
+            name: &name,
+        };
         let started = tokio::select! {
             biased;
             () = self.stop.cancelled() => return self.phase = Phase::Ended,
@@ -200,6 +232,7 @@ impl Runner {
     /// The instance is in place: work begins.
     pub(super) fn runs(&mut self) {
         self.phase = Phase::Running;
+        self.calls.runs(&self.version);
         self.failures.started(Moment::now());
         let mut status = self.shared.status();
         status.description.clear();
@@ -246,6 +279,7 @@ impl Runner {
                 () = sleep_until(timer) => {}
                 () = sleep_until(retry_at), if retry_at.is_some() => {}
                 () = self.under_way.changed() => {}
+                () = self.calls.come() => {}
                 read = self.reader.next(limits.messages as usize), if reads => match read {
                     Ok(read) => self.inbox.extend(read),
                     Err(error) => return self.store_fails(&error.to_string()),
@@ -267,9 +301,10 @@ impl Runner {
 
     /// Whether there is nothing that could be done at once.
     fn must_wait(&mut self, turns_max: u32) -> bool {
-        let may_handle = !self.inbox.is_empty()
-            && self.attempts.retry_at.is_none_or(|at| at <= Moment::now())
-            && self.under_way.has_room(turns_max);
+        let may_handle = self.calls.are_there()
+            || !self.inbox.is_empty()
+                && self.attempts.retry_at.is_none_or(|at| at <= Moment::now())
+                && self.under_way.has_room(turns_max);
         !may_handle || self.is_called()
     }
 
@@ -292,7 +327,7 @@ impl Runner {
     }
 
     pub(super) fn close_turn(&mut self) {
-        self.turn.close(&self.reader, &self.state, &self.under_way, &self.shared);
+        self.turn.close(&self.reader, &self.state, &self.twin, &self.under_way, &self.shared);
         let mut status = self.shared.status();
         status.inbox = self.inbox.len() as u64;
         status.memory_bytes = self.instance.as_ref().map_or(0, Instance::memory_bytes);

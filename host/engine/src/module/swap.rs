@@ -62,12 +62,16 @@ impl Runner {
         let name = self.name.clone();
         self.log.host(LogLevel::Info, "a new version is being started beside the old one");
         self.candidate.version = Some(version.clone());
+        let (twin, calling) = (self.twin.clone(), self.calling.clone());
+        self.calls.prepare(&version);
         self.candidate.starting.spawn(async move {
             let parts = Parts {
                 runtime: &runtime,
                 code: &version.code,
                 settings: &version.settings,
                 state: &state,
+                twin: &twin,
+                calling: &calling,
                 log: &log,
                 name: &name,
             };
@@ -85,7 +89,7 @@ impl Runner {
             Err(reason) => return self.refuse(&reason),
         };
         self.stop_instance().await;
-        if instance.host().state.is_stale() {
+        if instance.host().state.is_stale() || instance.host().twin.is_stale() {
             match Instance::start(self.parts(&version)).await {
                 Ok(again) => *instance = again,
                 Err(reason) => {

@@ -3,7 +3,8 @@
 use crate::host::Host;
 use crate::state::ModuleState;
 use crate::status::Shared;
-use holdfast_broker::{Delivery, Reader, Refused, Send, Ticket, Turn};
+use crate::twin::ModuleTwin;
+use holdfast_broker::{Delivery, MethodCall, MethodReply, Reader, Refused, Send, Ticket, Turn};
 use holdfast_types::{StableId, Text};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -45,6 +46,8 @@ pub(super) struct OpenTurn {
     handled: u32,
     expired: u32,
     last: Call,
+    /// Replies to methods that leave when the turn is recorded.
+    replies: Vec<(MethodCall, MethodReply)>,
     /// Counts from 1; the writes of each turn are kept under its number until they are committed.
     number: u64,
 }
@@ -59,9 +62,15 @@ impl OpenTurn {
         self.bytes += host.outbox.bytes();
         self.turn.sends.extend(host.outbox.take().map(|(output, message)| Send { output, message, hops }));
         self.writes |= host.state.keep(self.number);
+        self.turn.reports.extend(host.twin.keep(self.number, hops));
         self.turn.done.extend(done.map(|delivery| delivery.ticket));
         self.last = done.map_or(Call::Own, |delivery| Call::Message(delivery.id.clone()));
         self.handled += 1;
+    }
+
+    /// A method has been called with success.
+    pub(super) fn reply(&mut self, call: MethodCall, reply: MethodReply) {
+        self.replies.push((call, reply));
     }
 
     /// A message is too old to be handled.
@@ -92,6 +101,7 @@ impl OpenTurn {
         &mut self,
         reader: &Reader,
         state: &ModuleState,
+        twin: &ModuleTwin,
         under_way: &Arc<UnderWay>,
         shared: &Arc<Shared>,
     ) {
@@ -109,6 +119,8 @@ impl OpenTurn {
         let (under_way, state) = (under_way.clone(), closed.writes.then(|| state.clone()));
         let shared = shared.clone();
         let blame = Blame { calls: closed.handled, last: closed.last };
+        let twin = (!turn.reports.is_empty()).then(|| twin.clone());
+        let replies = closed.replies;
         reader.settle(turn, move |result| {
             if result.is_ok() {
                 if let Some(state) = state {
@@ -120,6 +132,11 @@ impl OpenTurn {
                 status.messages_out += sent;
                 status.dead_letters += dead;
                 status.expired += expired;
+                drop(status);
+                if let Some(twin) = twin {
+                    twin.committed(number);
+                }
+                replies.into_iter().for_each(|(call, reply)| call.reply(reply));
             }
             under_way.ended(result.map_err(|refused| NotRecorded { refused, blame }));
         });
