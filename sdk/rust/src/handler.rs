@@ -1,5 +1,7 @@
 //! What a module exports: the [`Module`] trait, why a call may fail, and the macro that makes a component of it.
 
+use crate::methods::{Payload, Reply};
+use crate::twins::Change;
 use crate::types::Message;
 use std::fmt;
 
@@ -17,6 +19,19 @@ pub trait Module: Sized + 'static {
     fn fire(&mut self, timer: &str) -> Result<(), Failure> {
         crate::log::warn!("timer {timer:?} has run out, but the module does not implement `Module::fire`");
         Ok(())
+    }
+
+    /// Called when the desired properties of this module have changed, between messages (see [`crate::twins`]). After
+    /// [`Failure::Retry`] the module is started again; after [`Failure::Reject`] it goes on without the change.
+    fn desired(&mut self, _change: Change) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Called when somebody calls a method of this module, between messages (see [`crate::methods`]). The reply leaves
+    /// when everything sent, stored and reported in this call is on disk. A failure is answered with status 500
+    /// ([`Failure::Reject`]) or 503 ([`Failure::Retry`]).
+    fn invoke(&mut self, method: &str, _payload: Payload) -> Result<Reply, Failure> {
+        Ok(Reply::unknown(method))
     }
 
     /// Called before the module is stopped or replaced.
@@ -132,7 +147,7 @@ impl<T> OrFail<T> for Option<T> {
     }
 }
 
-/// Makes a component of a [`Module`]: exports the world `timed-module` of the contract.
+/// Makes a component of a [`Module`]: exports the world `full-module` of the contract.
 ///
 /// Call it once, in the root of a crate of type `cdylib`. On targets other than WebAssembly it exports nothing, so the
 /// same crate runs its unit tests on the machine at hand.
@@ -174,6 +189,28 @@ macro_rules! module {
                 }
             }
 
+            impl $crate::bindings::exports::holdfast::module::twin_handler::Guest for Exports {
+                fn desired(
+                    version: u64,
+                    patch: ::std::string::String,
+                ) -> ::core::result::Result<(), $crate::bindings::exports::holdfast::module::handler::Failure>
+                {
+                    MODULE.with(|slot| slot.desired(version, patch))
+                }
+            }
+
+            impl $crate::bindings::exports::holdfast::module::method_handler::Guest for Exports {
+                fn invoke(
+                    name: ::std::string::String,
+                    payload: ::std::string::String,
+                ) -> ::core::result::Result<
+                    $crate::bindings::holdfast::module::types::MethodReply,
+                    $crate::bindings::exports::holdfast::module::handler::Failure,
+                > {
+                    MODULE.with(|slot| slot.invoke(&name, payload))
+                }
+            }
+
     $crate::bindings::export!(Exports with_types_in $crate::bindings);
         };
 
@@ -209,16 +246,29 @@ impl<M: Module> Slot<M> {
         self.with(|module| module.fire(timer))
     }
 
+    pub fn desired(&self, version: u64, patch: String) -> Result<(), crate::imports::WireFailure> {
+        self.with(|module| module.desired(Change { version, patch }))
+    }
+
+    pub fn invoke(
+        &self,
+        name: &str,
+        payload: String,
+    ) -> Result<crate::imports::WireReply, crate::imports::WireFailure> {
+        let reply = self.with(|module| module.invoke(name, Payload(payload)))?;
+        Ok(crate::imports::WireReply { status: reply.status, payload_json: reply.payload })
+    }
+
     pub fn stop(&self) {
         if let Some(mut module) = self.0.borrow_mut().take() {
             module.stop();
         }
     }
 
-    fn with(
+    fn with<T>(
         &self,
-        call: impl FnOnce(&mut M) -> Result<(), Failure>,
-    ) -> Result<(), crate::imports::WireFailure> {
+        call: impl FnOnce(&mut M) -> Result<T, Failure>,
+    ) -> Result<T, crate::imports::WireFailure> {
         match self.0.borrow_mut().as_mut() {
             Some(module) => call(module).map_err(Into::into),
             None => Err(Failure::retry("the module was called before it was started").into()),

@@ -30,13 +30,13 @@
 //! assert_eq!(module.take_sent()[0].message.text().unwrap(), "1: hello");
 //! ```
 //!
-//! What holds for every call ([`Module::handle`] and [`Module::fire`]): what the call sent, what it wrote to [`state`]
-//! and the fact that the message is done become durable together, or not at all. A call that fails leaves nothing
-//! behind in the outbox and the state; fields of the module itself are not rolled back, so keep there only what can be
+//! What holds for every call ([`Module::handle`], [`Module::fire`], [`Module::desired`], [`Module::invoke`]): what the call
+//! sent, what it wrote to [`state`] and reported to its [twin](twins), and the fact that the message is done become durable together, or not at all. A call that fails leaves nothing
+//! behind in the outbox, the state and the twin; fields of the module itself are not rolled back, so keep there only what can be
 //! read again from the state.
 //!
-//! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`] and [`timers`] have the names of its
-//! interfaces; [`config`], [`state`] and [`log`] are the standard `wasi:config/store`, `wasi:keyvalue/store` and
+//! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`] and [`methods`] have the
+//! names of its interfaces; [`config`], [`state`] and [`log`] are the standard `wasi:config/store`, `wasi:keyvalue/store` and
 //! `wasi:logging/logging`.
 
 pub mod clock;
@@ -45,9 +45,11 @@ pub mod handler;
 mod imports;
 pub mod json;
 pub mod log;
+pub mod methods;
 pub mod outbox;
 pub mod state;
 pub mod timers;
+pub mod twins;
 pub mod types;
 
 #[cfg(not(target_family = "wasm"))]

@@ -28,11 +28,17 @@
 //! assert!(module.handle("in", Outgoing::text("?")).is_err());
 //! ```
 
+mod twin;
 mod world;
 
 pub(crate) use world::World;
 
-use crate::{Error, Failure, Message, Module, Outgoing, Source, UnixMillis, imports, log::Level};
+use crate::{
+    Error, Failure, Message, Module, Outgoing, Source, UnixMillis, imports,
+    log::Level,
+    methods::{Payload, Reply},
+    twins::Change,
+};
 use serde::de::DeserializeOwned;
 use std::{fmt, time::Duration};
 
@@ -49,6 +55,17 @@ pub struct Sent {
     pub output: String,
     /// The message, with this module as its source.
     pub message: Message,
+}
+
+/// A method that the module has called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// Whose method.
+    pub target: String,
+    /// The method.
+    pub name: String,
+    /// JSON.
+    pub payload: String,
 }
 
 /// A line that the module has logged.
@@ -80,6 +97,20 @@ impl Harness {
     #[must_use]
     pub fn state(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
         self.world.state.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets the desired properties, a JSON object.
+    #[must_use]
+    pub fn desired(mut self, desired: serde_json::Value) -> Self {
+        self.world.twin.desired = desired;
+        self
+    }
+
+    /// Sets what a method of another answers. One that is not set is not connected.
+    #[must_use]
+    pub fn answer(mut self, target: &str, method: &str, reply: Reply) -> Self {
+        self.world.answers.insert((target.to_owned(), method.to_owned()), reply);
         self
     }
 
@@ -123,6 +154,27 @@ impl<M: Module> Running<M> {
         }
         self.world.now = until;
         Ok(())
+    }
+
+    /// Merges a patch into the desired properties, and tells the module of it.
+    pub fn desire(&mut self, patch: serde_json::Value) -> Result<(), Failure> {
+        let version = self.world.twin.desire(&patch);
+        self.call(|module| module.desired(Change { version, patch: patch.to_string() }))
+    }
+
+    /// Calls a method of the module. The payload is JSON, or empty.
+    pub fn invoke(&mut self, method: &str, payload: &str) -> Result<Reply, Failure> {
+        self.call(|module| module.invoke(method, Payload(payload.to_owned())))
+    }
+
+    /// What the module has reported of itself, in calls that succeeded.
+    pub fn reported(&self) -> &serde_json::Value {
+        &self.world.twin.reported
+    }
+
+    /// The methods that the module has called, by calls that failed, too; they are taken away.
+    pub fn take_calls(&mut self) -> Vec<Called> {
+        std::mem::take(&mut self.world.calls)
     }
 
     /// Stops the instance and starts a new one: the state and the clock stay, timers and fields go.
@@ -189,7 +241,7 @@ impl<M: Module> Running<M> {
         &self.module
     }
 
-    fn call(&mut self, act: impl FnOnce(&mut M) -> Result<(), Failure>) -> Result<(), Failure> {
+    fn call<T>(&mut self, act: impl FnOnce(&mut M) -> Result<T, Failure>) -> Result<T, Failure> {
         let before = self.world.savepoint();
         let result = self.within(act);
         if result.is_err() {
@@ -216,7 +268,7 @@ impl<M> fmt::Debug for Running<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OrFail, outbox, state, timers};
+    use crate::{OrFail, outbox, state, timers, twins};
 
     /// Sends, stores and then does what the message says.
     struct Obedient;
@@ -276,6 +328,68 @@ mod tests {
         assert!(matches!(module.handle("in", Outgoing::text("x")), Err(Failure::Retry(_))));
         let (error, _) = imports::within(World::default(), || timers::once("t", Duration::ZERO));
         assert_eq!(error, Err(timers::TimerError::TooShort(world::TIMER_MS_MIN)));
+    }
+
+    /// Reports the version that it follows, and then does what the change or the call says.
+    struct Follower;
+
+    impl Module for Follower {
+        fn start() -> Result<Self, Error> {
+            Ok(Self)
+        }
+
+        fn handle(&mut self, _: &str, message: Message) -> Result<(), Failure> {
+            twins::report(&message.json::<serde_json::Value>()?)?;
+            Ok(())
+        }
+
+        fn desired(&mut self, change: Change) -> Result<(), Failure> {
+            twins::report(&serde_json::json!({ "follows": change.version }))?;
+            let all = twins::desired::<serde_json::Value>()?;
+            assert_eq!(all.version, change.version);
+            match all.value.get("fail") {
+                Some(_) => Err(Failure::retry("as desired")),
+                None => Ok(()),
+            }
+        }
+
+        fn invoke(&mut self, method: &str, payload: Payload) -> Result<Reply, Failure> {
+            twins::report(&serde_json::json!({ "invoked": method }))?;
+            let called =
+                crate::methods::call("other", method, &payload.json::<u32>()?, crate::methods::TIME)?;
+            Reply::json(called.status, &twins::reported::<serde_json::Value>()?)
+        }
+    }
+
+    #[test]
+    fn a_twin_is_followed_and_what_a_failed_call_reports_is_forgotten() {
+        let mut module = Harness::new().start::<Follower>().unwrap();
+        module.desire(serde_json::json!({ "a": 1 })).unwrap();
+        assert!(module.desire(serde_json::json!({ "fail": true })).is_err());
+        assert_eq!(module.reported(), &serde_json::json!({ "follows": 2 }));
+        module.desire(serde_json::json!({ "fail": null })).unwrap();
+        assert_eq!(module.reported(), &serde_json::json!({ "follows": 4 }));
+        module.handle("in", Outgoing::text(r#"{"follows":null,"b":{"c":1}}"#)).unwrap();
+        assert_eq!(module.reported(), &serde_json::json!({ "b": { "c": 1 } }));
+        assert!(matches!(module.handle("in", Outgoing::text("[]")), Err(Failure::Reject(_))));
+        let large = serde_json::json!({ "b": "x".repeat(40_000) }).to_string();
+        assert!(module.handle("in", Outgoing::text(large)).is_err());
+    }
+
+    #[test]
+    fn a_method_answers_calls_others_and_leaves_nothing_behind_when_it_fails() {
+        let mut module = Harness::new().answer("other", "go", Reply::empty(201)).start::<Follower>().unwrap();
+        assert_eq!(
+            module.invoke("go", "7").unwrap(),
+            Reply::json(201, &serde_json::json!({ "invoked": "go" })).unwrap()
+        );
+        let called = Called { target: "other".to_owned(), name: "go".to_owned(), payload: "7".to_owned() };
+        assert_eq!(module.take_calls(), [called]);
+        assert!(
+            matches!(module.invoke("stay", "7"), Err(Failure::Retry(why)) if why.contains("not connected"))
+        );
+        assert!(matches!(module.invoke("go", "\"x\""), Err(Failure::Reject(_))));
+        assert_eq!(module.reported(), &serde_json::json!({ "invoked": "go" }));
     }
 
     #[test]

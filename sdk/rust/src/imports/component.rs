@@ -1,8 +1,13 @@
 //! The imports of the component, and the types of the wire turned into those of this crate.
 
 use crate::{
-    Failure, Message, Outgoing, Source, SystemProperties, UnixMillis, log::Level, outbox::SendError,
-    state::StateError, timers::TimerError,
+    Failure, Message, Outgoing, Source, SystemProperties, UnixMillis,
+    log::Level,
+    methods::{MethodError, Reply},
+    outbox::SendError,
+    state::StateError,
+    timers::TimerError,
+    twins::TwinError,
 };
 
 /// Generated from `wit/`.
@@ -10,7 +15,7 @@ use crate::{
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit",
-        world: "timed-module",
+        world: "full-module",
         generate_all,
         pub_export_macro: true,
     });
@@ -18,11 +23,12 @@ pub mod bindings {
 
 use bindings::{
     exports::holdfast::module::handler,
-    holdfast::module::{outbox, timers, types},
+    holdfast::module::{methods, outbox, timers, twins, types},
     wasi::{config::store as config, keyvalue::store as keyvalue, logging::logging},
 };
 
 pub use handler::Failure as WireFailure;
+pub use types::MethodReply as WireReply;
 
 pub fn send(output: &str, message: Outgoing) -> Result<(), SendError> {
     let message =
@@ -45,6 +51,23 @@ pub fn set_repeating(name: &str, period_ms: u32) -> Result<(), TimerError> {
 
 pub fn cancel(name: &str) {
     timers::cancel(name);
+}
+
+pub fn twin_desired() -> Result<(u64, String), TwinError> {
+    Ok(twins::desired().map(|desired| (desired.version, desired.json))?)
+}
+
+pub fn twin_reported() -> Result<String, TwinError> {
+    Ok(twins::reported()?)
+}
+
+pub fn twin_report(patch: &str) -> Result<(), TwinError> {
+    Ok(twins::report(patch)?)
+}
+
+pub fn method_call(target: &str, name: &str, payload: &str, ms: u32) -> Result<Reply, MethodError> {
+    let reply = methods::call(target, name, payload, ms)?;
+    Ok(Reply { status: reply.status, payload: reply.payload_json })
 }
 
 pub fn config_get(key: &str) -> Result<Option<String>, String> {
@@ -129,6 +152,27 @@ impl From<timers::TimerError> for TimerError {
         match error {
             timers::TimerError::TooMany(max) => Self::TooMany(max),
             timers::TimerError::TooShort(min) => Self::TooShort(min),
+        }
+    }
+}
+
+impl From<twins::TwinError> for TwinError {
+    fn from(error: twins::TwinError) -> Self {
+        match error {
+            twins::TwinError::Invalid(why) => Self::Invalid(why),
+            twins::TwinError::TooMany(max) => Self::TooMany(max),
+            twins::TwinError::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+impl From<methods::MethodError> for MethodError {
+    fn from(error: methods::MethodError) -> Self {
+        match error {
+            methods::MethodError::Invalid(why) => Self::Invalid(why),
+            methods::MethodError::NotConnected(why) => Self::NotConnected(why),
+            methods::MethodError::Busy(why) => Self::Busy(why),
+            methods::MethodError::NoReply(why) => Self::NoReply(why),
         }
     }
 }

@@ -1,8 +1,14 @@
 //! The doubles: each call goes to the [`World`] of the test harness that is running on this thread.
 
 use crate::{
-    Outgoing, UnixMillis, log::Level, outbox::SendError, state::StateError, testing::World,
+    Outgoing, UnixMillis,
+    log::Level,
+    methods::{MethodError, Reply},
+    outbox::SendError,
+    state::StateError,
+    testing::World,
     timers::TimerError,
+    twins::TwinError,
 };
 use std::cell::RefCell;
 
@@ -42,6 +48,22 @@ pub fn set_repeating(name: &str, period_ms: u32) -> Result<(), TimerError> {
 
 pub fn cancel(name: &str) {
     with("timers::cancel", |world| world.cancel_timer(name));
+}
+
+pub fn twin_desired() -> Result<(u64, String), TwinError> {
+    with("twins::desired", |world| Ok((world.twin.version, world.twin.desired.to_string())))
+}
+
+pub fn twin_reported() -> Result<String, TwinError> {
+    with("twins::reported", |world| Ok(world.twin.reported.to_string()))
+}
+
+pub fn twin_report(patch: &str) -> Result<(), TwinError> {
+    with("twins::report", |world| world.twin.report(patch))
+}
+
+pub fn method_call(target: &str, name: &str, payload: &str, ms: u32) -> Result<Reply, MethodError> {
+    with("methods::call", |world| world.call(target, name, payload, ms))
 }
 
 pub fn config_get(key: &str) -> Result<Option<String>, String> {

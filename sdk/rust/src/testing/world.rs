@@ -1,9 +1,15 @@
 //! What the doubles hold: the world as one module sees it.
 
-use super::{Harness, Line, Sent};
+use super::{Called, Harness, Line, Sent, twin::TestTwin};
 use crate::{
-    Outgoing, Source, UnixMillis, log::Level, outbox::SendError, state::StateError, timers::TimerError,
+    Outgoing, Source, UnixMillis,
+    log::Level,
+    methods::{MethodError, Reply},
+    outbox::SendError,
+    state::StateError,
+    timers::TimerError,
 };
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 // The limits of a host with its default settings, so that a test meets them first.
@@ -11,6 +17,10 @@ use std::collections::BTreeMap;
 pub const TIMER_MS_MIN: u32 = 10;
 /// Most timers of one module.
 const TIMERS_MAX: usize = 32;
+/// Shortest time of a method, in milliseconds.
+const METHOD_MS_MIN: u32 = 5_000;
+/// Longest time of a method, in milliseconds.
+const METHOD_MS_MAX: u32 = 300_000;
 /// Most bytes in a body.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most application properties of a message.
@@ -26,6 +36,10 @@ pub struct World {
     pub state_broken: bool,
     pub sent: Vec<Sent>,
     pub logs: Vec<Line>,
+    pub twin: TestTwin,
+    /// What methods of others answer, by target and name.
+    pub answers: BTreeMap<(String, String), Reply>,
+    pub calls: Vec<Called>,
     timers: Vec<Timer>,
 }
 
@@ -40,6 +54,7 @@ struct Timer {
 pub struct Savepoint {
     sent: usize,
     state: BTreeMap<String, Vec<u8>>,
+    reported: Value,
 }
 
 impl Default for World {
@@ -51,19 +66,24 @@ impl Default for World {
             state_broken: false,
             sent: Vec::new(),
             logs: Vec::new(),
+            twin: TestTwin::default(),
+            answers: BTreeMap::new(),
+            calls: Vec::new(),
             timers: Vec::new(),
         }
     }
 }
 
 impl World {
-    pub fn savepoint(&self) -> Savepoint {
-        Savepoint { sent: self.sent.len(), state: self.state.clone() }
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.twin.begin();
+        Savepoint { sent: self.sent.len(), state: self.state.clone(), reported: self.twin.reported.clone() }
     }
 
     pub fn roll_back(&mut self, to: Savepoint) {
         self.sent.truncate(to.sent);
         self.state = to.state;
+        self.twin.reported = to.reported;
     }
 
     pub fn send(&mut self, output: &str, message: Outgoing) -> Result<(), SendError> {
@@ -84,6 +104,20 @@ impl World {
             true => Err(StateError::Other("the test broke it".to_owned())),
             false => Ok(&mut self.state),
         }
+    }
+
+    pub fn call(&mut self, target: &str, name: &str, payload: &str, ms: u32) -> Result<Reply, MethodError> {
+        if ms != 0 && !(METHOD_MS_MIN..=METHOD_MS_MAX).contains(&ms) {
+            return Err(MethodError::Invalid(format!(
+                "the time of {ms} ms is out of range; take {METHOD_MS_MIN} to {METHOD_MS_MAX}"
+            )));
+        }
+        let called = Called { target: target.to_owned(), name: name.to_owned(), payload: payload.to_owned() };
+        let answer = self.answers.get(&(called.target.clone(), called.name.clone())).cloned();
+        self.calls.push(called);
+        answer.ok_or_else(|| {
+            MethodError::NotConnected(format!("{target} is not connected, or serves no methods"))
+        })
     }
 
     pub fn log(&mut self, level: Level, line: &str) {
