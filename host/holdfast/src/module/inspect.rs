@@ -30,10 +30,12 @@ pub struct Inspection {
 }
 
 /// What the world of the contract lets a module import, by the beginning of the name.
-const IMPORTS: [&str; 6] = [
+const IMPORTS: [&str; 8] = [
     "holdfast:module/types@0.1.",
     "holdfast:module/outbox@0.1.",
     "holdfast:module/timers@0.1.",
+    "holdfast:module/twins@0.1.",
+    "holdfast:module/methods@0.1.",
     "wasi:config/store@0.2.0-rc.1",
     "wasi:keyvalue/store@0.2.0-draft",
     "wasi:logging/logging@0.1.0-draft",
