@@ -22,4 +22,5 @@ mod gateway_peers;
 mod modules;
 mod support;
 mod the_main_job;
+mod twins;
 mod upstream_forms;

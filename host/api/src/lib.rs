@@ -41,9 +41,10 @@ pub use client::{Answers, AskError, Client, ConnectError};
 pub use local::{BindError, check_control_path};
 pub use server::{Answer, Gone, Host, Items, Limits, Server};
 pub use wire::{
-    Body, CheckResult, Code, DeadLetter, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText,
-    ModuleAction, ModuleItem, ModuleRequest, OPERATOR_PROPERTY, PassingItem, PeekRequest, PurgeRequest,
-    QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request, RequeueRequest,
-    RouteExplanation, RouteItem, SendRequest, Sender, StatusItem, StoredItem, TailRequest, Taken,
-    UpstreamItem, VERSION,
+    Body, CheckResult, Code, DeadLetter, DesireRequest, DeviceboundRequest, End, InvalidMessage, Item, Level,
+    LogLine, LogsRequest, MessageText, MethodReplyItem, MethodRequest, ModuleAction, ModuleItem,
+    ModuleRequest, OPERATOR_PROPERTY, PassingItem, PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX,
+    REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request, RequeueRequest, RouteExplanation, RouteItem,
+    SendRequest, Sender, StatusItem, StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem,
+    VERSION,
 };

@@ -41,6 +41,14 @@ pub enum Command {
     Start(ModuleName),
     /// Send a message as an operator, to try a route or a module.
     Send(SendArgs),
+    /// Leave a message for a child device; it waits in the durable log until the child acknowledges it.
+    CloudToDevice(CloudToDeviceArgs),
+    /// See and change twins: what is desired of modules and devices, and what they report.
+    #[command(subcommand)]
+    Twin(TwinCommand),
+    /// Call a method of a module or a device.
+    #[command(subcommand)]
+    Method(MethodCommand),
     /// Watch messages pass, each with the route that took it.
     Tail(TailArgs),
     /// See and touch what waits in the durable log.
@@ -163,6 +171,82 @@ pub struct SendArgs {
     /// The message.
     #[command(flatten)]
     pub message: MessageArgs,
+}
+
+/// Arguments of `cloud-to-device`.
+#[derive(Debug, Args)]
+pub struct CloudToDeviceArgs {
+    /// The child.
+    pub child: String,
+    /// The body as text; `-` reads it from standard input.
+    #[arg(default_value = "")]
+    pub body: String,
+    /// An application property, `name=value`. May be given more than once.
+    #[arg(short, long = "property", value_name = "NAME=VALUE")]
+    pub properties: Vec<String>,
+    /// A system property by its name in routes, `correlationId=7`. May be given more than once.
+    #[arg(short, long = "system", value_name = "NAME=VALUE")]
+    pub system: Vec<String>,
+    /// Short for contentType=application/json and contentEncoding=utf-8.
+    #[arg(short, long)]
+    pub json_body: bool,
+    /// How long it is of use, at most 2d: 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "AGE")]
+    pub expires_in: Option<String>,
+}
+
+/// `twin …`.
+#[derive(Debug, Subcommand)]
+pub enum TwinCommand {
+    /// Show every twin.
+    List,
+    /// Show one twin.
+    Show(Who),
+    /// Change desired properties: merge a JSON object into them.
+    Set(TwinSetArgs),
+    /// Forget a twin: of a module or device that is gone.
+    Remove(Who),
+}
+
+/// Whose.
+#[derive(Debug, Args)]
+pub struct Who {
+    /// `/MODULE` for a module of this edge, `CHILD` for a device, or `CHILD/MODULE`.
+    pub who: String,
+}
+
+/// Arguments of `twin set`.
+#[derive(Debug, Args)]
+pub struct TwinSetArgs {
+    /// `/MODULE` for a module of this edge, `CHILD` for a device, or `CHILD/MODULE`.
+    pub who: String,
+    /// A JSON object; null deletes a key: '{"interval": 5, "old": null}'.
+    pub patch: String,
+}
+
+/// `method …`.
+#[derive(Debug, Subcommand)]
+pub enum MethodCommand {
+    /// Call a method and show its reply.
+    Call(MethodCallArgs),
+}
+
+/// Arguments of `method call`.
+#[derive(Debug, Args)]
+pub struct MethodCallArgs {
+    /// `/MODULE` for a module of this edge, `CHILD` for a device, or `CHILD/MODULE`.
+    pub who: String,
+    /// The method.
+    pub name: String,
+    /// What it is given: JSON.
+    #[arg(default_value = "")]
+    pub payload: String,
+    /// How long to wait for the reply: 5 to 300 seconds.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub timeout: u64,
+    /// How long to wait for the target to be there: 0 to 300 seconds.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub connect: u64,
 }
 
 /// Arguments of `tail`.

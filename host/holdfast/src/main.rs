@@ -13,7 +13,7 @@ mod run;
 mod wire;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, MethodCommand};
 use holdfast_api::ModuleAction;
 use std::{process::ExitCode, time::Duration};
 
@@ -90,6 +90,11 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
             commands::list::change(&control()?, ModuleAction::Start, Some(args.module.clone()), json).await?;
         }
         Command::Send(args) => commands::send::run(&control()?, args, json).await?,
+        Command::CloudToDevice(args) => commands::method::cloud_to_device(&control()?, args, json).await?,
+        Command::Twin(command) => commands::twin::run(&control()?, command, json).await?,
+        Command::Method(MethodCommand::Call(args)) => {
+            return commands::method::call(&control()?, args, json).await;
+        }
         Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
         Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
         Command::Routes(command) => commands::routes::run(&config()?, command, json)?,

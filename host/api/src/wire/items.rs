@@ -1,6 +1,7 @@
 //! What comes back.
 
 use super::{
+    back::{MethodReplyItem, TwinItem},
     message::{MessageText, Sender},
     requests::Level,
 };
@@ -35,6 +36,10 @@ pub enum Item {
     Explanation(RouteExplanation),
     /// The result of a check.
     Check(CheckResult),
+    /// A twin.
+    Twin(TwinItem),
+    /// What a method answered.
+    MethodReply(MethodReplyItem),
     /// It is done; says what.
     Done(String),
 }

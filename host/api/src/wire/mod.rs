@@ -1,9 +1,11 @@
 //! What goes over the wire, in its own types: the inner ones are not serialised.
 
+mod back;
 mod items;
 mod message;
 mod requests;
 
+pub use back::{DesireRequest, DeviceboundRequest, MethodReplyItem, MethodRequest, TwinItem, TwinRequest};
 pub use items::{
     CheckResult, DeadLetter, Item, LogLine, ModuleItem, PassingItem, QueueItem, ReceiptItem,
     RouteExplanation, RouteItem, StatusItem, StoredItem, Taken, UpstreamItem,

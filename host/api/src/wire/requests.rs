@@ -1,6 +1,9 @@
 //! What can be asked.
 
-use super::message::{MessageText, Sender};
+use super::{
+    back::{DesireRequest, DeviceboundRequest, MethodRequest, TwinRequest},
+    message::{MessageText, Sender},
+};
 use serde::{Deserialize, Serialize};
 
 /// A request, with the kinds of items that answer it.
@@ -35,6 +38,18 @@ pub enum Request {
     Check,
     /// Change the level of the host's log until it stops. [`super::Item::Done`].
     LogLevel(Level),
+    /// Every twin. [`super::Item::Twin`].
+    Twins,
+    /// One twin; an empty one for who has none. [`super::Item::Twin`].
+    Twin(TwinRequest),
+    /// Change what is desired. [`super::Item::Twin`], as it is then, on disk.
+    Desire(DesireRequest),
+    /// Forget a twin. [`super::Item::Done`].
+    RemoveTwin(TwinRequest),
+    /// Call a method. [`super::Item::MethodReply`] when it has answered.
+    Method(MethodRequest),
+    /// Leave a message for a child. [`super::Item::Done`] when it is on disk.
+    CloudToDevice(DeviceboundRequest),
     /// Stop the host in order. [`super::Item::Done`] when it has begun to.
     Stop,
 }

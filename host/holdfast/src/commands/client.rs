@@ -48,6 +48,18 @@ pub async fn count(control: &Path, request: &Request) -> anyhow::Result<u64> {
     }
 }
 
+/// Asks for something to be done, and says that it is.
+pub async fn done(control: &Path, request: &Request, json: bool) -> anyhow::Result<()> {
+    match ask(control, request).await?.as_slice() {
+        [Item::Done(text)] if json => crate::output::json(&serde_json::json!({ "done": text })),
+        [Item::Done(text)] => {
+            crate::output::line(text);
+            Ok(())
+        }
+        other => bail!("the edge gave an unexpected answer: {other:?}"),
+    }
+}
+
 /// Tells the edge to stop, and waits until its store is free for the next one.
 pub async fn stop(control: &Path) -> anyhow::Result<()> {
     ask(control, &Request::Stop).await?;

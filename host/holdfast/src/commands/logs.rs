@@ -55,7 +55,7 @@ pub async fn level(control: &Path, args: &LogArgs, json: bool) -> anyhow::Result
 }
 
 /// `90s`, `10m`, `2h`, `1d`, or seconds.
-fn age_ms(text: &str) -> anyhow::Result<u64> {
+pub fn age_ms(text: &str) -> anyhow::Result<u64> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default().trim() {

@@ -7,20 +7,31 @@ use std::io::Read;
 
 /// The message that the arguments describe, and who sends it.
 pub fn parse(args: &MessageArgs) -> anyhow::Result<(Source, Message)> {
-    let mut message = Message::new(body(&args.body)?);
-    for property in &args.properties {
+    let message = built(&args.body, &args.properties, &args.system, args.json_body)?;
+    Ok((source(&args.from)?, message))
+}
+
+/// A message of these parts, as the arguments give them.
+pub fn built(
+    text: &str,
+    properties: &[String],
+    system: &[String],
+    json_body: bool,
+) -> anyhow::Result<Message> {
+    let mut message = Message::new(body(text)?);
+    for property in properties {
         let (key, value) = pair(property, "--property")?;
         message.properties.set(key, value);
     }
-    if args.json_body {
+    if json_body {
         message.system.set(SystemKey::ContentType, "application/json");
         message.system.set(SystemKey::ContentEncoding, "utf-8");
     }
-    for property in &args.system {
+    for property in system {
         let (key, value) = pair(property, "--system")?;
         message.system.set(system_key(key)?, value);
     }
-    Ok((source(&args.from)?, message))
+    Ok(message)
 }
 
 fn body(text: &str) -> anyhow::Result<Vec<u8>> {

@@ -7,12 +7,14 @@ pub mod init;
 pub mod list;
 pub mod logs;
 pub mod message;
+pub mod method;
 pub mod module;
 pub mod queue;
 pub mod routes;
 pub mod send;
 pub mod status;
 pub mod tail;
+pub mod twin;
 
 use anyhow::Context;
 use holdfast_config::{Config, ConfigError};

@@ -68,6 +68,22 @@ impl RunningHost {
                     items.send(Item::Route(crate::commands::routes::item(route))).await?;
                 }
             }
+            Request::Twins => {
+                for twin in self.twins()? {
+                    items.send(Item::Twin(twin)).await?;
+                }
+            }
+            Request::Twin(request) => items.send(Item::Twin(self.twin(&request.who)?)).await?,
+            Request::Desire(request) => items.send(Item::Twin(self.desire(&request).await?)).await?,
+            Request::RemoveTwin(request) => {
+                items.send(Item::Done(self.remove_twin(&request.who).await?)).await?;
+            }
+            Request::Method(request) => {
+                items.send(Item::MethodReply(self.call_method(&request).await?)).await?;
+            }
+            Request::CloudToDevice(request) => {
+                items.send(Item::Done(self.cloud_to_device(&request).await?)).await?;
+            }
             Request::Explain(request) => {
                 let (source, message) = parse(&request)?;
                 let envelope = Envelope { message, source, received: now(), hops: 0 };

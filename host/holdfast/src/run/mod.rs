@@ -1,5 +1,6 @@
 //! `holdfast run`: build, spawn, wait, stop.
 
+mod back;
 mod certificates;
 pub mod doors;
 pub mod host;
