@@ -11,7 +11,10 @@ warm = 'FROM /messages INTO BrokeredEndpoint("/modules/thermostat/inputs/reading
 heat = 'FROM /messages/modules/thermostat/* INTO $upstream'
 changes = 'FROM /twinChangeNotifications INTO $upstream'
 "#;
-    Edge::prepare(&format!("[upstream]\nurl = \"mqtt://127.0.0.1:{}\"\nversion = \"5\"\ntopic = \"up/{{source}}\"\n{routes}", free_port()))
+    Edge::prepare(&format!(
+        "[upstream]\nurl = \"mqtt://127.0.0.1:{}\"\nversion = \"5\"\ntopic = \"up/{{source}}\"\n{routes}",
+        free_port()
+    ))
 }
 
 fn twin(edge: &Edge, who: &str) -> Value {
@@ -102,7 +105,8 @@ fn messages_wait_for_a_child_over_a_kill_fifty_of_them() {
     edge.start();
     for n in 0..50 {
         let body = n.to_string();
-        edge.run(&["cloud-to-device", "press-7", &body, "-p", "kind=order", "--expires-in", "1h"]).expect_good();
+        edge.run(&["cloud-to-device", "press-7", &body, "-p", "kind=order", "--expires-in", "1h"])
+            .expect_good();
     }
     edge.run(&["cloud-to-device", "press-7", "51"]).expect_refused(&["50 messages wait for this child"]);
     edge.run(&["cloud-to-device", "press-7", "x", "--expires-in", "soon"]).expect_refused(&["90s, 10m"]);
