@@ -10,7 +10,9 @@ use crate::{
     cuts::Thread,
     end::End,
     greet::Greeted,
+    hub::{self, Hub},
     inbound::Inbound,
+    leave::{leave, linger},
     limits::FAIR_SHARE,
     outbound,
     pace::Pace,
@@ -19,10 +21,9 @@ use crate::{
     shared::Shared,
     stats::Stats,
     subscriptions::Subscriptions,
-    wills::{self, UserWill},
+    wills,
 };
 use bytes::BytesMut;
-use holdfast_auth::Cut;
 use holdfast_broker::{Losses, Published};
 use holdfast_mqtt::{
     Codec, ConnAck, Disconnect, Packet, Publish, ReasonCode, Version,
@@ -46,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 const READ_BYTES: std::ops::RangeInclusive<usize> = (2 << 10)..=(64 << 10);
 
 /// Longest time for the last bytes to a client.
-const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
+pub(crate) const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How far away a timer is set when nothing has a deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
@@ -75,6 +76,8 @@ pub(crate) struct Client {
     inbuf: BytesMut,
     read_bytes: usize,
     inbound: Inbound,
+    /// Present if the client speaks the dialect of IoT Hub.
+    pub(crate) hub: Option<Box<Hub>>,
     board: Arc<Board>,
     fates: Vec<(Ticket, Outcome)>,
     actions: Vec<Action>,
@@ -135,45 +138,6 @@ pub(crate) async fn serve(
     }
 }
 
-/// Reads and forgets what the client still sends, until it closes. Bytes that nobody reads would make the system reset
-/// the connection, and the client might never see why it ended.
-async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
-    let mut forgotten = [0; 1024];
-    let read = async { while matches!(reader.read(&mut forgotten).await, Ok(1..)) {} };
-    // A client that does not close is closed.
-    let _ = timeout(FAREWELL_TIME_MAX, read).await;
-}
-
-/// Leaves the session behind, or ends it, and says the will if the time has come.
-fn leave(shared: &Shared, client: Client, held: Held, will: Option<UserWill>, terms: Terms, end: &End) {
-    let expiry_s = match end {
-        // Nobody comes back for it.
-        End::Cut(Cut::Removed) => 0,
-        End::Goodbye { session_expiry_s: Some(s), .. } if terms.session_expiry_s > 0 => {
-            u64::from(*s).min(shared.limits.session_expiry_max.as_secs())
-        }
-        _ => u64::from(terms.session_expiry_s),
-    };
-    client.subscriptions.attended(false);
-    let origin = client.subscriptions.origin();
-    let will = will.filter(|_| end.wants_will()).map(|will| UserWill { origin, ..will });
-    let kept =
-        Box::new(Kept { session: client.connection.into_session(), subscriptions: client.subscriptions });
-    let delay_s = will.as_ref().map_or(0, |will| u64::from(will.will.delay_s)).min(expiry_s);
-    let (now, later) = if delay_s == 0 { (will, None) } else { (None, will) };
-    if expiry_s > 0 {
-        let later = later.map(|will| (Instant::now() + Duration::from_secs(delay_s), will));
-        shared.sessions.detach(held, kept, Duration::from_secs(expiry_s), later);
-    } else {
-        drop(kept);
-        drop(held);
-    }
-    shared.count_sessions();
-    if let Some(will) = now {
-        wills::publish(shared, will);
-    }
-}
-
 impl Client {
     fn begin(
         shared: Arc<Shared>,
@@ -190,7 +154,13 @@ impl Client {
         subscriptions.attended(true);
         let now = Instant::now();
         let board = Arc::new(Board::default());
+        let hub = greeted.hub.map(|caller| {
+            let kept = hub::Session { clean: greeted.clean_start, lasts: greeted.terms.session_expiry_s > 0 };
+            Box::new(Hub::begin(&shared, &board, caller, kept))
+        });
+        let session_present = session_present || hub.as_ref().is_some_and(|hub| hub.had_session());
         let mut client = Self {
+            hub,
             inbound: Inbound::new(greeted.user, board.clone()),
             connection: Connection::new(greeted.terms.rules, session, now),
             codec: greeted.codec,
@@ -275,7 +245,7 @@ impl Client {
             {
                 return end;
             }
-            let wanted = self.wanted();
+            let (wanted, room) = (self.wanted(), self.hub_room());
             let turn = tokio::select! {
                 biased;
                 () = &mut replaced => Err(End::TakenOver),
@@ -285,6 +255,7 @@ impl Client {
                 written = write_some(writer, &mut self.out), if self.has_to_write() => self.written(written),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
                 news = self.beside.news(reading), if self.beside.is_possible() => self.beside_news(news),
+                events = hub::next(&mut self.hub, room) => self.hub_events(events),
                 () = self.subscriptions.next_many(&mut messages, wanted) => {
                     self.write_messages(&mut messages)
                 }
@@ -317,6 +288,7 @@ impl Client {
             || unsettled >= usize::from(limits.unacked_max)
             || self.connection.unsettled_bytes() >= limits.unacked_bytes_max
             || self.pace.is_over()
+            || self.hub_is_behind()
     }
 
     fn read(&mut self, read: std::io::Result<usize>) -> Result<(), End> {
@@ -352,7 +324,10 @@ impl Client {
         let mut actions = std::mem::take(&mut self.actions);
         let acknowledged = outbound::acknowledged(&packet);
         self.connection.packet(packet, &mut actions).map_err(End::Protocol)?;
-        acknowledged.inspect(|id| self.subscriptions.acknowledge(*id));
+        if let Some(id) = acknowledged {
+            self.subscriptions.acknowledge(id);
+            self.hub.iter_mut().for_each(|hub| hub.acknowledge(id));
+        }
         for action in actions.drain(..) {
             taken += usize::from(matches!(action, Action::Publish { .. }));
             self.act(action)?;
@@ -370,6 +345,9 @@ impl Client {
 
     fn act(&mut self, action: Action) -> Result<(), End> {
         match action {
+            Action::Publish { ticket, publish } if self.hub.is_some() => self.hub_publish(ticket, publish)?,
+            Action::Subscribe(subscribe) if self.hub.is_some() => self.hub_subscribe(&subscribe),
+            Action::Unsubscribe(unsubscribe) if self.hub.is_some() => self.hub_unsubscribe(&unsubscribe),
             Action::Publish { ticket, publish } => {
                 let origin = self.subscriptions.origin();
                 self.inbound.publish(&self.shared, &mut self.connection, origin, ticket, publish);
@@ -386,7 +364,7 @@ impl Client {
     }
 
     /// Takes the fates that are there and writes the acknowledgements that may leave.
-    fn settle(&mut self) -> Result<(), End> {
+    pub(crate) fn settle(&mut self) -> Result<(), End> {
         self.take_fates();
         self.release()?;
         if self.inbuf.is_empty() { Ok(()) } else { self.process() }
@@ -453,7 +431,7 @@ impl Client {
         let stats = &self.shared.stats;
         let counter = match end {
             End::Goodbye { .. } | End::Closed | End::Broken(_) | End::Stopping | End::NotTaken(_) => None,
-            End::Protocol(_) | End::Misplaced(_) => Some(&stats.protocol_errors),
+            End::Protocol(_) | End::Misplaced(_) | End::NotDialect(_) => Some(&stats.protocol_errors),
             End::Silent => Some(&stats.keep_alive_expired),
             End::TakenOver => Some(&stats.taken_over),
             End::Cut(_) | End::ProofExpired => Some(&stats.devices_cut),

@@ -18,6 +18,8 @@ pub(crate) enum End {
     Protocol(ProtocolError),
     /// The client sent a packet of the connection itself on a stream beside that of its session.
     Misplaced(&'static str),
+    /// The client did what IoT Hub closes a connection for.
+    NotDialect(String),
     /// The client was silent for too long.
     Silent,
     /// Another connection of the same client has taken over.
@@ -43,6 +45,7 @@ impl End {
             Self::Goodbye { .. } | Self::Closed | Self::Broken(_) => None,
             Self::Protocol(error) => Some(error.reason),
             Self::Misplaced(_) => Some(ReasonCode::ProtocolError),
+            Self::NotDialect(_) => Some(ReasonCode::ImplementationSpecificError),
             Self::Silent => Some(ReasonCode::KeepAliveTimeout),
             Self::TakenOver => Some(ReasonCode::SessionTakenOver),
             Self::Stopping => Some(ReasonCode::ServerShuttingDown),
@@ -70,6 +73,7 @@ impl fmt::Display for End {
                 f,
                 "the client sent {packet} on a stream beside that of its session; only PUBLISH to UNSUBACK may stand there"
             ),
+            Self::NotDialect(what) => write!(f, "the client sent {}", Plain(what)),
             Self::Silent => f.write_str("the client was silent for one and a half times its keep alive"),
             Self::TakenOver => f.write_str("another connection of the same client has taken over"),
             Self::Stopping => f.write_str("the host stops"),

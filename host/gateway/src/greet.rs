@@ -4,6 +4,7 @@ use crate::{
     connection::Terms,
     cuts::Thread,
     episodes::warn_once,
+    hub::{self, Caller},
     plain::Plain,
     prove::{Refused, Who, prove},
     shared::Shared,
@@ -12,8 +13,8 @@ use crate::{
     wills::UserWill,
 };
 use bytes::BytesMut;
-use holdfast_auth::Action;
-use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, hub::ClientName, server::Rules};
+use holdfast_auth::{Action, Proved};
+use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, server::Rules};
 use holdfast_types::{Name, Topic};
 use rustls_pki_types::CertificateDer;
 use std::{net::SocketAddr, sync::Arc};
@@ -27,8 +28,8 @@ pub(crate) struct Greeted {
     pub(crate) user: Name,
     /// What ties its connection to the registry, if it is a device or a module.
     pub(crate) thread: Option<Thread>,
-    /// What it said of itself, if it speaks the dialect of IoT Hub.
-    pub(crate) hub: Option<ClientName>,
+    /// Who it is, if it speaks the dialect of IoT Hub.
+    pub(crate) hub: Option<Caller>,
     pub(crate) client_id: String,
     /// Whether the client brought no identifier and has to be told the one it was given.
     pub(crate) assigned: bool,
@@ -114,6 +115,12 @@ async fn decide(
         return Err(refused(ReasonCode::BadAuthenticationMethod, why));
     }
     let Who { name: user, proved, hub } = prove(shared, &connect, certificates).await?;
+    let hub = match (&proved, hub) {
+        (Some(proved), Some(_)) => {
+            Some(caller(shared, proved, &connect).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)
+        }
+        _ => None,
+    };
     let thread = match proved {
         Some(proved) => {
             let entered = shared.cuts.enter(proved, &shared.registry);
@@ -122,6 +129,10 @@ async fn decide(
         None => None,
     };
     let will = match &connect.will {
+        // The dialect has looked at it.
+        Some(will) if hub.is_some() => {
+            Some(UserWill { user: user.clone(), will: will.clone(), origin: None })
+        }
         Some(will) => {
             let topic = Topic::new(&will.topic)
                 .map_err(|why| refused(ReasonCode::TopicNameInvalid, why.to_string()))?;
@@ -139,6 +150,10 @@ async fn decide(
     };
     let assigned = connect.client_id.is_empty();
     let client_id = if assigned { shared.assign_client_id() } else { connect.client_id.to_string() };
+    let mut terms = terms(shared, &connect);
+    if hub.is_some() {
+        terms.rules.keep_alive_s = hub::keep_alive_s(terms.rules.keep_alive_s);
+    }
     let greeted = Greeted {
         user,
         thread,
@@ -146,7 +161,7 @@ async fn decide(
         client_id,
         assigned,
         clean_start: connect.clean_start,
-        terms: terms(shared, &connect),
+        terms,
         will,
         codec: codec(&connect),
         rest: BytesMut::new(),
@@ -156,6 +171,16 @@ async fn decide(
         dialect = greeted.hub.is_some(), "a client has connected"
     );
     Ok(greeted)
+}
+
+/// Who speaks the dialect, and whether it may now. A will has to be telemetry of its own.
+fn caller(shared: &Shared, proved: &Proved, connect: &Connect) -> Result<Caller, String> {
+    shared.hub.may_be(&shared.broker, &proved.identity)?;
+    let caller = Caller::new(proved);
+    match connect.will.as_ref().filter(|will| !caller.may_will(&will.topic)) {
+        Some(will) => Err(format!("its will on {:?} is not telemetry of {}", &*will.topic, proved.identity)),
+        None => Ok(caller),
+    }
 }
 
 fn codec(connect: &Connect) -> Codec {

@@ -112,6 +112,7 @@ impl Inbound {
     }
 }
 
-fn own(payload: &Bytes) -> Bytes {
+/// The payload without the buffer that it was read into, unless it is most of it.
+pub(crate) fn own(payload: &Bytes) -> Bytes {
     if payload.len() < COPIED_BYTES_MAX { Bytes::copy_from_slice(payload) } else { payload.clone() }
 }

@@ -1,7 +1,8 @@
 //! What all connections share.
 
 use crate::{
-    cuts::Cuts, episodes::Episodes, limits::Limits, retained::Retained, sessions::Sessions, stats::Stats,
+    cuts::Cuts, episodes::Episodes, hub::HubShared, limits::Limits, retained::Retained, sessions::Sessions,
+    stats::Stats,
 };
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) retained: Retained,
     pub(crate) episodes: Episodes,
+    /// What clients of the dialect of IoT Hub share.
+    pub(crate) hub: HubShared,
     pub(crate) password_checks: Semaphore,
     /// Makes assigned client identifiers differ between processes.
     pub(crate) instance: u64,
@@ -56,6 +59,7 @@ impl Shared {
             sessions: Sessions::new(limits.sessions_max),
             retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
             episodes: Episodes::default(),
+            hub: HubShared::default(),
             password_checks: Semaphore::new(limits.password_checks_max.max(1)),
             instance,
             assigned: AtomicU64::new(0),

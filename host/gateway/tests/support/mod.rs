@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
+pub mod hub;
+
 use bytes::BytesMut;
-use holdfast_auth::{Grants, Password, Registry};
+use holdfast_auth::{DeviceRules, Grants, Password, Registry};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits, Stats, StatsSnapshot};
 use holdfast_mqtt::*;
@@ -29,11 +31,22 @@ pub const LONG: Duration = Duration::from_secs(30);
 pub struct House {
     pub address: SocketAddr,
     pub broker: Broker,
-    pub registry: Arc<Registry>,
     pub stats: Arc<Stats>,
     pub stop: CancellationToken,
     pub running: JoinHandle<()>,
-    _folder: TempDir,
+    pub registry: Arc<Registry>,
+    plan: Plan,
+    folder: TempDir,
+}
+
+/// What a house is built from.
+#[derive(Clone)]
+struct Plan {
+    address: SocketAddr,
+    door: Door,
+    limits: Limits,
+    when_full: WhenFull,
+    quota_bytes: u64,
 }
 
 impl House {
@@ -50,7 +63,30 @@ impl House {
     }
 
     pub async fn behind(door: Door, limits: Limits, when_full: WhenFull, quota_bytes: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let address = "127.0.0.1:0".parse().unwrap();
+        Self::build(Plan { address, door, limits, when_full, quota_bytes }, tempfile::tempdir().unwrap())
+            .await
+    }
+
+    /// Behind a door at an address.
+    pub async fn at(address: SocketAddr, door: Door) -> Self {
+        let (limits, when_full, quota_bytes) = (Limits::default(), WhenFull::Block, 1 << 30);
+        Self::build(Plan { address, door, limits, when_full, quota_bytes }, tempfile::tempdir().unwrap())
+            .await
+    }
+
+    /// The house after its end: only what is on disk is left.
+    pub async fn restarted(self) -> Self {
+        self.stop.cancel();
+        self.running.await.unwrap();
+        self.broker.store().close().unwrap();
+        drop(self.broker);
+        let plan = Plan { address: self.address, ..self.plan };
+        Self::build(plan, self.folder).await
+    }
+
+    async fn build(plan: Plan, folder: TempDir) -> Self {
+        let Plan { address, door, limits, when_full, quota_bytes } = plan.clone();
         let clock = Arc::new(SystemClock::new());
         let store = StoreConfig { ballast_bytes: 0, quota_bytes, ..StoreConfig::new(folder.path()) };
         let (store, _) = holdfast_store::open(store, clock.clone()).unwrap();
@@ -58,11 +94,13 @@ impl House {
             when_full,
             ..RouteDefinition::new("up", "FROM /messages/* WHERE NOT is_defined(local) INTO $upstream")
         };
-        let routes = RouteTable::compile(vec![up]).unwrap();
+        let scale =
+            "FROM /messages WHERE for = 'scale' INTO BrokeredEndpoint(\"/modules/scale/inputs/orders\")";
+        let routes = RouteTable::compile(vec![up, RouteDefinition::new("scale", scale)]).unwrap();
         let config = BrokerConfig { edge: Name::new("edge").unwrap(), routes, time_to_live: None };
         let broker = Broker::new(config, store, clock);
         let listen = ListenConfig {
-            address: "127.0.0.1:0".parse().unwrap(),
+            address,
             door,
             plain: PlainTcp::LoopbackOnly,
             settings: Settings::of_section("gateway"),
@@ -72,7 +110,7 @@ impl House {
         let gateway = Gateway::bind(config, broker.clone(), registry.clone()).await.unwrap();
         let (address, stats, stop) = (gateway.addresses()[0], gateway.stats(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(stop.clone()));
-        Self { address, broker, registry, stats, stop, running, _folder: folder }
+        Self { address, broker, stats, stop, running, registry, plan, folder }
     }
 
     /// Messages that the log upstream has on disk.
@@ -99,15 +137,6 @@ impl House {
     }
 }
 
-/// Devices may publish below `d/` and their name.
-fn device_rules() -> holdfast_auth::DeviceRules {
-    holdfast_auth::DeviceRules {
-        hosts: vec!["hub.example.net".into()],
-        grants: Grants { publish: vec![Filter::new("d/{device}/#").unwrap()], subscribe: vec![] },
-        ..Default::default()
-    }
-}
-
 fn registry() -> Arc<Registry> {
     let filters = |texts: &[&str]| texts.iter().map(|text| Filter::new(text).unwrap()).collect();
     let user = |name: &str| {
@@ -115,11 +144,19 @@ fn registry() -> Arc<Registry> {
             Grants { publish: filters(&["plant/#", &format!("{name}/#")]), subscribe: filters(&["plant/#"]) };
         (Name::new(name).unwrap(), Password::Plain(b"secret".to_vec()), grants)
     };
-    Arc::new(
-        Registry::new([user("press"), user("oven")], [3; 32])
-            .unwrap_or_else(|faults| panic!("{faults:?}"))
-            .with_rules(device_rules()),
-    )
+    // Devices may publish below `d/` and their name.
+    let grants = Grants { publish: vec![Filter::new("d/{device}/#").unwrap()], subscribe: vec![] };
+    let rules = DeviceRules {
+        hosts: vec![hub::HUB.to_owned(), "hub.example.net".into()],
+        grants,
+        ..DeviceRules::default()
+    };
+    let users = Registry::new([user("press"), user("oven")], [3; 32]);
+    let registry = users.unwrap_or_else(|faults| panic!("{faults:?}")).with_rules(rules);
+    for device in hub::devices() {
+        registry.add(device).unwrap();
+    }
+    Arc::new(registry)
 }
 
 /// CONNECT of user `press`.
