@@ -59,6 +59,22 @@ pub(crate) struct Settings {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
+    pub(crate) probation: ProbationTime,
+}
+
+/// How long a new version is on probation: until both are over. Both 0: not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProbationTime {
+    pub(crate) seconds: u32,
+    /// Calls without a failure.
+    pub(crate) calls: u32,
+}
+
+impl Default for ProbationTime {
+    /// A minute shows what happens at once, twenty calls what happens with the first messages.
+    fn default() -> Self {
+        Self { seconds: 60, calls: 20 }
+    }
 }
 
 impl Settings {
@@ -72,6 +88,7 @@ impl Settings {
             environment: BTreeMap::new(),
             config: BTreeMap::new(),
             limits,
+            probation: ProbationTime::default(),
         }
     }
 
@@ -94,6 +111,10 @@ impl Settings {
         top.number("start_order", 0, u32::MAX, &mut settings.start_order);
         top.section("grants", |grants| directories(grants, &mut settings.directories));
         top.section("limits", |section| bounds(section, &mut settings.limits));
+        top.section("probation", |section| {
+            section.number("seconds", 0, 86_400, &mut settings.probation.seconds);
+            section.number("calls", 0, 1_000_000, &mut settings.probation.calls);
+        });
         top.section("environment", |section| section.texts(&mut settings.environment, no_variable));
         top.section("config", |section| section.texts(&mut settings.config, |_| None));
         top.finish();
@@ -210,6 +231,8 @@ mod tests {
             [limits]
             memory_bytes = 33_554_432
             call_ms = 250
+            [probation]
+            seconds = 5
             [environment]
             MODE = "fast"
             [config]
@@ -245,6 +268,7 @@ mod tests {
         assert_eq!(settings.limits.memory_bytes, 32 << 20);
         assert_eq!(settings.limits.call_ms, 250);
         assert_eq!(settings.limits.attempts, 5);
+        assert_eq!(settings.probation, ProbationTime { seconds: 5, calls: 20 });
         assert_eq!(settings.environment["MODE"], "fast");
         let config: Vec<_> = settings.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(config, ["count=3", "enabled=true", "name=boiler", "threshold=21.5"]);
@@ -262,7 +286,7 @@ mod tests {
         for part in [
             "line 1: restart = \"sometimes\" is not one of never, on-failure, on-unhealthy, always",
             "line 2: start_odrer is not known here; known are: status, restart, start_order, grants, limits, \
-             environment, config",
+             probation, environment, config",
             "line 4: limits.call_ms = 0 is out of bounds; 10 to 3600000 is allowed",
             "line 5: limits.memory is not known here",
             "line 7: grants.directories: host is missing",

@@ -46,6 +46,10 @@ pub struct ModuleStatus {
     pub description: String,
     /// Why the newest file or settings could not take over; what ran before goes on meanwhile.
     pub refused: Option<String>,
+    /// Why the version before the newest file runs: what ended the probation of the newest.
+    pub rolled_back: Option<String>,
+    /// How long messages waited at the last swap of versions, in microseconds.
+    pub swap_us: Option<u64>,
     /// How many times it was restarted after a failure since the host started.
     pub restarts: u32,
     /// The last failure, whether or not it was overcome.

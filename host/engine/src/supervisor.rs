@@ -220,8 +220,15 @@ impl Supervisor {
             Ok(version) => match self.running.get_mut(&name) {
                 None => drop(self.start(&name, version)),
                 Some(running) if is_same(&running.version, &version) => {
-                    if let Some(shared) = self.common.registry.module(&name) {
-                        shared.status().refused = None;
+                    let Some(shared) = self.common.registry.module(&name) else { return };
+                    shared.status().refused = None;
+                    let rolled_back = shared.status().rolled_back.is_some();
+                    if rolled_back {
+                        // Copied once more: it is to be tried once more.
+                        let again = Control::Replace(running.version.clone());
+                        if let Err(TrySendError::Full(_)) = running.controls.try_send(again) {
+                            self.look_again(&name);
+                        }
                     }
                 }
                 Some(running) => {

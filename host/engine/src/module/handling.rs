@@ -77,6 +77,7 @@ impl Runner {
             match outcome {
                 Outcome::Done => {
                     self.turn.keep(instance.host(), None, 0);
+                    self.proves_itself(at);
                     if self.suspect.called() {
                         self.close_turn();
                     }
@@ -104,7 +105,11 @@ impl Runner {
                 self.turn.keep(instance.host(), Some(&delivery), hops);
                 self.attempts = Attempts::default();
                 self.failures.message_done();
+                if self.probation.is_some() {
+                    self.proves_itself(Moment::now());
+                }
             }
+            Outcome::Reject(reason) if self.roll_back(Some(&delivery), &reason) => {}
             Outcome::Reject(reason) => {
                 let attempts = self.attempts.failed + 1;
                 self.give_up(&delivery, &reason, attempts);
@@ -113,6 +118,9 @@ impl Runner {
             Outcome::Retry(reason) => {
                 self.attempts.failed += 1;
                 if self.attempts.failed >= self.version.settings.limits.attempts {
+                    if self.roll_back(Some(&delivery), &reason) {
+                        return;
+                    }
                     self.give_up(&delivery, &reason, self.attempts.failed);
                     self.failures.message_done();
                 } else {
@@ -127,6 +135,9 @@ impl Runner {
 
     /// The instance was lost with a message in hand.
     fn lost(&mut self, delivery: Delivery, reason: &str) {
+        if self.roll_back(Some(&delivery), reason) {
+            return;
+        }
         self.instance = None;
         self.attempts.failed += 1;
         let limits = &self.version.settings.limits;
@@ -161,6 +172,9 @@ impl Runner {
 
     /// The module has failed by its own fault: the restart policy says what follows.
     pub(super) fn fail(&mut self, reason: &str) {
+        if self.roll_back(None, reason) {
+            return;
+        }
         self.instance = None;
         match self.failures.failed(self.version.settings.restart, &self.backoff, Moment::now()) {
             Verdict::Wait(wait) => self.restart_after(wait, reason),

@@ -3,6 +3,7 @@
 mod calls;
 mod failures;
 mod handling;
+mod probation;
 mod rewind;
 mod runner;
 mod swap;

@@ -4,6 +4,7 @@ use super::Version;
 use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
+use super::probation::Probation;
 use super::rewind::Suspect;
 use super::swap::Candidate;
 use super::turns::{OpenTurn, UnderWay};
@@ -91,6 +92,7 @@ pub(crate) struct Runner {
     pub(super) failures: Failures,
     pub(super) suspect: Suspect,
     pub(super) candidate: Candidate,
+    pub(super) probation: Option<Probation>,
     stopped_by_operator: bool,
     /// When this task last gave way to others.
     pub(super) gave_way: Moment,
@@ -146,6 +148,7 @@ impl Runner {
             failures: Failures::default(),
             suspect: Suspect::default(),
             candidate: Candidate::default(),
+            probation: None,
             stopped_by_operator: false,
             gave_way: Moment::now(),
         }
@@ -323,6 +326,7 @@ impl Runner {
         let mut status = self.shared.status();
         status.digest.clone_from(&self.version.code.digest);
         status.refused = None;
+        status.rolled_back = None;
         status.memory_bytes_max = self.version.settings.limits.memory_bytes;
     }
 

@@ -6,10 +6,12 @@
 //! start changes nothing: the old one goes on, and the status says why.
 
 use super::Version;
+use super::probation::Probation;
 use super::runner::{Phase, Runner};
 use crate::instance::{Instance, Parts};
 use crate::logs::LogLevel;
 use std::sync::Arc;
+use std::time::Instant as Moment;
 use tokio::task::JoinSet;
 
 /// A new version whose instance is being started beside the old one.
@@ -88,6 +90,7 @@ impl Runner {
             Ok(instance) => instance,
             Err(reason) => return self.refuse(&reason),
         };
+        let stopping = Moment::now();
         self.stop_instance().await;
         if instance.host().state.is_stale() || instance.host().twin.is_stale() {
             match Instance::start(self.parts(&version)).await {
@@ -101,11 +104,17 @@ impl Runner {
         }
         self.turn.keep(instance.host(), None, 0);
         self.instance = Some(*instance);
+        let previous = self.version.clone();
+        self.probation = Probation::of(&version, previous);
         self.adopt(version);
         self.close_turn();
         self.failures.clear();
         self.runs();
-        self.log.host(LogLevel::Info, "a new version has taken over");
+        let gap = stopping.elapsed();
+        self.shared.status().swap_us = Some(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
+        let text =
+            format!("a new version has taken over, after {:.3} ms without service", gap.as_secs_f64() * 1e3);
+        self.log.host(LogLevel::Info, &text);
     }
 
     fn refuse(&self, reason: &str) {

@@ -37,7 +37,12 @@ pub fn stored(
 /// What an operator should know of a module, the gravest first.
 pub fn detail(module: &ModuleStatus) -> Option<String> {
     let refused = module.refused.as_ref().map(|why| format!("the newest file could not take over: {why}"));
+    let back = module
+        .rolled_back
+        .as_ref()
+        .map(|why| format!("the version before runs again; the newest failed: {why}"));
     refused
+        .or(back)
         .or_else(|| (!module.description.is_empty()).then(|| module.description.clone()))
         .or_else(|| module.last_error.clone())
 }
