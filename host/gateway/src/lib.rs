@@ -11,6 +11,8 @@
 //! A connection's bytes are bounded at every step. A client that sends faster than the log takes is not read from; a
 //! client that reads slower than messages come loses those of QoS 0 and is cut off if it has subscriptions of QoS 1 or 2.
 //! No client waits for another.
+//!
+//! Devices that speak the dialect of IoT Hub are served in `hub/`: their topics are requests, and what they are is proved.
 
 mod beside;
 mod board;

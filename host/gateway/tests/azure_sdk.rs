@@ -1,6 +1,7 @@
 //! The unmodified device SDK of Azure IoT for Python against the gateway, over TLS and over WebSocket.
 //!
-//! Needs a Python with azure-iot-device, named by `HOLDFAST_TEST_AZURE_PYTHON`; `tests/run` makes one. The ports are fixed
+//! Needs a Python with azure-iot-device: the one that `HOLDFAST_TEST_AZURE_PYTHON` names, or else the one that `tests/run`
+//! has made in `target/test-python-azure`. The ports are fixed
 //! in the SDK, so that each story has an address of its own; 443 needs the right to listen there.
 
 #![allow(
@@ -90,8 +91,18 @@ impl Sdk {
     fn start(papers: &Papers, way: Way, mut what: Value) -> Self {
         what["authority"] = papers.file("gateway.certificate").to_str().unwrap().into();
         what["websockets"] = (way == Way::WebSocket).into();
-        let python = std::env::var("HOLDFAST_TEST_AZURE_PYTHON")
-            .expect("HOLDFAST_TEST_AZURE_PYTHON names a Python with azure-iot-device; tests/run makes one");
+        let python = std::env::var_os("HOLDFAST_TEST_AZURE_PYTHON").map_or_else(
+            || {
+                PathBuf::from(concat!(
+                    env!("CARGO_MANIFEST_DIR"),
+                    "/../../target/test-python-azure/bin/python"
+                ))
+            },
+            PathBuf::from,
+        );
+        let missing =
+            "tests/run makes a Python with azure-iot-device; or name one in HOLDFAST_TEST_AZURE_PYTHON";
+        assert!(python.exists(), "{} is not there: {missing}", python.display());
         let mut process = Command::new(python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/azure_device.py"))
             .arg(what.to_string())
