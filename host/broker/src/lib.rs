@@ -12,12 +12,15 @@ mod task;
 
 pub use core::{
     decide::{Decision, Taken},
-    publishing::{Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},
+    publishing::{Beside, Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},
     twin::{
         Path, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, TWIN_INTEGER_MAX, TWIN_INTEGER_MIN, TWIN_KEY_BYTES_MAX,
         TWIN_TEXT_BYTES_MAX, TwinFault,
     },
 };
+/// Why what was kept could not be read.
+pub use holdfast_store::StoreError as RestoreError;
+pub use holdfast_store::{SessionRecord, SubscriptionRecord, WillRecord};
 pub use task::{
     admission::{Receipt, Refused},
     broker::{Broker, BrokerConfig, Counters, CountersSnapshot},
@@ -29,6 +32,9 @@ pub use task::{
     },
     publish::Done,
     reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
+    sessions::{
+        KeptSession, KeptSessions, KeptWill, SESSION_MESSAGES_MAX, SessionTotals, StoredSession, Unfinished,
+    },
     subscriber::{Budget, Held, Losses, Published, Room, Subscriber},
     tap::{Passing, Tap, TapLagged},
     twins::{DesiredPatch, DesiredWatch, Report, TWINS_LISTED_MAX, Twin, TwinError, Twins},

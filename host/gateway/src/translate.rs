@@ -76,6 +76,7 @@ pub(crate) fn publishing(
         origin,
         expiry_s: properties.and_then(|properties| properties.message_expiry_s),
         properties: properties.and_then(topic_properties),
+        beside: Vec::new(),
     }
 }
 

@@ -3,9 +3,12 @@
 //! A message for many sessions is stored once and names them all. The format is part of the record (`record.rs`):
 //!
 //! ```text
-//! addressed = topic text (empty: that of the source) | bits u8 | [order varint]
+//! addressed = topic text (empty: that of the source) | bits u8 | [order varint] | [properties]
 //!             recipient count varint, recipient *
-//!             bits: 1, 2 = quality of service, 4 = retained, 8 = has an order of its own
+//!             bits: 1, 2 = quality of service, 4 = retained, 8 = has an order of its own, 16 = has properties
+//! properties = bits u8 | [content type text] | [response topic text] | [correlation text, any bytes]
+//!             count varint, (name text, value text) *
+//!             bits: 1 = is text, 2, 4, 8 = has content type, response topic, correlation
 //! recipient = distance to the session before, varint | bits u8 | [id count varint, subscription id varint *]
 //!             bits: 1, 2 = quality of service, 4 = retained, 8 = has subscription identifiers
 //! ```
@@ -15,12 +18,18 @@
 
 use crate::codec::{Malformed, as_str, put_text, put_varint, text, varint};
 use bytes::{Buf, Bytes};
-use holdfast_types::{Offset, Source, Topic};
+use holdfast_types::{Offset, Source, Text, Topic, TopicProperties};
+use std::sync::Arc;
 
 const QOS_MASK: u8 = 3;
 const RETAINED: u8 = 4;
 const HAS_ORDER: u8 = 8;
+const HAS_PROPERTIES: u8 = 16;
 const HAS_IDS: u8 = 8;
+const IS_TEXT: u8 = 1;
+const HAS_CONTENT_TYPE: u8 = 2;
+const HAS_RESPONSE_TOPIC: u8 = 4;
+const HAS_CORRELATION: u8 = 8;
 
 /// For whom a message is, beside its sinks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub struct Addressed {
     pub retain: bool,
     /// Its first offset, if it was appended anew.
     pub order: Option<Offset>,
+    /// What its publisher sent along for subscribers.
+    pub properties: Option<Arc<TopicProperties>>,
     /// Who gets it, in rising order of their numbers, each once.
     pub recipients: Vec<Recipient>,
 }
@@ -65,10 +76,14 @@ pub(crate) fn encode(out: &mut Vec<u8>, addressed: &Addressed, source: &Source) 
     out.push(
         (addressed.qos & QOS_MASK)
             | flag(addressed.retain, RETAINED)
-            | flag(addressed.order.is_some(), HAS_ORDER),
+            | flag(addressed.order.is_some(), HAS_ORDER)
+            | flag(addressed.properties.is_some(), HAS_PROPERTIES),
     );
     if let Some(order) = addressed.order {
         put_varint(out, order.0);
+    }
+    if let Some(properties) = &addressed.properties {
+        encode_properties(out, properties);
     }
     put_varint(out, addressed.recipients.len() as u64);
     let mut before = 0;
@@ -92,6 +107,8 @@ pub(crate) fn decode(bytes: &mut Bytes, source: &Source) -> Result<Addressed, Ma
     };
     let bits = bytes.try_get_u8().map_err(cut_off)?;
     let order = if bits & HAS_ORDER != 0 { Some(Offset(varint(bytes)?)) } else { None };
+    let properties =
+        if bits & HAS_PROPERTIES != 0 { Some(Arc::new(decode_properties(bytes)?)) } else { None };
     let count = varint(bytes)?;
     // Two bytes at least for each: a broken count takes no memory.
     let mut recipients =
@@ -108,7 +125,40 @@ pub(crate) fn decode(bytes: &mut Bytes, source: &Source) -> Result<Addressed, Ma
         }
         recipients.push(Recipient { session, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, ids });
     }
-    Ok(Addressed { topic, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, order, recipients })
+    Ok(Addressed { topic, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, order, properties, recipients })
+}
+
+fn encode_properties(out: &mut Vec<u8>, all: &TopicProperties) {
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.push(
+        flag(all.is_text, IS_TEXT)
+            | flag(all.content_type.is_some(), HAS_CONTENT_TYPE)
+            | flag(all.response_topic.is_some(), HAS_RESPONSE_TOPIC)
+            | flag(all.correlation.is_some(), HAS_CORRELATION),
+    );
+    all.content_type.iter().chain(&all.response_topic).for_each(|text| put_text(out, text));
+    if let Some(correlation) = &all.correlation {
+        put_varint(out, correlation.len() as u64);
+        out.extend_from_slice(correlation);
+    }
+    put_varint(out, all.user.len() as u64);
+    for (name, value) in &all.user {
+        put_text(out, name);
+        put_text(out, value);
+    }
+}
+
+fn decode_properties(bytes: &mut Bytes) -> Result<TopicProperties, Malformed> {
+    let bits = bytes.try_get_u8().map_err(|_| Malformed("properties are cut off"))?;
+    let owned = |bytes: &mut Bytes| as_str(&text(bytes)?).map(Text::from);
+    let content_type = if bits & HAS_CONTENT_TYPE != 0 { Some(owned(bytes)?) } else { None };
+    let response_topic = if bits & HAS_RESPONSE_TOPIC != 0 { Some(owned(bytes)?) } else { None };
+    let correlation = if bits & HAS_CORRELATION != 0 { Some(text(bytes)?) } else { None };
+    let mut user = Vec::new();
+    for _ in 0..varint(bytes)? {
+        user.push((owned(bytes)?, owned(bytes)?));
+    }
+    Ok(TopicProperties { is_text: bits & IS_TEXT != 0, content_type, response_topic, correlation, user })
 }
 
 fn number(bytes: &mut Bytes) -> Result<u32, Malformed> {

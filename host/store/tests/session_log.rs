@@ -16,7 +16,14 @@ fn addressed(n: u32, bytes: usize, sessions_count: u32, expires: Option<UnixMill
     let recipients =
         (0..sessions_count).map(|session| Recipient { session, qos: 1, retain: false, ids: Vec::new() });
     let topic = Topic::new("plant/t").unwrap();
-    let addressed = Addressed { topic, qos: 1, retain: false, order: None, recipients: recipients.collect() };
+    let addressed = Addressed {
+        topic,
+        qos: 1,
+        retain: false,
+        order: None,
+        properties: None,
+        recipients: recipients.collect(),
+    };
     let entry = holdfast_store::Entry { addressed: Some(Arc::new(addressed)), ..entry(n, bytes, expires) };
     Append { queue: sessions(), entry, when_full: WhenFull::DropOldest }
 }

@@ -12,6 +12,7 @@ mod message;
 mod name;
 mod qos;
 mod queue;
+mod topic_properties;
 
 pub use endpoint::{Sink, Source};
 pub use filter::{InvalidFilter, TopicFilter};
@@ -23,3 +24,4 @@ pub use message::{Envelope, Message, Properties, SystemKey, SystemProperties};
 pub use name::{InvalidName, InvalidTopic, Name, Text, Topic};
 pub use qos::QoS;
 pub use queue::{Durability, LogId, Offset, Priority, QueueId, StableId, UnixMillis, WhenFull};
+pub use topic_properties::TopicProperties;

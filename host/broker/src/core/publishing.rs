@@ -1,7 +1,8 @@
 //! How a message was published and what a subscriber asked for: what both sides of a topic agree on.
 
 use bytes::Bytes;
-use holdfast_types::{QoS, Text, TopicFilter, UnixMillis};
+pub use holdfast_types::TopicProperties;
+use holdfast_types::{QoS, Text, Topic, TopicFilter, UnixMillis};
 use std::{num::NonZeroU32, sync::Arc};
 
 /// Names a subscriber for as long as it lives.
@@ -22,41 +23,35 @@ pub struct Publishing {
     pub expiry_s: Option<u32>,
     /// What subscribers get as it came, beside the message itself.
     pub properties: Option<Arc<TopicProperties>>,
+    /// What is recorded together with the message.
+    pub beside: Vec<Beside>,
+}
+
+/// What is recorded together with a message, in the same commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// A session has received the packet identifier of a message of QoS 2.
+    Received {
+        /// The session's number.
+        session: u32,
+        /// The identifier.
+        packet: u16,
+    },
+    /// The message is retained in place of the one before on its topic; without a packet, none is.
+    Retained {
+        /// The topic.
+        topic: Topic,
+        /// The message as a PUBLISH of MQTT 5.
+        packet: Option<Bytes>,
+    },
+    /// It is the will that was kept under this key: it is published, and kept no longer.
+    Will(Text),
 }
 
 impl Publishing {
     /// When the message is too old to be of use.
     pub fn expires(&self, received: UnixMillis) -> Option<UnixMillis> {
         self.expiry_s.map(|seconds| UnixMillis(received.0.saturating_add(u64::from(seconds) * 1000)))
-    }
-}
-
-/// What travels from a publisher to the subscribers of a topic as it came. Routes and modules see the message's own
-/// properties, whose names are unique; here every name stands as often and in the order in which it was sent
-/// (MQTT-3.3.2-17, MQTT-3.3.2-18).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopicProperties {
-    /// The body was said to be UTF-8 text.
-    pub is_text: bool,
-    /// Type of the content.
-    pub content_type: Option<Text>,
-    /// Where to send the answer.
-    pub response_topic: Option<Text>,
-    /// What the answer must bring back.
-    pub correlation: Option<Bytes>,
-    /// User properties.
-    pub user: Vec<(Text, Text)>,
-}
-
-impl TopicProperties {
-    /// Bytes of all texts and values.
-    pub fn size_bytes(&self) -> usize {
-        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
-        let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len()).sum();
-        text(&self.content_type)
-            + text(&self.response_topic)
-            + self.correlation.as_ref().map_or(0, Bytes::len)
-            + user
     }
 }
 

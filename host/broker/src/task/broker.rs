@@ -6,6 +6,7 @@ use super::{
     lane::Lane,
     methods::Servers,
     reader::Reader,
+    sessions::SessionLog,
     subscriber::{Account, Budget, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
     tap::{Passing, Tap},
     twins::Halves,
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) halves: Halves,
     pub(crate) servers: Servers,
     pub(crate) devicebound: Devicebound,
+    pub(crate) sessions: SessionLog,
 }
 
 struct Routing {
@@ -78,6 +80,7 @@ pub struct Counters {
     pub(crate) not_recorded: AtomicU64,
     pub(crate) dropped_volatile: AtomicU64,
     pub(crate) lost_by_subscribers: AtomicU64,
+    pub(crate) lost_by_sessions: AtomicU64,
 }
 
 /// [`Counters`] at one moment.
@@ -95,6 +98,8 @@ pub struct CountersSnapshot {
     pub dropped_volatile: u64,
     /// Messages that subscribers lost because they read too slowly.
     pub lost_by_subscribers: u64,
+    /// Messages of QoS 1 and 2 that sessions lost: the oldest of a full session, or of a full log.
+    pub lost_by_sessions: u64,
 }
 
 // What a lock protects here is whole after every statement, so a panic elsewhere under it spoils nothing.
@@ -110,6 +115,7 @@ impl Broker {
     /// Makes a broker over an open store. It spawns nothing: it works in its callers' tasks and on the store's thread.
     pub fn new(config: BrokerConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
         let routing = Routing { table: Arc::new(config.routes), present: Arc::default() };
+        let sessions = SessionLog::new(&store);
         let inner = Inner {
             edge: config.edge,
             store,
@@ -127,6 +133,7 @@ impl Broker {
             halves: Halves::default(),
             servers: Servers::default(),
             devicebound: Devicebound::default(),
+            sessions,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -150,10 +157,10 @@ impl Broker {
     /// A subscriber that may be as far behind as `room` says before it loses messages.
     pub fn subscribe_within(&self, client: Name, room: Room) -> Subscriber {
         let (sender, receiver) = mpsc::channel(room.messages.max(1));
-        let id = SubscriberId(self.inner.next_subscriber.fetch_add(1, Ordering::Relaxed));
+        let id = self.inner.next_subscriber();
         let account = Arc::new(Account::new(room));
-        write(&self.inner.mailboxes).insert(id, Mailbox { sender, account: account.clone() });
-        Subscriber { inner: self.inner.clone(), id, client, receiver, account }
+        write(&self.inner.mailboxes).insert(id, Mailbox { sender, account: account.clone(), session: None });
+        Subscriber { inner: self.inner.clone(), id, client, receiver, account, door: None }
     }
 
     /// Small keyed values that modules keep.
@@ -230,6 +237,7 @@ impl Broker {
             not_recorded: count(&c.not_recorded),
             dropped_volatile: count(&c.dropped_volatile),
             lost_by_subscribers: count(&c.lost_by_subscribers),
+            lost_by_sessions: count(&c.lost_by_sessions),
         }
     }
 }
@@ -257,6 +265,10 @@ impl Inner {
         lane.clone()
     }
 
+    pub(crate) fn next_subscriber(&self) -> SubscriberId {
+        SubscriberId(self.next_subscriber.fetch_add(1, Ordering::Relaxed))
+    }
+
     pub(crate) fn subscriptions(&self) -> RwLockReadGuard<'_, Subscriptions> {
         read(&self.subscriptions)
     }
@@ -267,6 +279,10 @@ impl Inner {
 
     pub(crate) fn mailboxes(&self) -> RwLockReadGuard<'_, HashMap<SubscriberId, Mailbox>> {
         read(&self.mailboxes)
+    }
+
+    pub(crate) fn mailboxes_mut(&self) -> RwLockWriteGuard<'_, HashMap<SubscriberId, Mailbox>> {
+        write(&self.mailboxes)
     }
 
     pub(crate) fn forget_subscriber(&self, id: SubscriberId) {

@@ -9,6 +9,7 @@ pub(crate) mod methods;
 pub(crate) mod pending;
 pub(crate) mod publish;
 pub(crate) mod reader;
+pub(crate) mod sessions;
 pub(crate) mod settle;
 pub(crate) mod subscriber;
 pub(crate) mod tap;

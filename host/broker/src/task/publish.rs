@@ -6,6 +6,7 @@ use super::{
     lane::Pushed,
     pending::Pending,
     reader::{Delivery, Ticket},
+    sessions,
     subscriber::{Mailbox, Offer, Published},
     tap::Passing,
 };
@@ -14,7 +15,7 @@ use crate::core::{
     publishing::Publishing,
 };
 use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
-use holdfast_types::{Durability, Envelope, LogId, Message, QueueId, Sink, Source, WhenFull};
+use holdfast_types::{Durability, Envelope, LogId, Message, QoS, QueueId, Sink, Source, WhenFull};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::oneshot;
 
@@ -59,20 +60,25 @@ impl Broker {
             return;
         }
         let entered = self.inner.enter(source, message, publishing, 0);
-        let receipt = self.inner.fan_out(&entered);
-        if !entered.goes_to_a_log() {
+        let (receipt, for_sessions) = self.inner.fan_out(&entered);
+        if !entered.goes_to_a_log() && for_sessions.is_empty() && entered.publishing.beside.is_empty() {
             done(Ok(receipt));
             return;
         }
         let pending = Pending::new(receipt, Box::new(done));
         self.inner.push_volatile(&entered, &pending);
-        let appends = entered.appends();
-        if !appends.is_empty() {
+        let mut appends = entered.appends();
+        appends.extend(for_sessions);
+        let documents: Vec<_> = entered
+            .publishing
+            .beside
+            .iter()
+            .map(|one| sessions::document(one, entered.envelope.received))
+            .collect();
+        if !appends.is_empty() || !documents.is_empty() {
             let part = pending.open_part();
-            let inner = self.inner.clone();
-            let commit = Commit { appends, ..Commit::default() };
-            self.inner.store.commit_when_room(commit, move |result| {
-                let (answer, durable, dropped) = inner.recorded(result);
+            let commit = Commit { appends, documents, ..Commit::default() };
+            self.inner.commit(commit, move |answer, durable, dropped| {
                 part.part_done(answer, |receipt| {
                     receipt.durable += durable;
                     receipt.dropped += dropped;
@@ -157,7 +163,9 @@ impl Inner {
     }
 
     /// Hands a message to subscribers: of the topic it was published to, and of the topics that routes name.
-    pub(crate) fn fan_out(&self, entered: &Entered) -> Receipt {
+    /// Gives what must be recorded for sessions that outlive the process.
+    pub(crate) fn fan_out(&self, entered: &Entered) -> (Receipt, Vec<Append>) {
+        let mut for_sessions = Vec::new();
         let mut subscribers = 0;
         let mut lost = 0;
         let own = match &entered.envelope.source {
@@ -170,15 +178,16 @@ impl Inner {
         });
         for topic in own.into_iter().chain(routed) {
             let (envelope, publishing) = (&entered.envelope, &entered.publishing);
-            let (reached, missed) = self.offer_to_subscribers(&Offer { topic, envelope, publishing });
+            let offer = Offer { topic, envelope, publishing };
+            let (reached, missed) = self.offer_to_subscribers(&offer, &mut for_sessions);
             subscribers += reached;
             lost += missed;
         }
         self.counters.lost_by_subscribers.fetch_add(lost, Ordering::Relaxed);
-        Receipt { subscribers, ..Receipt::default() }
+        (Receipt { subscribers, ..Receipt::default() }, for_sessions)
     }
 
-    fn offer_to_subscribers(&self, offer: &Offer<'_>) -> (u32, u64) {
+    fn offer_to_subscribers(&self, offer: &Offer<'_>, for_sessions: &mut Vec<Append>) -> (u32, u64) {
         let subscriptions = self.subscriptions();
         if subscriptions.is_empty() {
             return (0, 0);
@@ -188,12 +197,22 @@ impl Inner {
         let reached = subscriptions.reached(offer.topic, offer.publishing, &load);
         drop(subscriptions);
         let (mut taken, mut lost) = (0, 0);
+        let mut recipients = Vec::new();
         for one in reached {
-            match mailboxes.get(&one.subscriber).map(|mailbox| mailbox.offer(offer, one)) {
-                Some(true) => taken += 1,
-                Some(false) => lost += 1,
-                None => {}
+            let Some(mailbox) = mailboxes.get(&one.subscriber) else { continue };
+            match mailbox.session() {
+                Some(session) if one.qos != QoS::AtMostOnce => {
+                    recipients.push(sessions::recipient(session, one))
+                }
+                // Nobody keeps messages of QoS 0 for a client that is away.
+                Some(_) if mailbox.is_away() => {}
+                _ if mailbox.offer(offer, one) => taken += 1,
+                _ => lost += 1,
             }
+        }
+        if !recipients.is_empty() {
+            taken += u32::try_from(recipients.len()).unwrap_or(u32::MAX);
+            for_sessions.push(sessions::append(offer, recipients));
         }
         (taken, lost)
     }

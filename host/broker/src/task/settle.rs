@@ -10,7 +10,7 @@ use super::{
     twins::{Half, Halves, InUse},
 };
 use crate::core::publishing::Publishing;
-use holdfast_store::{Ack, Commit, DeadLetter, DocumentWrite};
+use holdfast_store::{Ack, Append, Commit, DeadLetter, DocumentWrite};
 use holdfast_types::{Identity, LogId, Name, QueueId, Source};
 use std::{
     collections::BTreeMap,
@@ -58,12 +58,10 @@ impl Reader {
         drop(progress);
         if !is_empty(&commit) {
             let part = pending.open_part();
-            let inner = self.inner.clone();
             let shared = self.shared_progress();
             let half = half.clone();
             let under_way = self.lane.begin();
-            self.inner.store.commit_when_room(commit, move |result| {
-                let (answer, _, _) = inner.recorded(result);
+            self.inner.commit(commit, move |answer, _, _| {
                 let mut progress = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 // A rewind since then has forgotten this turn, whatever became of it.
                 if progress.generation == generation {
@@ -111,7 +109,7 @@ impl Reader {
                 }
                 let source = Source::Module { module: module.clone(), output: send.output };
                 let entered = self.inner.enter(source, send.message, Publishing::default(), send.hops);
-                self.hand_on(&entered, pending);
+                commit.appends.extend(self.hand_on(&entered, pending));
                 commit.appends.extend(entered.appends());
             }
         }
@@ -124,10 +122,12 @@ impl Reader {
         Some(Halves::of(&self.inner, Half::Reported, &who))
     }
 
-    fn hand_on(&self, entered: &Entered, pending: &std::sync::Arc<Pending>) {
+    /// Gives what must be recorded for sessions.
+    fn hand_on(&self, entered: &Entered, pending: &std::sync::Arc<Pending>) -> Vec<Append> {
         let inner: &Inner = &self.inner;
-        inner.fan_out(entered);
+        let (_, for_sessions) = inner.fan_out(entered);
         inner.push_volatile(entered, pending);
+        for_sessions
     }
 }
 

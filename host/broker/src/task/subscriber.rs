@@ -5,8 +5,8 @@ use crate::core::{
     sharing::Load,
     subscriptions::Reached,
 };
-use crate::task::broker::Inner;
-use holdfast_types::{BODY_BYTES_MAX, Envelope, Name, QoS, Topic, UnixMillis};
+use crate::task::{broker::Inner, sessions::Door};
+use holdfast_types::{BODY_BYTES_MAX, Envelope, Name, Offset, QoS, Topic, UnixMillis};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 pub(crate) const SUBSCRIBER_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 
 /// What a waiting message takes beside its own bytes: its place in the queue, its envelope, its filters.
-const MESSAGE_OVERHEAD_BYTES: usize = 256;
+pub(crate) const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
 /// Bytes that many subscribers may hold together. Cloning gives another handle to the same bytes.
 #[derive(Clone, Debug)]
@@ -35,7 +35,8 @@ impl Budget {
         Self(Arc::new(Purse { max, used: AtomicUsize::new(0) }))
     }
 
-    /// The bytes of it that are held now; never more than there are.
+    /// The bytes of it that are held now: never more than there are, but for one message of each session that reads
+    /// from the log.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
@@ -84,7 +85,26 @@ impl Account {
         self.lost_more.notify_one();
     }
 
-    fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+    /// Room for a message that was read from the log. One is always let in, or a session could starve.
+    pub(crate) fn hold_one_at_least(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        self.hold(bytes).or_else(|| {
+            let first = self.used.compare_exchange(0, bytes, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            first.then(|| {
+                self.used.fetch_sub(bytes, Ordering::Relaxed);
+                self.hold_anyhow(bytes)
+            })
+        })
+    }
+
+    /// Room for a message that the client may have already and that is sent again, whatever the bounds say: there are no
+    /// more of them than its window.
+    pub(crate) fn hold_anyhow(self: &Arc<Self>, bytes: usize) -> Held {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.0.used.fetch_add(bytes, Ordering::Relaxed);
+        Held { account: self.clone(), bytes }
+    }
+
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
         let all = &self.budget.0;
         let free = all.max.saturating_sub(all.used.load(Ordering::Relaxed));
         let max = self.bytes_max.min(free);
@@ -152,6 +172,8 @@ pub struct Published {
     pub properties: Option<Arc<TopicProperties>>,
     /// The shared subscription as whose member the subscriber was picked.
     pub shared: Option<Arc<Interest>>,
+    /// Its order among those of a session that outlives the process, which is told what becomes of it.
+    pub order: Option<Offset>,
     /// The bytes that it takes of the subscriber's room.
     pub held: Held,
 }
@@ -160,6 +182,8 @@ pub struct Published {
 pub(crate) struct Mailbox {
     pub(crate) sender: mpsc::Sender<Published>,
     pub(crate) account: Arc<Account>,
+    /// The session that outlives the process, if it is one's.
+    pub(crate) session: Option<u32>,
 }
 
 /// A message that is offered to subscribers.
@@ -182,6 +206,7 @@ impl Mailbox {
             expires: publishing.expires(envelope.received),
             properties: publishing.properties.clone(),
             shared: reached.shared,
+            order: None,
             held,
         })
     }
@@ -203,6 +228,7 @@ impl Mailbox {
             expires,
             properties,
             shared,
+            order: None,
             held,
         })
     }
@@ -226,11 +252,20 @@ impl Mailbox {
         taken
     }
 
-    /// How busy the subscriber is; none if it has no room.
+    pub(crate) fn session(&self) -> Option<u32> {
+        self.session
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.account.away.load(Ordering::Relaxed)
+    }
+
+    /// How busy the subscriber is; none if it has no room. What is recorded needs none.
     pub(crate) fn load(&self) -> Option<Load> {
         let bytes = self.account.used.load(Ordering::Relaxed);
         let has_room = self.sender.capacity() > 0 && bytes < self.account.bytes_max;
-        has_room.then(|| Load { away: self.account.away.load(Ordering::Relaxed), bytes })
+        (has_room || self.session.is_some())
+            .then(|| Load { away: self.account.away.load(Ordering::Relaxed), bytes })
     }
 }
 
@@ -241,6 +276,8 @@ pub struct Subscriber {
     pub(crate) client: Name,
     pub(crate) receiver: mpsc::Receiver<Published>,
     pub(crate) account: Arc<Account>,
+    /// Where recorded messages come from, for a session that outlives the process.
+    pub(crate) door: Option<Arc<Door>>,
 }
 
 impl Subscriber {
@@ -292,20 +329,43 @@ impl Subscriber {
     /// Waits for messages or for losses, whichever comes first. Takes up to `max` messages, and no more once the bodies
     /// taken have `bytes` bytes; with a `max` of 0 it waits for losses alone. Cancel safe.
     pub async fn next_or_lost(&mut self, out: &mut Vec<Published>, max: usize, bytes: usize) {
-        let first = tokio::select! {
-            biased;
-            first = self.receiver.recv(), if max > 0 => first,
-            () = self.account.lost_more.notified() => None,
-        };
-        let Some(first) = first else { return };
-        let mut taken = first.envelope.message.body.len();
-        let mut count = 1;
-        out.push(first);
-        while count < max && taken < bytes {
-            let Ok(one) = self.receiver.try_recv() else { break };
-            taken += one.envelope.message.body.len();
-            count += 1;
-            out.push(one);
+        loop {
+            if max > 0 && self.door.is_some() {
+                // Half of it for what is not recorded, so that neither starves the other.
+                let mut taken = 0;
+                while out.len() < max.div_ceil(2) && taken < bytes {
+                    let Ok(one) = self.receiver.try_recv() else { break };
+                    taken += one.envelope.message.body.len();
+                    out.push(one);
+                }
+                self.take_recorded(out, max - out.len(), bytes.saturating_sub(taken));
+                if !out.is_empty() {
+                    return;
+                }
+            }
+            let rung = async {
+                match &self.door {
+                    Some(door) => door.rung().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let first = tokio::select! {
+                biased;
+                first = self.receiver.recv(), if max > 0 => first,
+                () = self.account.lost_more.notified() => None,
+                () = rung, if max > 0 => continue,
+            };
+            let Some(first) = first else { return };
+            let mut taken = first.envelope.message.body.len();
+            let mut count = 1;
+            out.push(first);
+            while count < max && taken < bytes {
+                let Ok(one) = self.receiver.try_recv() else { break };
+                taken += one.envelope.message.body.len();
+                count += 1;
+                out.push(one);
+            }
+            return;
         }
     }
 

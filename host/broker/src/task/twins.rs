@@ -227,8 +227,7 @@ impl Twins {
         slot.submitted(new.clone());
         let (inner, slot, patch, part) =
             (self.0.clone(), slot.clone(), change.patch.clone(), pending.open_part());
-        self.0.store.commit_when_room(commit, move |result| {
-            let (answer, _, _) = inner.recorded(result);
+        self.0.commit(commit, move |answer, _, _| {
             if answer.is_ok() && slot.half == Half::Desired {
                 inner.halves.watches.changed(&slot.who, &old.tip.document, &new, patch.as_ref());
             }
@@ -318,9 +317,10 @@ impl Inner {
         }
         let source = Source::TwinChange { device: who.device.clone(), module: who.module.clone() };
         let entered = self.enter(source, message, Publishing::default(), hops);
-        self.fan_out(&entered);
+        let (_, mut appends) = self.fan_out(&entered);
         self.push_volatile(&entered, pending);
-        entered.appends()
+        appends.extend(entered.appends());
+        appends
     }
 }
 

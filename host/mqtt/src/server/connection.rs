@@ -192,6 +192,11 @@ impl Connection {
         self.acks.bytes()
     }
 
+    /// Whether the fate of a QoS 2 message from the client is open.
+    pub fn owes_pubrec(&self) -> bool {
+        self.acks.open_qos2().next().is_some()
+    }
+
     /// How many more messages of QoS 1 and 2 the client takes now.
     pub fn room(&self) -> usize {
         self.session.outgoing.room(usize::from(self.rules.window))
@@ -210,6 +215,11 @@ impl Connection {
     /// Forgets a message that turned out to be larger than the client takes.
     pub fn give_up(&mut self, id: PacketId) {
         self.session.outgoing.give_up(id);
+    }
+
+    /// Takes up what was sent on an earlier connection, see [`super::Outgoing::take_up`].
+    pub fn take_up(&mut self, last: u16, kept: impl IntoIterator<Item = (PacketId, Option<Publish>)>) {
+        self.session.outgoing.take_up(last, kept);
     }
 
     /// What to send again when the connection begins.

@@ -126,6 +126,24 @@ impl Outgoing {
         })
     }
 
+    /// Takes up messages that were sent on an earlier connection and kept elsewhere since then, each with its identifier: a
+    /// message to send again, or none where PUBREC has come. `last` is the identifier that was given last, 0 if none was.
+    pub fn take_up(&mut self, last: u16, kept: impl IntoIterator<Item = (PacketId, Option<Publish>)>) {
+        if self.flights.is_empty() && self.next == PacketId::MIN {
+            self.next = last.checked_add(1).and_then(PacketId::new).unwrap_or(PacketId::MIN);
+        }
+        for (id, publish) in kept {
+            let stage = match publish {
+                Some(publish) => Stage::Sent(Box::new(Publish { packet_id: Some(id), ..publish })),
+                None => Stage::Released,
+            };
+            self.flights.push_back(Flight { id, stage });
+        }
+        // Going on from the next identifier, the oldest in use comes first.
+        let next = self.next;
+        self.flights.make_contiguous().sort_by_key(|flight| distance(next, flight.id));
+    }
+
     fn position(&self, id: PacketId) -> Option<usize> {
         let oldest = self.flights.front()?.id;
         self.flights.binary_search_by_key(&distance(oldest, id), |flight| distance(oldest, flight.id)).ok()

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{Addressed, Recipient};
+use holdfast_types::TopicProperties;
 use proptest::prelude::*;
 
 fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
@@ -42,11 +43,27 @@ fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
 fn addressed() -> impl Strategy<Value = Option<Addressed>> {
     let one = (1..3_u8, any::<bool>(), prop::collection::vec(any::<u32>(), 0..3));
     let recipients = prop::collection::btree_map(any::<u32>(), one, 0..20);
-    let all = ("[a-z]{1,4}", 0..3_u8, any::<bool>(), prop::option::of(any::<u64>()), recipients);
-    prop::option::of(all.prop_map(|(topic, qos, retain, order, recipients)| {
+    let text = || prop::option::of("[a-z]{0,4}".prop_map(|text| Text::from(text.as_str())));
+    let pair =
+        ("[a-z]{0,3}", "[a-z]{0,3}").prop_map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+    let correlation = prop::option::of(prop::collection::vec(any::<u8>(), 0..4).prop_map(Bytes::from));
+    let properties = (any::<bool>(), text(), text(), correlation, prop::collection::vec(pair, 0..3))
+        .prop_map(|(is_text, content_type, response_topic, correlation, user)| {
+            Arc::new(TopicProperties { is_text, content_type, response_topic, correlation, user })
+        });
+    let order = prop::option::of(any::<u64>());
+    let all = ("[a-z]{1,4}", 0..3_u8, any::<bool>(), order, prop::option::of(properties), recipients);
+    prop::option::of(all.prop_map(|(topic, qos, retain, order, properties, recipients)| {
         let one = |(session, (qos, retain, ids))| Recipient { session, qos, retain, ids };
         let recipients = recipients.into_iter().map(one).collect();
-        Addressed { topic: Topic::new(&topic).unwrap(), qos, retain, order: order.map(Offset), recipients }
+        Addressed {
+            topic: Topic::new(&topic).unwrap(),
+            qos,
+            retain,
+            order: order.map(Offset),
+            properties,
+            recipients,
+        }
     }))
 }
 
