@@ -17,6 +17,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod command_line;
+mod devices;
 mod doors;
 mod gateway_peers;
 mod modules;

@@ -66,6 +66,9 @@
 //! | `users.password_hash` | one of two | Argon2 hash of it, `$argon2id$…` |
 //! | `users.publish` | `[]` | topic filters that it may publish to |
 //! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
+//! | `hub.host_name` | the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
+//! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
+//! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
@@ -86,10 +89,11 @@ mod values;
 
 pub use fault::{ConfigError, Fault, Faults};
 pub use load::{FILE_BYTES_MAX, edge_name};
+pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Gateway, Identity, Level, Linger, Listen, Log, Modules, MqttVersion, Password, Paths, Payload,
-    Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
+    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Modules, MqttVersion, Password, Paths,
+    Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
 
@@ -148,6 +152,9 @@ pub const KEYS: &[&str] = &[
     "users.password_hash",
     "users.publish",
     "users.subscribe",
+    "hub.host_name",
+    "devices.publish",
+    "devices.subscribe",
     "modules.memory",
     "modules.call_time",
     "modules.retries",

@@ -100,12 +100,16 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let upstream = root.section("upstream").and_then(|section| sections::upstream(section, &edge, context));
     let gateway = root.section("gateway");
     let users_given = root.value("users");
-    let gateway = sections::gateway(gateway, users_given.is_some(), context);
+    let devices_given = root.section("devices");
+    let anyone = users_given.is_some() || devices_given.is_some();
+    let gateway = sections::gateway(gateway, anyone, context);
+    let devices = sections::devices(devices_given);
+    let hub_host_name = sections::hub(root.section("hub"));
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
     let modules = sections::modules(root.section("modules"));
     let log = sections::log(root.section("log"));
     root.finish();
-    Config { edge, paths, store, routes, upstream, gateway, users, modules, log }
+    Config { edge, paths, store, routes, upstream, gateway, users, hub_host_name, devices, modules, log }
 }
 
 /// A name for an edge made of a machine's host name: what no host name may hold becomes a hyphen, and what is left of

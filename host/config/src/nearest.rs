@@ -2,7 +2,7 @@
 
 /// The known word nearest to `word`, if one is near enough to be a slip of the finger: at most a quarter of its letters,
 /// rounded up, wrong, left out, put in or swapped. Case, `-` and `_` do not count.
-pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let plain = |text: &str| -> Vec<char> {
         text.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).take(64).collect()
     };

@@ -27,6 +27,10 @@ pub struct Config {
     pub gateway: Gateway,
     /// Who may connect to the gateway.
     pub users: Vec<User>,
+    /// What the hub is called in tokens and connection strings of devices; none means as this edge.
+    pub hub_host_name: Option<String>,
+    /// What devices may do on plain topics.
+    pub devices: Devices,
     /// What holds for a module unless the file beside it says otherwise.
     pub modules: Modules,
     /// What is logged.
@@ -301,6 +305,15 @@ pub struct User {
     pub name: Name,
     /// What proves it.
     pub proof: Proof,
+    /// The topics that it may publish to. None by default.
+    pub publish: Vec<TopicFilter>,
+    /// The topics that it may subscribe to. None by default.
+    pub subscribe: Vec<TopicFilter>,
+}
+
+/// `[devices]`: what each device of the registry may do as a plain client. `{device}` stands for its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
     /// The topics that it may publish to. None by default.
     pub publish: Vec<TopicFilter>,
     /// The topics that it may subscribe to. None by default.

@@ -3,7 +3,7 @@
 use super::{
     back::{MethodReplyItem, TwinItem},
     message::{MessageText, Sender},
-    requests::Level,
+    requests::{Level, SecretText},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +30,10 @@ pub enum Item {
     Count(u64),
     /// What became of a sent message.
     Receipt(ReceiptItem),
+    /// A device or module of the registry.
+    Device(DeviceItem),
+    /// A token, and until when it is good, in milliseconds since 1970.
+    Token(SecretText, u64),
     /// A route.
     Route(RouteItem),
     /// What a route would do with a message.
@@ -96,6 +100,32 @@ pub struct UpstreamItem {
     pub reason: Option<String>,
     /// Messages acknowledged since the host started.
     pub acknowledged: u64,
+}
+
+/// A device or module of the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceItem {
+    /// `device` or `device/module`.
+    pub device: String,
+    /// `sas`, `selfSigned`, `certificateAuthority` or `none`, in IoT Hub's words.
+    pub credential: String,
+    /// `enabled` or `disabled`.
+    pub status: String,
+    /// Tells two apart that had the same name one after the other.
+    pub generation: String,
+    /// Whether it is an edge itself.
+    pub edge: bool,
+    /// When it was added, in milliseconds since 1970.
+    pub added_ms: u64,
+    /// Thumbprints of its certificates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thumbprints: Vec<String>,
+    /// Its keys in base64, primary first, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SecretText>,
+    /// What its SDK takes, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_string: Option<SecretText>,
 }
 
 /// A module.

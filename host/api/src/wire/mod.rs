@@ -7,13 +7,13 @@ mod requests;
 
 pub use back::{DesireRequest, DeviceboundRequest, MethodReplyItem, MethodRequest, TwinItem, TwinRequest};
 pub use items::{
-    CheckResult, DeadLetter, Item, LogLine, ModuleItem, PassingItem, QueueItem, ReceiptItem,
+    CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, PassingItem, QueueItem, ReceiptItem,
     RouteExplanation, RouteItem, StatusItem, StoredItem, Taken, UpstreamItem,
 };
 pub use message::{Body, InvalidMessage, MessageText, Sender};
 pub use requests::{
-    Level, LogsRequest, ModuleAction, ModuleRequest, PeekRequest, PurgeRequest, Request, RequeueRequest,
-    SendRequest, TailRequest,
+    DeviceAction, DeviceCredential, DeviceRequest, Level, LogsRequest, ModuleAction, ModuleRequest,
+    PeekRequest, PurgeRequest, Request, RequeueRequest, SecretText, SendRequest, TailRequest,
 };
 
 use serde::{Deserialize, Serialize};

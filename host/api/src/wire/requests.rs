@@ -30,6 +30,10 @@ pub enum Request {
     Requeue(RequeueRequest),
     /// Send a message as if a module or child had sent it. [`super::Item::Receipt`].
     Send(SendRequest),
+    /// Every device and module of the registry. [`super::Item::Device`].
+    Devices,
+    /// See, add or change a device. [`super::Item::Device`], or [`super::Item::Token`].
+    Device(DeviceRequest),
     /// Every route. [`super::Item::Route`].
     Routes,
     /// What each route would do with a message; nothing is sent. [`super::Item::Explanation`] for each route.
@@ -62,6 +66,70 @@ impl Request {
             Self::Tail(_) => true,
             _ => false,
         }
+    }
+}
+
+/// See [`Request::Device`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceRequest {
+    /// `device` or `device/module`.
+    pub device: String,
+    /// What to do.
+    pub action: DeviceAction,
+}
+
+/// What to do with a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceAction {
+    /// Add it.
+    Add {
+        /// What it proves itself with.
+        credential: DeviceCredential,
+        /// Whether it is an edge itself.
+        edge: bool,
+    },
+    /// Show it.
+    Show {
+        /// With its keys.
+        secrets: bool,
+    },
+    /// Let it in again.
+    Enable,
+    /// Let it in no more, and cut it off.
+    Disable,
+    /// Forget it and its modules, and cut them off.
+    Remove,
+    /// Sign a token for it.
+    Token {
+        /// How long it is good, in seconds.
+        ttl_s: u64,
+    },
+}
+
+/// What a device proves itself with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceCredential {
+    /// Two new keys.
+    Generate,
+    /// This key, and another one if there is one; base64.
+    Keys(SecretText, Option<SecretText>),
+    /// A certificate with this thumbprint, or another one if there is one; hexadecimal.
+    Thumbprints(String, Option<String>),
+    /// A certificate of its name from an authority that the edge trusts.
+    CertificateAuthority,
+}
+
+/// Text that `Debug` hides.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(pub String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretText(…)")
     }
 }
 

@@ -1,7 +1,7 @@
 //! `[[users]]`.
 
 use crate::{
-    Gateway, Proof, Secret, User,
+    Devices, Gateway, Proof, Secret, User,
     reader::{Problem, Section, Value},
     values,
 };
@@ -33,6 +33,22 @@ pub(crate) fn users(root: &Section<'_, '_, '_>, value: Value<'_, '_>, gateway: &
         users.extend(user(section, remote, &mut lines));
     }
     users
+}
+
+/// `[devices]`.
+pub(crate) fn devices(section: Option<Section<'_, '_, '_>>) -> Devices {
+    let Some(mut section) = section else { return Devices::default() };
+    let (publish, subscribe) = (filters(&mut section, "publish"), filters(&mut section, "subscribe"));
+    section.finish();
+    Devices { publish, subscribe }
+}
+
+/// `[hub]`.
+pub(crate) fn hub(section: Option<Section<'_, '_, '_>>) -> Option<String> {
+    let mut section = section?;
+    let name = section.take("host_name", |value| values::host(values::text(value, "\"hub.example.com\"")?));
+    section.finish();
+    name
 }
 
 fn user(mut section: Section<'_, '_, '_>, remote: bool, lines: &mut HashMap<Name, usize>) -> Option<User> {

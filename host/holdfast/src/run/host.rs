@@ -4,6 +4,7 @@ use super::{
     logging::LogControl,
     shown::{command_refused, detail, failed, millis, now, parse, store_refused, stored, upstream},
 };
+use crate::identities::Identities;
 use holdfast_api::*;
 use holdfast_broker::Broker;
 use holdfast_config::Config;
@@ -28,6 +29,7 @@ const CHANGE_LOOK: Duration = Duration::from_millis(5);
 pub struct RunningHost {
     pub config: Config,
     pub broker: Broker,
+    pub identities: Identities,
     pub engine: EngineHandle,
     pub upstream: Option<StatusHandle>,
     pub gateway: Vec<SocketAddr>,
@@ -63,6 +65,12 @@ impl RunningHost {
             Request::Purge(request) => items.send(Item::Count(self.purge(&request)?)).await?,
             Request::Requeue(request) => items.send(Item::Count(self.requeue(&request)?)).await?,
             Request::Send(request) => items.send(Item::Receipt(self.send(&request).await?)).await?,
+            Request::Devices => {
+                for device in self.devices() {
+                    items.send(Item::Device(device)).await?;
+                }
+            }
+            Request::Device(request) => items.send(self.device(request).await?).await?,
             Request::Routes => {
                 for route in self.broker.routes().routes() {
                     items.send(Item::Route(crate::commands::routes::item(route))).await?;

@@ -2,6 +2,7 @@
 
 mod back;
 mod certificates;
+pub mod devices;
 pub mod doors;
 pub mod host;
 pub mod life;
@@ -11,7 +12,7 @@ pub mod shown;
 mod signals;
 mod stop;
 
-use crate::output;
+use crate::{identities::Identities, output};
 use anyhow::Context;
 use certificates::Keeper;
 use holdfast_broker::{Broker, BrokerConfig};
@@ -45,7 +46,8 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         store.clone(),
         clock,
     );
-    let gateway = parts::gateway(&config, doors.listen, &broker).await?;
+    let identities = Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?;
+    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let upstream = match &config.upstream {
         Some(upstream) => Some(parts::upstream(upstream, &broker)?),
@@ -55,6 +57,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     let stop_asked = CancellationToken::new();
     let shown = Arc::new(RunningHost {
         broker,
+        identities,
         engine: engine.handle(),
         upstream: upstream.as_ref().map(Upstream::status),
         gateway: gateway.as_ref().map(Gateway::addresses).unwrap_or_default(),

@@ -1,7 +1,9 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
+use super::devices;
+use crate::identities::random;
 use anyhow::{Context, anyhow};
-use holdfast_auth::{Grants, Password as UserPassword, Registry};
+use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, TrustBundle};
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
@@ -12,6 +14,7 @@ use holdfast_net::{
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{Payload, Secret, Upstream, UpstreamConfig, Version};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
 
 /// The store.
@@ -51,15 +54,8 @@ pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
     })
 }
 
-/// The gateway, bound; none if it listens nowhere.
-pub async fn gateway(
-    config: &Config,
-    listen: Vec<ListenConfig>,
-    broker: &Broker,
-) -> anyhow::Result<Option<Gateway>> {
-    if listen.is_empty() {
-        return Ok(None);
-    }
+/// Everybody who may connect.
+pub fn registry(config: &Config) -> anyhow::Result<Registry> {
     let users = config.users.iter().map(|user| {
         let password = match &user.proof {
             config::Proof::Plain(secret) => UserPassword::Plain(secret.expose().as_bytes().to_vec()),
@@ -68,12 +64,52 @@ pub async fn gateway(
         let grants = Grants { publish: user.publish.clone(), subscribe: user.subscribe.clone() };
         (user.name.clone(), password, grants)
     });
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
-    let registry = Registry::new(users, random).map_err(|faults| {
+    let registry = Registry::new(users, random()?).map_err(|faults| {
         let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow!("[[users]] cannot be used:\n{}", all.join("\n"))
     })?;
+    let mut hosts = vec![devices::hub_host(config), config.edge.to_string()];
+    hosts.extend(config.gateway.host_names.iter().cloned());
+    hosts.dedup();
+    Ok(registry.with_rules(DeviceRules {
+        hosts,
+        authorities: authorities(config)?,
+        grants: Grants {
+            publish: config.devices.publish.clone(),
+            subscribe: config.devices.subscribe.clone(),
+        },
+    }))
+}
+
+/// The authorities whose certificates devices may show.
+fn authorities(config: &Config) -> anyhow::Result<TrustBundle> {
+    let Some(file) = &config.gateway.client_ca_file else { return Ok(TrustBundle::default()) };
+    let bad = || format!("gateway.tls.client_ca_file {} cannot be used", file.display());
+    let text = fs::read(file).with_context(bad)?;
+    let all: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|why| anyhow!("{why}"))
+        .with_context(bad)?;
+    if all.is_empty() {
+        return Err(anyhow!("it holds no certificate; it must be PEM text")).with_context(bad);
+    }
+    TrustBundle::new(&all)
+        .map_err(|(number, why)| {
+            anyhow!("its certificate number {} is none of an authority: {why}", number + 1)
+        })
+        .with_context(bad)
+}
+
+/// The gateway, bound; none if it listens nowhere.
+pub async fn gateway(
+    config: &Config,
+    listen: Vec<ListenConfig>,
+    broker: &Broker,
+    registry: Arc<Registry>,
+) -> anyhow::Result<Option<Gateway>> {
+    if listen.is_empty() {
+        return Ok(None);
+    }
     let limits = Limits {
         connections_max: usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX),
         ungreeted_max: usize::try_from(config.gateway.handshakes_max).unwrap_or(usize::MAX),
@@ -85,14 +121,14 @@ pub async fn gateway(
         window_max: config.gateway.unacked_max,
         ..Limits::default()
     };
-    let instance = u64::from_le_bytes(random.first_chunk().copied().unwrap_or_default());
+    let instance = u64::from_le_bytes(random()?);
     let gateway = GatewayConfig {
         listen,
         limits,
         content_type: config.gateway.content_type.as_deref().map(Into::into),
         instance,
     };
-    Ok(Some(Gateway::bind(gateway, broker.clone(), Arc::new(registry)).await?))
+    Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
 }
 
 /// The module engine.

@@ -1,0 +1,121 @@
+//! `holdfast device`: who may connect.
+
+use super::client;
+use crate::{
+    cli::{DeviceAddArgs, DeviceCommand, DeviceName},
+    output::{self, Table},
+};
+use anyhow::bail;
+use holdfast_api::{DeviceAction, DeviceCredential, DeviceItem, DeviceRequest, Item, Request, SecretText};
+use std::path::Path;
+
+/// Carries out a `device` command.
+pub async fn run(control: &Path, command: &DeviceCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        DeviceCommand::Add(args) => {
+            let action = DeviceAction::Add { credential: credential(args), edge: args.edge };
+            show(&ask(control, &args.name, action).await?, json)
+        }
+        DeviceCommand::List => list(control, json).await,
+        DeviceCommand::Show(args) => {
+            show(&ask(control, &args.name, DeviceAction::Show { secrets: args.secrets }).await?, json)
+        }
+        DeviceCommand::Disable(name) => tell(control, name, DeviceAction::Disable, "disabled", json).await,
+        DeviceCommand::Enable(name) => tell(control, name, DeviceAction::Enable, "enabled", json).await,
+        DeviceCommand::Remove(name) => tell(control, name, DeviceAction::Remove, "removed", json).await,
+        DeviceCommand::Token(args) => {
+            let Item::Token(token, expires_ms) =
+                ask(control, &args.name, DeviceAction::Token { ttl_s: args.ttl }).await?
+            else {
+                bail!("the edge gave an unexpected answer");
+            };
+            if json {
+                return output::json(&serde_json::json!({ "token": token, "expires_ms": expires_ms }));
+            }
+            output::line(&token.0);
+            Ok(())
+        }
+    }
+}
+
+fn credential(args: &DeviceAddArgs) -> DeviceCredential {
+    match (&args.key, args.thumbprint.as_slice()) {
+        (Some(key), _) => {
+            let secondary = args.secondary_key.clone().map(SecretText);
+            DeviceCredential::Keys(SecretText(key.clone()), secondary)
+        }
+        (None, [primary, rest @ ..]) => DeviceCredential::Thumbprints(primary.clone(), rest.first().cloned()),
+        (None, []) if args.ca => DeviceCredential::CertificateAuthority,
+        (None, []) => DeviceCredential::Generate,
+    }
+}
+
+async fn ask(control: &Path, name: &DeviceName, action: DeviceAction) -> anyhow::Result<Item> {
+    let device = match &name.module {
+        Some(module) => format!("{}/{module}", name.device),
+        None => name.device.clone(),
+    };
+    let items = client::ask(control, &Request::Device(DeviceRequest { device, action })).await?;
+    match <[Item; 1]>::try_from(items) {
+        Ok([item]) => Ok(item),
+        Err(items) => bail!("the edge gave {} answers instead of one", items.len()),
+    }
+}
+
+async fn tell(
+    control: &Path,
+    name: &DeviceName,
+    action: DeviceAction,
+    what: &str,
+    json: bool,
+) -> anyhow::Result<()> {
+    let Item::Device(device) = ask(control, name, action).await? else {
+        bail!("the edge gave an unexpected answer");
+    };
+    if json {
+        return output::json(&device);
+    }
+    output::line(format!("{what}: {}", device.device));
+    Ok(())
+}
+
+async fn list(control: &Path, json: bool) -> anyhow::Result<()> {
+    let mut table = Table::new(["DEVICE", "STATUS", "CREDENTIAL", "EDGE"]);
+    for item in client::ask(control, &Request::Devices).await? {
+        let Item::Device(device) = item else { continue };
+        if json {
+            output::json(&device)?;
+            continue;
+        }
+        let edge = if device.edge { "yes" } else { "" };
+        table.row([device.device, device.status, device.credential, edge.to_owned()]);
+    }
+    if !json {
+        table.print();
+    }
+    Ok(())
+}
+
+fn show(item: &Item, json: bool) -> anyhow::Result<()> {
+    let Item::Device(device) = item else { bail!("the edge gave an unexpected answer") };
+    if json {
+        return output::json(device);
+    }
+    for (name, value) in lines(device) {
+        output::line(format!("{name:<18} {value}"));
+    }
+    Ok(())
+}
+
+fn lines(device: &DeviceItem) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("device", device.device.clone()),
+        ("status", device.status.clone()),
+        ("credential", device.credential.clone()),
+        ("generation", device.generation.clone()),
+    ];
+    lines.extend(device.thumbprints.iter().map(|one| ("thumbprint", one.clone())));
+    lines.extend(device.keys.iter().map(|one| ("key", one.0.clone())));
+    lines.extend(device.connection_string.iter().map(|one| ("connection string", one.0.clone())));
+    lines
+}

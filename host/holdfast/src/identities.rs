@@ -1,0 +1,250 @@
+//! The devices of the registry, kept in the store.
+//!
+//! Each is a document of the space `identities` under the name of its identity: JSON with a version, sealed with the key
+//! in `identity.key`. That file is made at the first start, for this user alone (mode 0600; on Windows the folder's own
+//! access list holds). The document `check` in the space `seal` holds a known text under the same key, so that a lost or
+//! foreign key is found before anything is sealed with another.
+
+use anyhow::{Context, anyhow, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use holdfast_auth::{
+    Credential, DEVICES_MAX, Device, DeviceStatus, Registry, SEAL_KEY_BYTES, Sealer, SharedKey, Thumbprint,
+};
+use holdfast_store::{Commit, DocumentWrite, Store};
+use holdfast_types::{Identity, Name, UnixMillis};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    path::Path,
+    sync::Arc,
+};
+use tokio::sync::{Mutex, oneshot};
+
+const SPACE: &str = "identities";
+const CHECK_SPACE: &str = "seal";
+const CHECK_KEY: &str = "check";
+const CHECK_TEXT: &[u8] = b"holdfast";
+const KEY_FILE: &str = "identity.key";
+const VERSION: u32 = 1;
+
+/// The registry, and its form on disk.
+pub struct Identities {
+    pub registry: Arc<Registry>,
+    store: Store,
+    sealer: Sealer,
+    /// One change at a time: each is on disk before the registry has it.
+    turn: Mutex<()>,
+}
+
+/// A device as a document.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    v: u32,
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    primary: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secondary: Option<String>,
+    enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    generation: String,
+    edge: bool,
+    added_ms: u64,
+}
+
+impl Identities {
+    /// Reads all devices into the registry.
+    pub fn open(folder: &Path, store: Store, registry: Registry) -> anyhow::Result<Self> {
+        let check = store.document(CHECK_SPACE, CHECK_KEY)?;
+        let file = folder.join(KEY_FILE);
+        let key = match (read_key(&file)?, &check) {
+            (Some(key), _) => key,
+            (None, None) => make_key(&file)?,
+            (None, Some(_)) => bail!(
+                "{} is missing, and the identities in the store are sealed with it; put it back from a backup of {}, or, \
+                 if it is lost, begin with an empty data folder and add the devices again",
+                file.display(),
+                folder.display()
+            ),
+        };
+        let sealer = Sealer::new(&key);
+        let name = format!("{CHECK_SPACE}/{CHECK_KEY}");
+        match check {
+            Some(sealed) => {
+                sealer.open(&name, &sealed).with_context(|| {
+                    format!("{} is not the key of this store; put the right file back", file.display())
+                })?;
+            }
+            None => {
+                let documents =
+                    vec![write(CHECK_SPACE, CHECK_KEY, Some(sealer.seal(&name, CHECK_TEXT, &random()?)?))];
+                store.commit_blocking(Commit { documents, ..Commit::default() })?;
+            }
+        }
+        for (key, sealed) in store.documents(SPACE, "", DEVICES_MAX)? {
+            let device = sealer
+                .open(&sealed_name(&key), &sealed)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| decode(&key, &text));
+            match device {
+                Ok(device) => registry.add(device)?,
+                // One that cannot be read cannot connect; the others can.
+                Err(error) => {
+                    tracing::error!(device = %key, error = format!("{error:#}"), "a device cannot be read from the store; remove and add it again");
+                }
+            }
+        }
+        Ok(Self { registry: Arc::new(registry), store, sealer, turn: Mutex::default() })
+    }
+
+    /// Adds a device; it is on disk when this returns.
+    pub async fn add(&self, device: Device) -> anyhow::Result<()> {
+        let _turn = self.turn.lock().await;
+        self.registry.check_new(&device)?;
+        self.record(vec![self.document(&device)?]).await?;
+        Ok(self.registry.add(device)?)
+    }
+
+    /// Lets a device in or not.
+    pub async fn set_status(&self, identity: &Identity, status: DeviceStatus) -> anyhow::Result<()> {
+        let _turn = self.turn.lock().await;
+        let known = self.registry.device(identity).ok_or_else(|| anyhow!("there is no device {identity}"))?;
+        let device = Device { status, ..(*known).clone() };
+        self.record(vec![self.document(&device)?]).await?;
+        Ok(self.registry.replace(device)?)
+    }
+
+    /// Forgets a device and its modules.
+    pub async fn remove(&self, identity: &Identity) -> anyhow::Result<()> {
+        let _turn = self.turn.lock().await;
+        let all = self.registry.with_modules(identity);
+        self.record(all.iter().map(|one| write(SPACE, &one.to_string(), None)).collect()).await?;
+        self.registry.remove(identity)?;
+        Ok(())
+    }
+
+    fn document(&self, device: &Device) -> anyhow::Result<DocumentWrite> {
+        let key = device.identity.to_string();
+        let text = serde_json::to_vec(&Record::of(device))?;
+        Ok(write(SPACE, &key, Some(self.sealer.seal(&sealed_name(&key), &text, &random()?)?)))
+    }
+
+    async fn record(&self, documents: Vec<DocumentWrite>) -> anyhow::Result<()> {
+        let (send, answer) = oneshot::channel();
+        self.store.commit_when_room(Commit { documents, ..Commit::default() }, move |result| {
+            // The receiver is below.
+            let _ = send.send(result);
+        });
+        answer.await.context("the store is closing")??;
+        Ok(())
+    }
+}
+
+fn sealed_name(key: &str) -> String {
+    format!("{SPACE}/{key}")
+}
+
+fn write(space: &str, key: &str, value: Option<Vec<u8>>) -> DocumentWrite {
+    DocumentWrite { space: space.into(), key: key.into(), value: value.map(Into::into) }
+}
+
+/// Random bytes of the system.
+pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
+    Ok(bytes)
+}
+
+fn read_key(file: &Path) -> anyhow::Result<Option<[u8; SEAL_KEY_BYTES]>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    let key = STANDARD.decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+    key.map(Some).ok_or_else(|| {
+        anyhow!(
+            "{} is damaged: it must hold base64 of {SEAL_KEY_BYTES} bytes; put it back from a backup",
+            file.display()
+        )
+    })
+}
+
+/// Makes the key: whole and on disk, or not at all.
+fn make_key(file: &Path) -> anyhow::Result<[u8; SEAL_KEY_BYTES]> {
+    let key = random()?;
+    let new = file.with_extension("new");
+    let make = || -> std::io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut out = options.open(&new)?;
+        out.write_all(format!("{}\n", STANDARD.encode(key)).as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&new, file)?;
+        #[cfg(unix)]
+        file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        Ok(())
+    };
+    make().with_context(|| format!("cannot make {}", file.display()))?;
+    Ok(key)
+}
+
+impl Record {
+    fn of(device: &Device) -> Self {
+        let (primary, secondary) = match &device.credential {
+            Credential::SharedKey { primary, secondary } => {
+                (Some(primary.expose()), secondary.as_ref().map(SharedKey::expose))
+            }
+            Credential::Thumbprints { primary, secondary } => {
+                (Some(primary.to_string()), secondary.as_ref().map(Thumbprint::to_string))
+            }
+            Credential::CertificateAuthority | Credential::None => (None, None),
+        };
+        Self {
+            v: VERSION,
+            kind: device.credential.kind().to_owned(),
+            primary,
+            secondary,
+            enabled: device.status == DeviceStatus::Enabled,
+            parent: device.parent.as_ref().map(ToString::to_string),
+            generation: device.generation.to_string(),
+            edge: device.edge,
+            added_ms: device.added.0,
+        }
+    }
+}
+
+fn decode(key: &str, text: &[u8]) -> anyhow::Result<Device> {
+    let record: Record = serde_json::from_slice(text)?;
+    if record.v != VERSION {
+        bail!("its form has version {}, and this host knows {VERSION}", record.v);
+    }
+    let primary = || record.primary.as_deref().context("it has no primary");
+    let secondary = record.secondary.as_deref();
+    let credential = match record.kind.as_str() {
+        "sas" => Credential::SharedKey {
+            primary: SharedKey::parse(primary()?)?,
+            secondary: secondary.map(SharedKey::parse).transpose()?,
+        },
+        "selfSigned" => Credential::Thumbprints {
+            primary: Thumbprint::parse(primary()?)?,
+            secondary: secondary.map(Thumbprint::parse).transpose()?,
+        },
+        "certificateAuthority" => Credential::CertificateAuthority,
+        "none" => Credential::None,
+        other => bail!("its credential is of the unknown kind {other:?}"),
+    };
+    Ok(Device {
+        identity: Identity::parse(key).with_context(|| format!("{key:?} is no identity"))?,
+        credential,
+        status: if record.enabled { DeviceStatus::Enabled } else { DeviceStatus::Disabled },
+        parent: record.parent.as_deref().map(Name::new).transpose()?,
+        generation: record.generation.into(),
+        edge: record.edge,
+        added: UnixMillis(record.added_ms),
+    })
+}

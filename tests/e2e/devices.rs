@@ -1,0 +1,84 @@
+//! Devices that the command line adds, at the gateway, while the edge runs. Tokens are made by Python's `hmac`.
+
+use crate::support::{Edge, python_says};
+
+const CONFIG: &str = "[hub]\nhost_name = \"hub.example.net\"\n[devices]\npublish = [\"plant/#\"]\n";
+
+/// The primary key of a device that was added.
+fn added(edge: &Edge, name: &str) -> String {
+    let shown = edge.json(&["device", "add", name]).remove(0);
+    let key = shown["keys"][0].as_str().unwrap().to_owned();
+    let string = shown["connection_string"].as_str().unwrap();
+    assert!(
+        string.starts_with(&format!(
+            "HostName=hub.example.net;DeviceId={name};SharedAccessKey={key};GatewayHostName="
+        )),
+        "{string}"
+    );
+    key
+}
+
+/// What a paho client with a token that is good for so long is told.
+fn connects(edge: &Edge, name: &str, key: &str, seconds: i64) -> String {
+    let port = edge.gateway().to_string();
+    python_says("device.py", &[&port, "hub.example.net", name, key, &seconds.to_string()])
+}
+
+#[test]
+fn a_device_that_was_added_survives_kill_9_and_every_no_is_one() {
+    let mut edge = Edge::started(CONFIG);
+    let key = added(&edge, "pump");
+    // The edge is killed right after the command has returned.
+    edge.kill();
+    edge.start();
+    assert_eq!(connects(&edge, "pump", &key, 3600), "connected");
+    let other = "c29tZSBvdGhlciBrZXkgb2YgMzIgYnl0ZXMgaGVyZSE=";
+    assert_eq!(connects(&edge, "pump", other, 3600), "refused 5");
+    assert_eq!(connects(&edge, "pump", &key, -400), "refused 5");
+    assert_eq!(connects(&edge, "stranger", &key, 3600), "refused 5");
+    edge.wait_log("is not signed with a key of the device");
+    edge.run(&["device", "disable", "pump"]).expect_good();
+    assert_eq!(connects(&edge, "pump", &key, 3600), "refused 5");
+    edge.stop();
+    edge.start();
+    assert_eq!(connects(&edge, "pump", &key, 3600), "refused 5");
+    edge.run(&["device", "enable", "pump"]).expect_good();
+    assert_eq!(connects(&edge, "pump", &key, 3600), "connected");
+    edge.run(&["device", "remove", "pump"]).expect_good();
+    assert_eq!(connects(&edge, "pump", &key, 3600), "refused 5");
+    assert!(edge.json(&["device", "list"]).is_empty());
+}
+
+#[test]
+fn what_the_registry_refuses_says_the_fix_and_keys_are_not_on_disk_in_plain_text() {
+    let mut edge = Edge::started(CONFIG);
+    let key = added(&edge, "pump");
+    edge.run(&["device", "add", "pump"]).expect_refused(&["pump exists already"]);
+    edge.run(&["device", "show", "pumo"])
+        .expect_refused(&["there is no device pumo", "did you mean \"pump\"?"]);
+    edge.run(&["device", "add", "x", "--key", "no!"]).expect_refused(&["the key is not base64"]);
+    edge.run(&["device", "add", "x", "--key", "c2hvcnQ="]).expect_refused(&["the key has 5 bytes"]);
+    let listed = edge.run(&["device", "show", "pump"]).expect_good();
+    assert!(!listed.contains(&key), "{listed}");
+    edge.stop();
+    let data = edge.folder().join("data");
+    #[cfg(unix)]
+    {
+        let mode = std::fs::metadata(data.join("identity.key")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    }
+    let mut folders = vec![data.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_type().unwrap().is_file() {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()), "{:?}", entry.path());
+            }
+        }
+    }
+    std::fs::rename(data.join("identity.key"), data.join("lost")).unwrap();
+    edge.run(&["run"]).expect_refused(&["identity.key is missing", "put it back"]);
+}
