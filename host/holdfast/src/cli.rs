@@ -1,5 +1,11 @@
 //! The command line: names, help texts and arguments. What each command does stands in `commands/` under its name.
 
+mod devices;
+mod twins;
+
+pub use devices::*;
+pub use twins::*;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -198,60 +204,6 @@ pub struct CloudToDeviceArgs {
     pub expires_in: Option<String>,
 }
 
-/// `twin …`.
-#[derive(Debug, Subcommand)]
-pub enum TwinCommand {
-    /// Show every twin.
-    List,
-    /// Show one twin.
-    Show(Who),
-    /// Change desired properties: merge a JSON object into them.
-    Set(TwinSetArgs),
-    /// Forget a twin: of a module or device that is gone.
-    Remove(Who),
-}
-
-/// Whose.
-#[derive(Debug, Args)]
-pub struct Who {
-    /// `/MODULE` for a module of this edge, `CHILD` for a device, or `CHILD/MODULE`.
-    pub who: String,
-}
-
-/// Arguments of `twin set`.
-#[derive(Debug, Args)]
-pub struct TwinSetArgs {
-    /// `/MODULE` for a module of this edge, `CHILD` for a device, or `CHILD/MODULE`.
-    pub who: String,
-    /// A JSON object; null deletes a key: '{"interval": 5, "old": null}'.
-    pub patch: String,
-}
-
-/// `method …`.
-#[derive(Debug, Subcommand)]
-pub enum MethodCommand {
-    /// Call a method and show its reply.
-    Call(MethodCallArgs),
-}
-
-/// Arguments of `method call`.
-#[derive(Debug, Args)]
-pub struct MethodCallArgs {
-    /// `/MODULE` for a module of this edge, `CHILD` for a device, or `CHILD/MODULE`.
-    pub who: String,
-    /// The method.
-    pub name: String,
-    /// What it is given: JSON.
-    #[arg(default_value = "")]
-    pub payload: String,
-    /// How long to wait for the reply: 5 to 300 seconds.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    pub timeout: u64,
-    /// How long to wait for the target to be there: 0 to 300 seconds.
-    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
-    pub connect: u64,
-}
-
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
 pub struct TailArgs {
@@ -384,84 +336,6 @@ pub enum LevelName {
     Debug,
     /// Everything.
     Trace,
-}
-
-/// `device …`.
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// Add a device or a module of one. Without a credential it gets two new keys. Shows its connection string.
-    Add(DeviceAddArgs),
-    /// Show every device.
-    List,
-    /// Show a device.
-    Show(DeviceShowArgs),
-    /// Let a device in no more, and cut it off.
-    Disable(DeviceName),
-    /// Let a device in again.
-    Enable(DeviceName),
-    /// Forget a device and its modules, and cut them off.
-    Remove(DeviceName),
-    /// Sign a token with the device's primary key.
-    Token(DeviceTokenArgs),
-}
-
-/// The name of a device.
-#[derive(Debug, Args)]
-pub struct DeviceName {
-    /// The device.
-    #[arg(value_name = "NAME")]
-    pub device: String,
-    /// A module of the device instead of itself.
-    #[arg(long)]
-    pub module: Option<String>,
-}
-
-/// Arguments of `device add`.
-#[derive(Debug, Args)]
-pub struct DeviceAddArgs {
-    /// Who.
-    #[command(flatten)]
-    pub name: DeviceName,
-    /// Make new keys; so it is without a credential too.
-    #[arg(long, conflicts_with_all = ["key", "thumbprint", "ca"])]
-    pub generate: bool,
-    /// Its primary key in base64, 16 to 64 bytes.
-    #[arg(long, value_name = "BASE64", conflicts_with_all = ["thumbprint", "ca"])]
-    pub key: Option<String>,
-    /// Its secondary key in base64.
-    #[arg(long, value_name = "BASE64", requires = "key")]
-    pub secondary_key: Option<String>,
-    /// SHA-1 or SHA-256 thumbprint of its certificate. May be given twice.
-    #[arg(long, value_name = "HEX", conflicts_with = "ca")]
-    pub thumbprint: Vec<String>,
-    /// It shows a certificate of its name from an authority in gateway.tls.client_ca_file.
-    #[arg(long)]
-    pub ca: bool,
-    /// It is an edge itself.
-    #[arg(long)]
-    pub edge: bool,
-}
-
-/// Arguments of `device show`.
-#[derive(Debug, Args)]
-pub struct DeviceShowArgs {
-    /// Who.
-    #[command(flatten)]
-    pub name: DeviceName,
-    /// Show its keys and its connection string too.
-    #[arg(long)]
-    pub secrets: bool,
-}
-
-/// Arguments of `device token`.
-#[derive(Debug, Args)]
-pub struct DeviceTokenArgs {
-    /// Who.
-    #[command(flatten)]
-    pub name: DeviceName,
-    /// How long the token is good.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
-    pub ttl: u64,
 }
 
 /// `module …`.
