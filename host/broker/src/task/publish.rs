@@ -202,7 +202,7 @@ impl Inner {
             let Some(mailbox) = mailboxes.get(&one.subscriber) else { continue };
             match mailbox.session() {
                 Some(session) if one.qos != QoS::AtMostOnce => {
-                    recipients.push(sessions::recipient(session, one))
+                    recipients.push(sessions::recipient(session, one));
                 }
                 // Nobody keeps messages of QoS 0 for a client that is away.
                 Some(_) if mailbox.is_away() => {}

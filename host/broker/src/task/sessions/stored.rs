@@ -222,7 +222,7 @@ impl StoredSession {
         match self.inner.store.documents(RECEIVED, &prefix, usize::from(u16::MAX)) {
             Ok(all) => documents.extend(all.into_iter().map(|(key, _)| write(RECEIVED, key, None))),
             Err(error) => {
-                tracing::warn!(session = self.number, %error, "what a session had received stays behind")
+                tracing::warn!(session = self.number, %error, "what a session had received stays behind");
             }
         }
         // Lost in a crash, the session is found expired again.
