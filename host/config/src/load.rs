@@ -101,8 +101,9 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let gateway = root.section("gateway");
     let users_given = root.value("users");
     let devices_given = root.section("devices");
-    let anyone = users_given.is_some() || devices_given.is_some();
-    let gateway = sections::gateway(gateway, anyone, context);
+    let names = users_given.map(|value| sections::user_names(&value));
+    let anyone = names.is_some() || devices_given.is_some();
+    let gateway = sections::gateway(gateway, anyone, names.as_deref().unwrap_or_default(), context);
     let devices = sections::devices(devices_given);
     let hub_host_name = sections::hub(root.section("hub"));
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();

@@ -199,6 +199,8 @@ pub struct Gateway {
     pub client_ca_file: Option<PathBuf>,
     /// What the body of a message is whose client does not say; MQTT 3.1.1 has no way to.
     pub content_type: Option<String>,
+    /// The user as whom programs of this machine come in that give neither name nor password.
+    pub anonymous: Option<Name>,
     /// Most connections at once.
     pub connections_max: u32,
     /// Most connections at once that have not said who they are; one more closes the oldest of them.

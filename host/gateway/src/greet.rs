@@ -114,7 +114,7 @@ async fn decide(
         let why = format!("authentication method {method:?} is not known");
         return Err(refused(ReasonCode::BadAuthenticationMethod, why));
     }
-    let Who { name: user, proved, hub } = prove(shared, &connect, certificates).await?;
+    let Who { name: user, proved, hub } = prove(shared, &connect, certificates, peer).await?;
     let hub = match (&proved, hub) {
         (Some(proved), Some(_)) => {
             Some(caller(shared, proved, &connect).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)

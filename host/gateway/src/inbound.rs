@@ -66,7 +66,7 @@ impl Inbound {
             return Err(ReasonCode::PayloadFormatInvalid);
         }
         let Ok(message) =
-            translate::message(own(&publish.payload), properties, shared.content_type.as_deref())
+            translate::message(own(&publish.payload), properties, shared.unsaid.content_type.as_deref())
         else {
             warn_once!(
                 shared.episodes, &format!("properties {}", self.user), user = %self.user, topic = %Plain(&topic),

@@ -12,6 +12,7 @@ use holdfast_mqtt::{
 use holdfast_types::{Identity, Name, UnixMillis};
 use rustls_pki_types::CertificateDer;
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -41,6 +42,7 @@ pub(crate) async fn prove(
     shared: &Arc<Shared>,
     connect: &Connect,
     certificates: &[CertificateDer<'_>],
+    peer: SocketAddr,
 ) -> Result<Who, Refused> {
     let user_name = connect.user_name.as_deref();
     let password = connect.password.as_deref().filter(|password| !password.is_empty());
@@ -71,6 +73,17 @@ pub(crate) async fn prove(
         }
         (None, None) if user_name.is_none() && !certificates.is_empty() => {
             device(shared.registry.who_shows(certificates, now()), None)
+        }
+        (None, None)
+            if connect.user_name.is_none() && connect.password.is_none() && peer.ip().is_loopback() =>
+        {
+            match &shared.unsaid.user {
+                Some(user) => Ok(Who { name: user.clone(), proved: None, hub: None }),
+                None => Err(refused(
+                    ReasonCode::BadUserNameOrPassword,
+                    NotProved::Missing("user name").to_string(),
+                )),
+            }
         }
         _ => match by_password(shared, connect).await {
             Ok(name) => Ok(Who { name, proved: None, hub: None }),

@@ -8,7 +8,7 @@ use crate::{
     limits::Limits,
     lobby::{Lobby, Place, Pushed},
     sessions::{Attached, Key},
-    shared::Shared,
+    shared::{Shared, Unsaid},
     stats::{Gauge, Stats},
     wills,
 };
@@ -16,7 +16,7 @@ use holdfast_auth::Registry;
 use holdfast_broker::Broker;
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
-use holdfast_types::Text;
+use holdfast_types::{Name, Text};
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -44,6 +44,8 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// What the body of a message is whose client does not say, such as `application/json`; text of it is UTF-8.
     pub content_type: Option<Text>,
+    /// The user as whom clients of this machine come in that give neither name nor password; none lets no such client in.
+    pub anonymous: Option<Name>,
     /// A random number, so that client identifiers that it assigns differ from those of the process before.
     pub instance: u64,
 }
@@ -65,8 +67,8 @@ impl Gateway {
         for listen in config.listen {
             listeners.push(Listener::bind(listen).await?);
         }
-        let shared =
-            Arc::new(Shared::new(broker, registry, config.limits, config.content_type, config.instance));
+        let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
+        let shared = Arc::new(Shared::new(broker, registry, config.limits, unsaid, config.instance));
         Ok(Self { listeners, shared })
     }
 

@@ -6,12 +6,21 @@ use crate::{
 };
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
-use holdfast_types::Text;
+use holdfast_types::{Name, Text};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use tokio::sync::Semaphore;
+
+/// What counts where a client says nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Unsaid {
+    /// What a body is.
+    pub(crate) content_type: Option<Text>,
+    /// Who a client of this machine is.
+    pub(crate) user: Option<Name>,
+}
 
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
@@ -19,8 +28,7 @@ pub(crate) struct Shared {
     /// Open connections of devices.
     pub(crate) cuts: Arc<Cuts>,
     pub(crate) limits: Limits,
-    /// What a body is whose client does not say.
-    pub(crate) content_type: Option<Text>,
+    pub(crate) unsaid: Unsaid,
     pub(crate) stats: Arc<Stats>,
     /// Bytes of messages that clients hold.
     pub(crate) queues: Budget,
@@ -42,7 +50,7 @@ impl Shared {
         broker: Broker,
         registry: Arc<Registry>,
         limits: Limits,
-        content_type: Option<Text>,
+        unsaid: Unsaid,
         instance: u64,
     ) -> Self {
         let queues = Budget::new(limits.queues_bytes_max);
@@ -53,7 +61,7 @@ impl Shared {
             registry,
             cuts,
             limits,
-            content_type,
+            unsaid,
             stats: Arc::new(Stats::new(queues.clone())),
             queues,
             sessions: Sessions::new(limits.sessions_max),

@@ -23,9 +23,11 @@ pub(crate) fn publish(shared: &Shared, UserWill { user, will, origin }: UserWill
         return;
     }
     let properties = (!will.properties.is_empty()).then(|| Box::new(will.properties));
-    let Ok(message) =
-        translate::message(will.payload.clone(), properties.as_deref(), shared.content_type.as_deref())
-    else {
+    let Ok(message) = translate::message(
+        will.payload.clone(),
+        properties.as_deref(),
+        shared.unsaid.content_type.as_deref(),
+    ) else {
         warn_once!(shared.episodes, &format!("will {user}"), %user, "a will has too many properties; not published");
         return;
     };

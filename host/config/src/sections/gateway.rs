@@ -6,7 +6,7 @@ use crate::{
     reader::{Problem, Section},
     values,
 };
-use holdfast_types::BODY_BYTES_MAX;
+use holdfast_types::{BODY_BYTES_MAX, Name};
 use std::time::Duration;
 
 /// Most names of this edge: they stand in one certificate, which each device gets with each handshake.
@@ -22,15 +22,21 @@ const PACKET_BYTES_MAX: u64 = BODY_BYTES_MAX as u64 + (1 << 20);
 /// Least packet limit: CONNECT and short messages must fit.
 const PACKET_BYTES_MIN: u64 = 1 << 10;
 
-/// `users` tells whether there is anyone to listen for.
-pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool, context: &Context<'_>) -> Gateway {
+/// `anyone` tells whether there is anyone to listen for; `users` are the names of those that have one.
+pub(crate) fn gateway(
+    section: Option<Section<'_, '_, '_>>,
+    anyone: bool,
+    users: &[Name],
+    context: &Context<'_>,
+) -> Gateway {
     let mut gateway = Gateway {
-        listen: if users { vec![Listen::HOME] } else { Vec::new() },
+        listen: if anyone { vec![Listen::HOME] } else { Vec::new() },
         allow_remote_plain: false,
         host_names: Vec::new(),
         identity: None,
         client_ca_file: None,
         content_type: None,
+        anonymous: None,
         connections_max: 100,
         handshakes_max: 256,
         handshakes_per_address_max: 128,
@@ -62,6 +68,16 @@ pub(crate) fn gateway(section: Option<Section<'_, '_, '_>>, users: bool, context
     }
     gateway.content_type =
         section.take("content_type", |value| values::text(value, "\"application/json\"").map(str::to_owned));
+    gateway.anonymous = section.take("anonymous", |value| {
+        let text = values::text(value, "\"guest\", the name of a user")?;
+        let name =
+            Name::new(text).map_err(|why| Problem::new(why.to_string(), "write the name of a user"))?;
+        if users.contains(&name) {
+            return Ok(name);
+        }
+        let fix = format!("add [[users]] with name = \"{name}\" and what it may do, or remove this line");
+        Err(Problem::new(format!("there is no user {name}"), fix))
+    });
     let connections = section.take("connections_max", |value| values::whole(value, 1, CONNECTIONS_MAX));
     gateway.connections_max = connections.unwrap_or(gateway.connections_max);
     handshakes(&mut section, &mut gateway);

@@ -13,7 +13,7 @@ pub(crate) use routes::routes;
 pub(crate) use small::{edge, log, modules, paths};
 pub(crate) use store::store;
 pub(crate) use upstream::upstream;
-pub(crate) use users::{devices, hub, users};
+pub(crate) use users::{devices, hub, user_names, users};
 
 use crate::reader::Problem;
 use std::{io, path::Path};

@@ -51,6 +51,14 @@ pub(crate) fn hub(section: Option<Section<'_, '_, '_>>) -> Option<String> {
     name
 }
 
+/// The names of all users, as far as they can be read. What cannot is reported by [`users`].
+pub(crate) fn user_names(value: &Value<'_, '_>) -> Vec<Name> {
+    let DeValue::Array(items) = value.get() else { return Vec::new() };
+    let name =
+        |item: &toml::Spanned<DeValue<'_>>| Name::new(item.get_ref().get("name")?.get_ref().as_str()?).ok();
+    items.iter().filter_map(name).collect()
+}
+
 fn user(mut section: Section<'_, '_, '_>, remote: bool, lines: &mut HashMap<Name, usize>) -> Option<User> {
     let name = section.take("name", |value| {
         let text = values::text(value, "name = \"sensor-1\"")?;

@@ -105,7 +105,8 @@ impl House {
             plain: PlainTcp::LoopbackOnly,
             settings: Settings::of_section("gateway"),
         };
-        let config = GatewayConfig { listen: vec![listen], limits, content_type: None, instance: 7 };
+        let config =
+            GatewayConfig { listen: vec![listen], limits, content_type: None, anonymous: None, instance: 7 };
         let registry = registry();
         let gateway = Gateway::bind(config, broker.clone(), registry.clone()).await.unwrap();
         let (address, stats, stop) = (gateway.addresses()[0], gateway.stats(), CancellationToken::new());

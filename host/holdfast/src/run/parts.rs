@@ -126,6 +126,7 @@ pub async fn gateway(
         listen,
         limits,
         content_type: config.gateway.content_type.as_deref().map(Into::into),
+        anonymous: config.gateway.anonymous.clone(),
         instance,
     };
     Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
