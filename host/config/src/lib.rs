@@ -56,6 +56,7 @@
 //! | `gateway.tls.client_ca_file` | none | authorities that may sign certificates of devices (PEM) |
 //! | `gateway.content_type` | none | what bodies are whose clients do not say, such as `"application/json"` (in UTF-8) |
 //! | `gateway.anonymous` | none | user as whom programs of this machine come in that give neither name nor password |
+//! | `gateway.keep_alive_max` | none | longest silence of an MQTT 5 client, 5 s to 18 h; it is told so |
 //! | `gateway.connections_max` | 100 | most connections at once |
 //! | `gateway.handshakes_max` | 256 | most connections at once that have not said who they are; one more closes the oldest |
 //! | `gateway.handshakes_per_address_max` | 128 | most of them from one address; one more closes the oldest of that address |
@@ -143,6 +144,7 @@ pub const KEYS: &[&str] = &[
     "gateway.tls.client_ca_file",
     "gateway.content_type",
     "gateway.anonymous",
+    "gateway.keep_alive_max",
     "gateway.connections_max",
     "gateway.handshakes_max",
     "gateway.handshakes_per_address_max",

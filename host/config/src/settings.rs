@@ -201,6 +201,8 @@ pub struct Gateway {
     pub content_type: Option<String>,
     /// The user as whom programs of this machine come in that give neither name nor password.
     pub anonymous: Option<Name>,
+    /// Longest keep alive of a client of MQTT 5; it is told to use this one.
+    pub keep_alive_max: Option<Duration>,
     /// Most connections at once.
     pub connections_max: u32,
     /// Most connections at once that have not said who they are; one more closes the oldest of them.

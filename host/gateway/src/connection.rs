@@ -26,7 +26,7 @@ use crate::{
 use bytes::BytesMut;
 use holdfast_broker::{Losses, Published};
 use holdfast_mqtt::{
-    Codec, ConnAck, Disconnect, Packet, Publish, ReasonCode, Version,
+    Codec, ConnAck, Disconnect, Packet, ProtocolError, Publish, ReasonCode, Version,
     server::{Action, Connection, Outcome, Rules, Session, Ticket},
 };
 use std::{
@@ -57,6 +57,10 @@ const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Terms {
     pub(crate) rules: Rules,
     pub(crate) session_expiry_s: u32,
+    /// The keep alive that the client is told to use in place of its own.
+    pub(crate) server_keep_alive_s: Option<u16>,
+    /// Whether the client wants reasons in words.
+    pub(crate) problem_information: bool,
     /// Whether the client asked for a longer session and has to be told.
     pub(crate) expiry_shortened: bool,
 }
@@ -65,6 +69,9 @@ pub(crate) struct Terms {
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
+    terms: Terms,
+    /// A packet that the client must get is larger than it takes.
+    unsendable: Option<&'static str>,
     pub(crate) codec: Codec,
     pub(crate) connection: Connection,
     pub(crate) subscriptions: Subscriptions,
@@ -163,6 +170,8 @@ impl Client {
             hub,
             inbound: Inbound::new(greeted.user, board.clone()),
             connection: Connection::new(greeted.terms.rules, session, now),
+            terms: greeted.terms,
+            unsendable: None,
             codec: greeted.codec,
             seen_lost: subscriptions.lost(),
             subscriptions,
@@ -182,8 +191,6 @@ impl Client {
         };
         Stats::one(&client.shared.stats.connections_accepted);
         client.send_connack(&greeted.terms, session_present, greeted.assigned);
-        let again: Vec<Packet> = client.connection.again().collect();
-        again.iter().for_each(|packet| client.send(packet));
         client
     }
 
@@ -197,15 +204,24 @@ impl Client {
             ack.maximum_packet_bytes = u32::try_from(limits.packet_bytes_max).ok();
             ack.assigned_client_id = assigned.then(|| self.key.client_id.as_str().into());
             ack.topic_alias_maximum = limits.topic_aliases_max;
+            ack.server_keep_alive_s = terms.server_keep_alive_s;
         }
         self.send(&Packet::ConnAck(Box::new(ack)));
     }
 
-    /// Appends a packet to what is to be written.
+    /// Appends a packet to what is to be written. One that the client must get and that is larger than it takes ends the
+    /// connection at the next opportunity: it may not be sent (MQTT-3.1.2-24), and nothing works without it.
     pub(crate) fn send(&mut self, packet: &Packet) {
         if let Err(error) = self.codec.encode(packet, &mut self.out) {
             tracing::debug!(user = %self.key.user, packet = packet.name(), %error, "a packet cannot be sent");
+            if !matches!(packet, Packet::Publish(_)) {
+                self.unsendable = Some(packet.name());
+            }
         }
+    }
+
+    fn check_sendable(&self) -> Result<(), End> {
+        self.unsendable.map_or(Ok(()), |packet| Err(End::Unsendable { packet }))
     }
 
     async fn run(
@@ -315,7 +331,8 @@ impl Client {
         }
         self.count_messages(taken);
         // Refusals are settled at once.
-        self.release()
+        self.release()?;
+        self.check_sendable()
     }
 
     /// Takes one packet. Gives how many messages it was.
@@ -356,6 +373,12 @@ impl Client {
             Action::Subscribe(subscribe) => self.subscribe(&subscribe),
             Action::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Action::Ended(disconnect) => {
+                if disconnect.session_expiry_s.is_some_and(|s| s > 0) && self.terms.session_expiry_s == 0 {
+                    let text =
+                        "DISCONNECT asks for a session that outlives the connection, and CONNECT did not";
+                    let reason = ReasonCode::ProtocolError;
+                    return Err(End::Protocol(ProtocolError { reason, clause: None, text: text.into() }));
+                }
                 let will = disconnect.reason != ReasonCode::Success;
                 return Err(End::Goodbye { will, session_expiry_s: disconnect.session_expiry_s });
             }
@@ -430,7 +453,12 @@ impl Client {
     fn count(&self, end: &End) {
         let stats = &self.shared.stats;
         let counter = match end {
-            End::Goodbye { .. } | End::Closed | End::Broken(_) | End::Stopping | End::NotTaken(_) => None,
+            End::Goodbye { .. }
+            | End::Closed
+            | End::Broken(_)
+            | End::Stopping
+            | End::NotTaken(_)
+            | End::Unsendable { .. } => None,
             End::Protocol(_) | End::Misplaced(_) | End::NotDialect(_) => Some(&stats.protocol_errors),
             End::Silent => Some(&stats.keep_alive_expired),
             End::TakenOver => Some(&stats.taken_over),
@@ -463,8 +491,10 @@ impl Client {
         };
         // What is not settled in time stays unacknowledged; the client sends it again.
         let _ = timeout(settle_time_max, settled).await;
-        if let (Some(reason), Version::V5) = (end.reason(), self.connection.rules().version) {
-            self.send(&Packet::Disconnect(Box::new(Disconnect::new(outbound::sayable(reason)))));
+        // No DISCONNECT goes out before a CONNACK (MQTT-3.14.0-1).
+        let greeted = self.unsendable != Some("CONNACK");
+        if let (Some(reason), Version::V5, true) = (end.reason(), self.connection.rules().version, greeted) {
+            self.say_why(reason, end);
         }
         let farewell = async {
             // A client that is gone or does not read cannot be told.
@@ -472,5 +502,15 @@ impl Client {
             let _ = writer.shutdown().await;
         };
         let _ = timeout(FAREWELL_TIME_MAX, farewell).await;
+    }
+
+    /// Says goodbye with the reason, in words too if the client wants them and takes so much (MQTT-3.14.2-3).
+    fn say_why(&mut self, reason: ReasonCode, end: &End) {
+        let plain = Disconnect::new(outbound::sayable(reason));
+        let words = self.terms.problem_information.then(|| end.to_string().into());
+        let packet = Packet::Disconnect(Box::new(Disconnect { reason_string: words, ..plain.clone() }));
+        if self.codec.encode(&packet, &mut self.out).is_err() {
+            self.send(&Packet::Disconnect(Box::new(plain)));
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum End {
     Behind { lost: u64 },
     /// The client took no byte for too long.
     Stalled,
+    /// The client takes only packets that are smaller than one it must get.
+    Unsendable { packet: &'static str },
     /// A message was not taken and there is no acknowledgement that would say so.
     NotTaken(ReasonCode),
     /// The device was removed, disabled, or got another credential.
@@ -51,6 +53,7 @@ impl End {
             Self::Stopping => Some(ReasonCode::ServerShuttingDown),
             Self::Behind { .. } => Some(ReasonCode::QuotaExceeded),
             Self::Stalled => Some(ReasonCode::UnspecifiedError),
+            Self::Unsendable { .. } => Some(ReasonCode::PacketTooLarge),
             Self::NotTaken(reason) => Some(*reason),
             Self::Cut(_) | Self::ProofExpired => Some(ReasonCode::NotAuthorized),
         }
@@ -82,6 +85,9 @@ impl fmt::Display for End {
                 "the client is behind: its queue is full and {lost} messages were lost; read faster, or subscribe to less"
             ),
             Self::Stalled => f.write_str("the client takes no bytes"),
+            Self::Unsendable { packet } => {
+                write!(f, "the client takes only packets that are smaller than the {packet} it must get")
+            }
             Self::NotTaken(reason) => write!(f, "a message was not taken: {reason}"),
             Self::Cut(cut) => write!(f, "the device is cut off: {cut}"),
             Self::ProofExpired => f.write_str("the token or certificate of the device has expired"),

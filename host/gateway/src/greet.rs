@@ -200,14 +200,21 @@ fn terms(shared: &Shared, connect: &Connect) -> Terms {
         Version::V5 => connect.session_expiry_s,
     };
     let window = connect.receive_maximum.map_or(u16::MAX, Into::into).min(limits.window_max);
+    // Version 3.1.1 has no word for it: its clients keep what they asked for.
+    let server_keep_alive_s = limits.keep_alive_max_s.filter(|max| {
+        connect.version == Version::V5 && (connect.keep_alive_s == 0 || connect.keep_alive_s > *max)
+    });
     Terms {
         rules: Rules {
             version: connect.version,
-            keep_alive_s: connect.keep_alive_s,
+            keep_alive_s: server_keep_alive_s.unwrap_or(connect.keep_alive_s),
             window,
             unacked_max: limits.unacked_max,
             topic_alias_maximum: limits.topic_aliases_max,
+            client_aliases: connect.topic_alias_maximum.min(limits.client_aliases_max),
         },
+        problem_information: connect.request_problem_information,
+        server_keep_alive_s,
         session_expiry_s: asked_s.min(expiry_max_s),
         expiry_shortened: asked_s > expiry_max_s,
     }

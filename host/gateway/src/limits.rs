@@ -56,6 +56,11 @@ pub struct Limits {
     pub messages_per_second_max: Option<u32>,
     /// Topic aliases that a client of version 5 may use; each keeps one topic in memory.
     pub topic_aliases_max: u16,
+    /// Topic aliases that are used towards a client of version 5, if it takes as many; each keeps one topic in memory.
+    pub client_aliases_max: u16,
+    /// Longest keep alive in seconds; none is no bound. A client of version 5 that asks for a longer one, or for none, is told
+    /// to use this one; others keep theirs.
+    pub keep_alive_max_s: Option<u16>,
     /// Sessions at once, with and without a connection. A new client is refused with "server unavailable".
     pub sessions_max: usize,
     /// Longest life of a session without a connection. A client of version 5 is told so.
@@ -97,6 +102,8 @@ impl Default for Limits {
             subscriptions_max: 500,
             messages_per_second_max: None,
             topic_aliases_max: 16,
+            client_aliases_max: 16,
+            keep_alive_max_s: None,
             sessions_max: 10_000,
             session_expiry_max: Duration::from_secs(24 * 3600),
             retained_messages_max: 1000,

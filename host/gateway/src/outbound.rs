@@ -7,8 +7,8 @@ use crate::{
 use holdfast_auth::Action;
 use holdfast_broker::{Interest, Published, SubscriptionOptions};
 use holdfast_mqtt::{
-    AckProperties, Packet, PacketId, Publish, QoS, ReasonCode, RetainHandling, SubAck, Subscribe,
-    Subscription, UnsubAck, Unsubscribe,
+    AckProperties, EncodeError, Packet, PacketId, Publish, QoS, ReasonCode, RetainHandling, SubAck,
+    Subscribe, Subscription, UnsubAck, Unsubscribe,
 };
 use holdfast_types::TopicFilter;
 use std::num::NonZeroU32;
@@ -123,8 +123,18 @@ impl Client {
         Wanted { messages, bytes }
     }
 
-    /// Writes retained messages as far as the window and the buffer allow.
+    /// Writes what the connection before has left unacknowledged, then retained messages, as far as the window and the
+    /// buffer allow.
     pub(crate) fn write_backlog(&mut self) {
+        while self.out.len() < self.shared.limits.write_buffer_bytes_max {
+            let Some(packet) = self.connection.again() else { break };
+            let too_large = self.encode(&packet).is_err();
+            if let (Packet::Publish(Publish { packet_id: Some(id), .. }), true) = (&packet, too_large) {
+                self.connection.give_up(*id);
+                self.subscriptions.acknowledge(*id);
+                Stats::one(&self.shared.stats.messages_lost);
+            }
+        }
         while self.out.len() < self.shared.limits.write_buffer_bytes_max && self.connection.room() > 0 {
             let Some(publish) = self.backlog.pop_front() else { return };
             self.deliver(publish, None);
@@ -147,7 +157,7 @@ impl Client {
     fn deliver(&mut self, publish: Publish, published: Option<Published>) {
         let packet = self.connection.deliver(publish);
         let Packet::Publish(publish) = &packet else { return };
-        if let Err(error) = self.codec.encode(&packet, &mut self.out) {
+        if let Err(error) = self.encode(&packet) {
             // The client said that it takes no packet this large: it is as if it had been sent (MQTT-3.1.2-25).
             tracing::debug!(user = %self.key.user, %error, topic = %Plain(&publish.topic), "a message is too large for a client");
             publish.packet_id.inspect(|id| self.connection.give_up(*id));
@@ -158,6 +168,19 @@ impl Client {
             self.subscriptions.sent(id, published);
         }
         Stats::one(&self.shared.stats.messages_out);
+    }
+
+    fn encode(&mut self, packet: &Packet) -> Result<(), EncodeError> {
+        if let Packet::Publish(publish) = packet
+            && let Some(aliased) = self.connection.aliased(publish)
+        {
+            match self.codec.encode(&Packet::Publish(aliased), &mut self.out) {
+                Ok(()) => return Ok(()),
+                // Perhaps it fits without.
+                Err(_) => self.connection.forget_alias(&publish.topic),
+            }
+        }
+        self.codec.encode(packet, &mut self.out)
     }
 
     /// A queue that was full has lost messages. With QoS 0, that is what QoS 0 means; after others the client is cut off,

@@ -9,6 +9,7 @@
 //! and because the libraries that were tried let illegal packets through or refuse legal ones. `rmqtt-codec` serves the
 //! tests as an oracle.
 
+mod alias;
 pub mod client;
 mod codec;
 mod error;

@@ -82,7 +82,7 @@ fn illegal_publishes() {
     refused(V5, &with(&[0x08, 0, 1, b'#']), TopicNameInvalid, Some("MQTT-3.3.2-14"));
     refused(V5, &with(&[0x11, 0, 0, 0, 1]), Malformed, None);
     refused(V5, &with(&[0x26, 0, 1, b'a']), Malformed, None);
-    refused(V5, &[0x30, 3, 0, 0, 0], TopicNameInvalid, Some("MQTT-4.7.3-1"));
+    refused(V5, &[0x30, 3, 0, 0, 0], Violation, Some("MQTT-4.7.3-1"));
 }
 
 fn connect(level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {

@@ -17,6 +17,8 @@ const CONNECTIONS_MAX: u32 = 100_000;
 const HANDSHAKES_MAX: u32 = 10_000;
 /// Longest time for a handshake and CONNECT that may be asked for. IoT Edge gives 60 s.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(120);
+/// Longest keep alive that MQTT can express, near enough.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
 /// Room for a topic and properties beside the largest body.
 const PACKET_BYTES_MAX: u64 = BODY_BYTES_MAX as u64 + (1 << 20);
 /// Least packet limit: CONNECT and short messages must fit.
@@ -37,6 +39,7 @@ pub(crate) fn gateway(
         client_ca_file: None,
         content_type: None,
         anonymous: None,
+        keep_alive_max: None,
         connections_max: 100,
         handshakes_max: 256,
         handshakes_per_address_max: 128,
@@ -78,6 +81,8 @@ pub(crate) fn gateway(
         let fix = format!("add [[users]] with name = \"{name}\" and what it may do, or remove this line");
         Err(Problem::new(format!("there is no user {name}"), fix))
     });
+    gateway.keep_alive_max =
+        section.take("keep_alive_max", |value| values::time(value, Duration::from_secs(5), KEEP_ALIVE_MAX));
     let connections = section.take("connections_max", |value| values::whole(value, 1, CONNECTIONS_MAX));
     gateway.connections_max = connections.unwrap_or(gateway.connections_max);
     handshakes(&mut section, &mut gateway);

@@ -119,6 +119,7 @@ pub async fn gateway(
         packet_bytes_max: usize::try_from(config.gateway.packet_bytes_max).unwrap_or(usize::MAX),
         unacked_max: config.gateway.unacked_max,
         window_max: config.gateway.unacked_max,
+        keep_alive_max_s: config.gateway.keep_alive_max.and_then(|most| u16::try_from(most.as_secs()).ok()),
         ..Limits::default()
     };
     let instance = u64::from_le_bytes(random()?);

@@ -8,17 +8,16 @@
 //! Only QoS 1 goes out. The window counts from the oldest message that is not acknowledged, so that a server which
 //! acknowledges out of order cannot stretch it: after a reconnect at most one window is sent again.
 
-mod alias;
 mod fault;
 mod in_flight;
 
 pub use fault::Fault;
 
+use crate::alias::Aliases;
 use crate::{
     Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, UserProperties, Version,
     Will,
 };
-use alias::Aliases;
 use bytes::Bytes;
 use bytestring::ByteString;
 use in_flight::InFlight;

@@ -26,6 +26,11 @@ pub(super) fn decode(mut reader: Reader, flags: u8) -> Result<Publish, ProtocolE
         Version::V5 => publish_properties(&mut reader)?,
     };
     let aliased = properties.as_ref().is_some_and(|p| p.topic_alias.is_some());
+    if topic.is_empty() && !aliased && reader.version == Version::V5 {
+        // The specification gives this a reason of its own (MQTT 5, section 3.3.2.1).
+        let text = "the topic name of PUBLISH is empty and no topic alias stands for it";
+        return Err(ProtocolError::violation(text).clause("MQTT-4.7.3-1"));
+    }
     if !(topic.is_empty() && aliased) {
         topic_name(&topic, "topic name of PUBLISH", "MQTT-3.3.2-2")?;
     }

@@ -4,12 +4,13 @@ use super::{
     KeepAlive, Session,
     acks::{Acks, Awaits, Outcome, Ticket, answer},
 };
+use crate::alias::Aliases;
 use crate::{
     Ack, Disconnect, Packet, PacketId, ProtocolError, Publish, QoS, ReasonCode, Subscribe, Unsubscribe,
     Version,
 };
 use bytestring::ByteString;
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 /// What was agreed on in CONNECT and CONNACK.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,8 @@ pub struct Rules {
     pub unacked_max: u16,
     /// Topic aliases that the client may use.
     pub topic_alias_maximum: u16,
+    /// Topic aliases that may be used towards the client; it said how many it takes.
+    pub client_aliases: u16,
 }
 
 /// What the driver is to do.
@@ -55,13 +58,18 @@ pub struct Connection {
     acks: Acks,
     keep_alive: KeepAlive,
     aliases: Vec<Option<ByteString>>,
+    client_aliases: Aliases,
+    /// Messages that the connection before has left unacknowledged and that were not sent again yet.
+    left: VecDeque<PacketId>,
 }
 
 impl Connection {
     /// A connection that carries `session` on.
     pub fn new(rules: Rules, session: Session, now: Instant) -> Self {
         let keep_alive = KeepAlive::new(rules.keep_alive_s, now);
-        Self { rules, session, acks: Acks::default(), keep_alive, aliases: Vec::new() }
+        let client_aliases = Aliases::up_to(rules.client_aliases);
+        let left = session.outgoing.ids().collect();
+        Self { rules, session, acks: Acks::default(), keep_alive, aliases: Vec::new(), client_aliases, left }
     }
 
     /// What was agreed on.
@@ -199,6 +207,9 @@ impl Connection {
 
     /// How many more messages of QoS 1 and 2 the client takes now.
     pub fn room(&self) -> usize {
+        if !self.left.is_empty() {
+            return 0;
+        }
         self.session.outgoing.room(usize::from(self.rules.window))
     }
 
@@ -212,19 +223,49 @@ impl Connection {
         Packet::Publish(self.session.outgoing.send(publish))
     }
 
+    /// A message as it goes over the wire, if its topic has an alias or gets one now. An alias is good for this connection
+    /// only, so that what is remembered for sending again has none (MQTT-3.3.2-7).
+    pub fn aliased(&mut self, publish: &Publish) -> Option<Publish> {
+        // An alias takes three bytes itself.
+        if !self.client_aliases.any() || publish.topic.len() <= 3 {
+            return None;
+        }
+        let mut aliased = publish.clone();
+        self.client_aliases.apply(&mut aliased);
+        Some(aliased)
+    }
+
+    /// A message with an alias was not sent: the client has not learned what stands for its topic.
+    pub fn forget_alias(&mut self, topic: &str) {
+        self.client_aliases.forget(topic);
+    }
+
     /// Forgets a message that turned out to be larger than the client takes.
     pub fn give_up(&mut self, id: PacketId) {
         self.session.outgoing.give_up(id);
     }
 
-    /// Takes up what was sent on an earlier connection, see [`super::Outgoing::take_up`].
+    /// Takes up what was sent on an earlier connection, see [`super::Outgoing::take_up`]. Before anything is sent on this one.
     pub fn take_up(&mut self, last: u16, kept: impl IntoIterator<Item = (PacketId, Option<Publish>)>) {
         self.session.outgoing.take_up(last, kept);
+        self.left = self.session.outgoing.ids().collect();
     }
 
-    /// What to send again when the connection begins.
-    pub fn again(&self) -> impl Iterator<Item = Packet> {
-        self.session.outgoing.again()
+    /// What to send again now. All that the connection before left unacknowledged goes out again in its order before
+    /// anything new (MQTT-4.4.0-1, MQTT-4.6.0-1), but never more at once than this connection takes (MQTT-3.3.4-9).
+    pub fn again(&mut self) -> Option<Packet> {
+        while let Some(id) = self.left.front() {
+            let sent = self.session.outgoing.len().saturating_sub(self.left.len());
+            if sent >= usize::from(self.rules.window) {
+                return None;
+            }
+            let packet = self.session.outgoing.again(*id);
+            self.left.pop_front();
+            if packet.is_some() {
+                return packet;
+            }
+        }
+        None
     }
 
     /// Bytes came from the client, or it was not listened to until now.

@@ -118,9 +118,15 @@ impl Outgoing {
         }
     }
 
-    /// What to send again on a new connection, in the order in which it was sent first (MQTT-4.4.0-1, MQTT-4.6.0-1).
-    pub fn again(&self) -> impl Iterator<Item = Packet> {
-        self.flights.iter().map(|flight| match &flight.stage {
+    /// The messages that are not acknowledged, in the order in which they were sent first.
+    pub fn ids(&self) -> impl Iterator<Item = PacketId> {
+        self.flights.iter().map(|flight| flight.id)
+    }
+
+    /// What to send again for a message on a new connection; none if it was acknowledged since.
+    pub fn again(&self, id: PacketId) -> Option<Packet> {
+        let flight = self.flights.get(self.position(id)?)?;
+        Some(match &flight.stage {
             Stage::Sent(publish) => Packet::Publish(Publish { dup: true, ..(**publish).clone() }),
             Stage::Released => Packet::PubRel(Ack::new(flight.id)),
         })

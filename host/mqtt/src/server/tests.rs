@@ -4,8 +4,14 @@ use super::*;
 use crate::*;
 use std::time::{Duration, Instant};
 
-const V311: Rules =
-    Rules { version: Version::V311, keep_alive_s: 10, window: 3, unacked_max: 4, topic_alias_maximum: 0 };
+const V311: Rules = Rules {
+    version: Version::V311,
+    keep_alive_s: 10,
+    window: 3,
+    unacked_max: 4,
+    topic_alias_maximum: 0,
+    client_aliases: 0,
+};
 const V5: Rules = Rules { version: Version::V5, topic_alias_maximum: 2, ..V311 };
 
 fn id(n: u16) -> PacketId {
@@ -122,8 +128,8 @@ fn the_window_closes_and_opens_and_what_is_not_acknowledged_is_sent_again_in_ord
     assert_eq!(sent, [Packet::PubRel(Ack::new(id(2)))]);
     feed(&mut c, Packet::PubAck(Ack::new(id(3))));
     assert_eq!(c.room(), 1);
-    let next = Connection::new(V311, c.into_session(), Instant::now());
-    let again: Vec<_> = next.again().collect();
+    let mut next = Connection::new(V311, c.into_session(), Instant::now());
+    let again: Vec<_> = std::iter::from_fn(|| next.again()).collect();
     assert!(matches!(&again[0], Packet::Publish(p) if p.dup && p.packet_id == Some(id(1))));
     assert_eq!(again[1..], [Packet::PubRel(Ack::new(id(2)))]);
 }
@@ -201,4 +207,48 @@ fn a_silent_client_is_given_up_after_one_and_a_half_times_its_keep_alive() {
     assert_eq!(c.deadline(), Some(start + Duration::from_secs(24)));
     let never = Connection::new(Rules { keep_alive_s: 0, ..V311 }, Session::default(), start);
     assert_eq!(never.deadline(), None);
+}
+
+#[test]
+fn topics_towards_the_client_get_as_many_aliases_as_it_takes_and_what_is_sent_again_has_none() {
+    let mut c = connection(Rules { client_aliases: 1, ..V5 });
+    let mut send = |topic: &'static str| match c
+        .deliver(Publish { qos: QoS::AtLeastOnce, ..Publish::new(topic, "x") })
+    {
+        Packet::Publish(publish) => c.aliased(&publish),
+        other => panic!("{other:?}"),
+    };
+    let said = |sent: Option<Publish>| {
+        let sent = sent.unwrap();
+        let alias = sent.properties.and_then(|properties| properties.topic_alias);
+        (sent.topic.to_string(), alias.map(|alias| alias.get()))
+    };
+    assert_eq!(said(send("plant/1")), ("plant/1".to_owned(), Some(1)));
+    assert_eq!(said(send("plant/1")), (String::new(), Some(1)));
+    assert_eq!(said(send("plant/2")), ("plant/2".to_owned(), None));
+    c.forget_alias("plant/1");
+    let mut next = Connection::new(V5, c.into_session(), Instant::now());
+    let again: Vec<_> = std::iter::from_fn(|| next.again()).collect();
+    assert!(
+        again.iter().all(
+            |packet| matches!(packet, Packet::Publish(p) if !p.topic.is_empty() && p.properties.is_none())
+        )
+    );
+    assert!(connection(V5).aliased(&Publish::new("plant/1", "x")).is_none());
+}
+
+#[test]
+fn what_is_sent_again_keeps_to_the_window_of_the_new_connection() {
+    let mut c = connection(V5);
+    for _ in 0..3 {
+        c.deliver(Publish { qos: QoS::AtLeastOnce, ..Publish::new("t", "x") });
+    }
+    let mut next = Connection::new(Rules { window: 1, ..V5 }, c.into_session(), Instant::now());
+    for n in 1..=3 {
+        assert!(matches!(next.again(), Some(Packet::Publish(p)) if p.dup && p.packet_id == Some(id(n))));
+        assert!((next.again().is_none(), next.room()) == (true, 0), "the window is full");
+        feed(&mut next, Packet::PubAck(Ack::new(id(n))));
+    }
+    assert!(next.again().is_none());
+    assert_eq!(next.room(), 1);
 }

@@ -7,23 +7,28 @@ use std::{collections::HashMap, num::NonZeroU16};
 /// The aliases of one connection. The first topics get one and keep it: there is no eviction, since a sender whose
 /// topics never repeat would only pay for it.
 #[derive(Debug)]
-pub(super) struct Aliases {
+pub(crate) struct Aliases {
     max: u16,
     of_topic: HashMap<ByteString, NonZeroU16>,
     free: Vec<NonZeroU16>,
 }
 
 impl Aliases {
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self::up_to(0)
     }
 
-    pub(super) fn up_to(max: u16) -> Self {
+    pub(crate) fn up_to(max: u16) -> Self {
         Self { max, of_topic: HashMap::new(), free: Vec::new() }
     }
 
+    /// Whether topics can have aliases at all.
+    pub(crate) fn any(&self) -> bool {
+        self.max > 0
+    }
+
     /// Replaces a known topic by its alias, or gives it one along with the topic.
-    pub(super) fn apply(&mut self, publish: &mut Publish) {
+    pub(crate) fn apply(&mut self, publish: &mut Publish) {
         if self.max == 0 {
             return;
         }
@@ -43,7 +48,7 @@ impl Aliases {
 
     /// The topic has no alias any more; its number can be given to another topic at any time (MQTT-3.3.2-12 allows a
     /// new mapping).
-    pub(super) fn forget(&mut self, topic: &str) {
+    pub(crate) fn forget(&mut self, topic: &str) {
         if let Some(alias) = self.of_topic.remove(topic) {
             self.free.push(alias);
         }
