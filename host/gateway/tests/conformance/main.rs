@@ -20,12 +20,12 @@ mod subscribe;
 
 use holdfast_mqtt::*;
 use support::Client;
-pub use support::{House, connect};
+use support::{House, connect};
 
-pub const BOTH: [Version; 2] = [Version::V311, Version::V5];
+const BOTH: [Version; 2] = [Version::V311, Version::V5];
 
 /// Subscribes and gives the reasons.
-pub async fn subscribe(client: &mut Client, id: Option<u32>, wanted: Vec<Subscription>) -> Vec<ReasonCode> {
+async fn subscribe(client: &mut Client, id: Option<u32>, wanted: Vec<Subscription>) -> Vec<ReasonCode> {
     let packet_id = client.id();
     let subscribe =
         Subscribe { packet_id, subscription_id: id, user_properties: vec![], subscriptions: wanted };
@@ -37,7 +37,7 @@ pub async fn subscribe(client: &mut Client, id: Option<u32>, wanted: Vec<Subscri
 }
 
 /// Ends subscriptions and gives the reasons.
-pub async fn unsubscribe(client: &mut Client, filters: &[&'static str]) -> Vec<ReasonCode> {
+async fn unsubscribe(client: &mut Client, filters: &[&'static str]) -> Vec<ReasonCode> {
     let packet_id = client.id();
     let filters = filters.iter().map(|filter| (*filter).into()).collect();
     let unsubscribe = Unsubscribe { packet_id, filters, user_properties: vec![] };
@@ -49,7 +49,7 @@ pub async fn unsubscribe(client: &mut Client, filters: &[&'static str]) -> Vec<R
 }
 
 /// Publishes, with every step of its quality of service, and gives the first answer.
-pub async fn publish(client: &mut Client, publish: Publish) -> ReasonCode {
+async fn publish(client: &mut Client, publish: Publish) -> ReasonCode {
     let packet_id = (publish.qos != QoS::AtMostOnce).then(|| client.id());
     let qos = publish.qos;
     client.send(&Packet::Publish(Publish { packet_id, ..publish })).await;
@@ -74,26 +74,25 @@ pub async fn publish(client: &mut Client, publish: Publish) -> ReasonCode {
 }
 
 /// A message of QoS 1.
-pub fn message(topic: &'static str, payload: &'static str) -> Publish {
+fn message(topic: &'static str, payload: &'static str) -> Publish {
     Publish { qos: QoS::AtLeastOnce, ..Publish::new(topic, payload) }
 }
 
 /// A message that is to be retained.
-pub fn retained(topic: &'static str, payload: &'static str) -> Publish {
+fn retained(topic: &'static str, payload: &'static str) -> Publish {
     Publish { retain: true, ..message(topic, payload) }
 }
 
 /// The topic and payload of a message.
-pub fn said(publish: &Publish) -> (String, String) {
+fn said(publish: &Publish) -> (String, String) {
     (publish.topic.to_string(), String::from_utf8(publish.payload.to_vec()).unwrap())
 }
 
 /// Connects with a session that outlives the connection, and says whether it was there.
-pub async fn session(house: &House, version: Version, id: &str, clean: bool) -> (Client, bool) {
+async fn session(house: &House, version: Version, id: &str, clean: bool) -> (Client, bool) {
     let mut client = Client::dial(house.address, version).await;
-    let ack = client
-        .connect(Connect { clean_start: clean, session_expiry_s: 3600, ..connect(version, id) })
-        .await;
+    let ack =
+        client.connect(Connect { clean_start: clean, session_expiry_s: 3600, ..connect(version, id) }).await;
     assert_eq!(ack.reason, ReasonCode::Success);
     (client, ack.session_present)
 }

@@ -208,7 +208,8 @@ async fn no_more_messages_are_sent_than_the_client_takes_and_nothing_else_is_hel
 async fn unacknowledged_messages_come_again_on_the_next_connection_only_and_in_order() {
     let house = House::new().await;
     for version in BOTH {
-        let (mut client, _) = session(&house, version, "c", true).await;
+        let name = format!("c-{version}");
+        let (mut client, _) = session(&house, version, &name, false).await;
         client.subscribe("plant/#", 2).await;
         let mut sender = house.client(version, "sender").await;
         for (qos, payload) in [(1, "1"), (2, "2"), (2, "3"), (1, "4")] {
@@ -227,7 +228,7 @@ async fn unacknowledged_messages_come_again_on_the_next_connection_only_and_in_o
         client.send(&Packet::PingReq).await;
         assert_eq!(client.next().await, Some(Packet::PingResp), "nothing comes twice on one connection");
         drop(client);
-        let (mut back, present) = session(&house, version, "c", false).await;
+        let (mut back, present) = session(&house, version, &name, false).await;
         assert!(present);
         for (at, payload) in [(0, "1"), (2, "3"), (3, "4")] {
             if at == 2 {
@@ -235,7 +236,10 @@ async fn unacknowledged_messages_come_again_on_the_next_connection_only_and_in_o
             }
             match back.next().await {
                 Some(Packet::Publish(got)) => {
-                    assert_eq!((got.dup, got.packet_id, &*got.payload), (true, Some(ids[at]), payload.as_bytes()));
+                    assert_eq!(
+                        (got.dup, got.packet_id, &*got.payload),
+                        (true, Some(ids[at]), payload.as_bytes())
+                    );
                 }
                 other => panic!("{other:?}"),
             }

@@ -22,8 +22,9 @@ async fn each_filter_has_its_reason_in_its_place() {
             use ReasonCode::{NoSubscriptionExisted, Success};
             assert_eq!(gone, [Success, NoSubscriptionExisted, Success]);
         }
+        let mut sender = house.client(version, "sender").await;
         for topic in ["plant/a", "plant/b", "plant/c"] {
-            publish(&mut client, message(topic, "x")).await;
+            publish(&mut sender, message(topic, "x")).await;
             if topic == "plant/c" {
                 assert_eq!(client.message().await.topic, topic);
             }
@@ -53,9 +54,11 @@ async fn a_subscription_with_the_same_filter_takes_the_place_of_the_one_before()
 async fn overlapping_subscriptions_give_one_copy_with_the_best_quality_and_all_identifiers() {
     let house = House::new().await;
     let mut client = house.client(Version::V5, "c").await;
-    for (id, filter, qos) in
-        [(1, "plant/+", QoS::AtMostOnce), (2, "plant/#", QoS::ExactlyOnce), (3, "plant/other", QoS::AtMostOnce)]
-    {
+    for (id, filter, qos) in [
+        (1, "plant/+", QoS::AtMostOnce),
+        (2, "plant/#", QoS::ExactlyOnce),
+        (3, "plant/other", QoS::AtMostOnce),
+    ] {
         subscribe(&mut client, Some(id), vec![Subscription::new(filter, qos)]).await;
     }
     let mut sender = house.client(Version::V5, "sender").await;
@@ -248,7 +251,8 @@ async fn a_share_that_is_none_or_that_asks_for_no_local_is_refused() {
         let mut client = house.client(Version::V5, "c").await;
         let packet_id = client.id();
         let subscriptions = vec![Subscription { no_local, ..Subscription::new(filter, QoS::AtMostOnce) }];
-        let subscribe = Subscribe { packet_id, subscription_id: None, user_properties: vec![], subscriptions };
+        let subscribe =
+            Subscribe { packet_id, subscription_id: None, user_properties: vec![], subscriptions };
         client.send(&Packet::Subscribe(Box::new(subscribe))).await;
         assert_eq!(client.end().await, Some(reason), "{filter}");
     }
