@@ -16,7 +16,6 @@ use crate::{
     limits::FAIR_SHARE,
     outbound,
     pace::Pace,
-    plain::Plain,
     sessions::{Attached, Held, Kept, Key},
     shared::Shared,
     stats::Stats,
@@ -26,7 +25,7 @@ use crate::{
 use bytes::BytesMut;
 use holdfast_broker::{Losses, Published};
 use holdfast_mqtt::{
-    Codec, ConnAck, Disconnect, Packet, ProtocolError, Publish, ReasonCode, Version,
+    Codec, ConnAck, Packet, ProtocolError, Publish, ReasonCode, Version,
     server::{Action, Connection, Outcome, Rules, Session, Ticket},
 };
 use std::{
@@ -69,7 +68,7 @@ pub(crate) struct Terms {
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) key: Key,
-    terms: Terms,
+    pub(crate) terms: Terms,
     /// A packet that the client must get is larger than it takes.
     unsendable: Option<&'static str>,
     pub(crate) codec: Codec,
@@ -450,32 +449,6 @@ impl Client {
         if self.inbuf.is_empty() { Ok(()) } else { self.process() }
     }
 
-    fn count(&self, end: &End) {
-        let stats = &self.shared.stats;
-        let counter = match end {
-            End::Goodbye { .. }
-            | End::Closed
-            | End::Broken(_)
-            | End::Stopping
-            | End::NotTaken(_)
-            | End::Unsendable { .. } => None,
-            End::Protocol(_) | End::Misplaced(_) | End::NotDialect(_) => Some(&stats.protocol_errors),
-            End::Silent => Some(&stats.keep_alive_expired),
-            End::TakenOver => Some(&stats.taken_over),
-            End::Cut(_) | End::ProofExpired => Some(&stats.devices_cut),
-            End::Behind { .. } | End::Stalled => Some(&stats.too_slow),
-        };
-        let user = &self.key.user;
-        let client_id = Plain(&self.key.client_id);
-        if let Some(counter) = counter {
-            Stats::one(counter);
-            let kind = format!("end {user} {client_id}");
-            crate::episodes::warn_once!(self.shared.episodes, &kind, %user, %client_id, why = %end, "a connection ends");
-        } else {
-            tracing::debug!(%user, %client_id, why = %end, "a connection ends");
-        }
-    }
-
     /// Waits a little for the fates of messages that were taken, tells the client what is to be told, and closes.
     async fn finish(&mut self, writer: &mut (impl AsyncWrite + Unpin), end: &End) {
         let board = self.board.clone();
@@ -502,15 +475,5 @@ impl Client {
             let _ = writer.shutdown().await;
         };
         let _ = timeout(FAREWELL_TIME_MAX, farewell).await;
-    }
-
-    /// Says goodbye with the reason, in words too if the client wants them and takes so much (MQTT-3.14.2-3).
-    fn say_why(&mut self, reason: ReasonCode, end: &End) {
-        let plain = Disconnect::new(outbound::sayable(reason));
-        let words = self.terms.problem_information.then(|| end.to_string().into());
-        let packet = Packet::Disconnect(Box::new(Disconnect { reason_string: words, ..plain.clone() }));
-        if self.codec.encode(&packet, &mut self.out).is_err() {
-            self.send(&Packet::Disconnect(Box::new(plain)));
-        }
     }
 }

@@ -20,6 +20,7 @@ mod connection;
 mod cuts;
 mod end;
 mod episodes;
+mod farewell;
 mod greet;
 mod hub;
 mod inbound;
