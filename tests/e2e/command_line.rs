@@ -1,8 +1,15 @@
 //! The command line, as an operator meets it: each command once, and each of the faults that happen to everyone.
 
-use crate::support::{Broker, Edge, Receiver, holdfast, publish, publish_as, ready_made, wait_for};
+use crate::support::{
+    Broker, Edge, Receiver, free_port, holdfast, publish, publish_as, ready_made, wait_for,
+};
 use serde_json::Value;
-use std::{fs, io::Write, net::TcpListener, process::Command};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Command,
+};
 
 /// Readings go into the threshold module and nowhere else.
 const TO_THRESHOLD: &str = r#"
@@ -119,6 +126,29 @@ fn what_waits_is_shown_purged_and_dead_letters_are_put_back() {
     edge.json(&["queue", "purge", log, "--dead", "--yes"]);
     assert!(dead(&edge).is_empty());
     assert!(edge.stop().success());
+}
+
+#[test]
+fn what_is_counted_is_read_on_the_command_line_and_over_http() {
+    let port = free_port();
+    let mut edge = Edge::started(&format!("{TO_THRESHOLD}\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n"));
+    edge.run(&["send", "--from", "furnace/heat", "-p", "level=high", "hot"]).expect_good();
+    let scraped = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let queued = "holdfast_queue_messages{log=\"upstream\",priority=\"0\"} 1";
+    for text in [scraped(), edge.run(&["metrics"]).expect_good()] {
+        assert!(text.contains(queued) && text.contains("\nholdfast_messages_accepted_total 1"), "{text}");
+    }
+    let families = edge.json(&["metrics"]);
+    assert!(families.iter().any(|family| family["name"] == "holdfast_store_fsyncs_total"), "{families:?}");
+    assert!(edge.stop().success());
+    fs::write(edge.config(), "[metrics]\nlisten = \"0.0.0.0:9600\"\n").unwrap();
+    edge.run(&["check"]).expect_refused(&["metrics.listen", "would show other machines"]);
 }
 
 #[test]

@@ -22,6 +22,8 @@ fn added(edge: &Edge, name: &str) -> String {
 fn connects(edge: &Edge, name: &str, key: &str, seconds: i64) -> String {
     let port = edge.gateway().to_string();
     python_says("device.py", &[&port, "hub.example.net", name, key, &seconds.to_string()])
+        .trim_end()
+        .to_owned()
 }
 
 #[test]

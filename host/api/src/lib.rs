@@ -1,4 +1,4 @@
-//! The control socket: shows and asks, decides nothing.
+//! The control socket and the metrics: shows and asks, decides nothing.
 //!
 //! What this room does: it lets the command line of this machine talk to the running host over a Unix socket (a named
 //! pipe on Windows) that the host's own user alone may open. It carries [`Request`]s to the [`Host`] and [`Item`]s back,
@@ -22,6 +22,11 @@
 //! host may say more. Half of a connection may be closed: a client that writes a request and closes its side still gets
 //! a finite answer whole. An answer that follows (`logs`, `tail`) ends when the client goes or closes its side.
 //!
+//! # Metrics
+//!
+//! What is counted is read over the control socket, and over HTTP by Prometheus where the configuration names an address
+//! for it ([`MetricsServer`]).
+//!
 //! # Who may connect
 //!
 //! On Unix the socket has mode 0600 from its first moment: the mode is set before the socket gets its name, so no umask
@@ -34,11 +39,13 @@
 mod client;
 mod line;
 mod local;
+mod metrics;
 mod server;
 mod wire;
 
 pub use client::{Answers, AskError, Client, ConnectError};
 pub use local::{BindError, check_control_path};
+pub use metrics::{MetricFamily, MetricKind, MetricSample, MetricsServer, MetricsSource, metrics_text};
 pub use server::{Answer, Gone, Host, Items, Limits, Server};
 pub use wire::{
     Body, CheckResult, Code, DeadLetter, DesireRequest, DeviceAction, DeviceCredential, DeviceItem,

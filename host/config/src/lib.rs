@@ -75,6 +75,8 @@
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
 //! | `modules.compile_cache` | true | whether compiled code is kept in `paths.cache` |
+//! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
+//! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
 
 mod default_text;
@@ -94,8 +96,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Modules, MqttVersion, Password, Paths,
-    Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
+    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
+    Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
 
@@ -163,5 +165,7 @@ pub const KEYS: &[&str] = &[
     "modules.call_time",
     "modules.retries",
     "modules.compile_cache",
+    "metrics.listen",
+    "metrics.allow_remote_plain",
     "log.level",
 ];

@@ -108,9 +108,23 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let hub_host_name = sections::hub(root.section("hub"));
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
     let modules = sections::modules(root.section("modules"));
+    let metrics = sections::metrics(root.section("metrics"));
     let log = sections::log(root.section("log"));
     root.finish();
-    Config { edge, paths, store, routes, upstream, gateway, users, hub_host_name, devices, modules, log }
+    Config {
+        edge,
+        paths,
+        store,
+        routes,
+        upstream,
+        gateway,
+        users,
+        hub_host_name,
+        devices,
+        modules,
+        metrics,
+        log,
+    }
 }
 
 /// A name for an edge made of a machine's host name: what no host name may hold becomes a hyphen, and what is left of

@@ -33,6 +33,8 @@ pub struct Config {
     pub devices: Devices,
     /// What holds for a module unless the file beside it says otherwise.
     pub modules: Modules,
+    /// Where metrics are read.
+    pub metrics: Metrics,
     /// What is logged.
     pub log: Log,
 }
@@ -344,6 +346,16 @@ pub struct Modules {
     pub retries_max: u32,
     /// Whether compiled code is kept in the cache folder.
     pub compile_cache: bool,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where Prometheus may read them over HTTP; nowhere if absent.
+    pub listen: Option<SocketAddr>,
+    /// Whether other machines may read them without encryption. The address keeps this rule already; it is here for the
+    /// room that listens.
+    pub allow_remote_plain: bool,
 }
 
 /// `[log]`.

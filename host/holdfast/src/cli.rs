@@ -35,6 +35,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Say how the running edge is: link, modules, what waits.
     Status,
+    /// Print everything that the running edge counts, in the form of Prometheus.
+    Metrics,
     /// List the modules of the running edge.
     List,
     /// Show what a module has logged.

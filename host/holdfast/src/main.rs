@@ -75,6 +75,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         }
         Command::Demo(args) => return demo::run(args, json).await,
         Command::Status => commands::status::run(&control()?, json).await?,
+        Command::Metrics => commands::metrics::run(&control()?, json).await?,
         Command::List => commands::list::list(&control()?, json).await?,
         Command::Logs(args) => commands::logs::logs(&control()?, args, json).await?,
         Command::Log(args) => commands::logs::level(&control()?, args, json).await?,

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["types", "broker"]),
     ("gateway", &["types", "mqtt", "auth", "net", "broker"]),
     ("upstream", &["types", "mqtt", "net", "broker"]),
-    ("api", &["types", "broker"]),
+    ("api", &["types", "net", "broker"]),
 ];
 
 /// Libraries that one room alone may name.
@@ -31,6 +31,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["net"]),
     ("tungstenite", &["net"]),
     ("interprocess", &["api"]),
+    ("hyper", &["api"]),
     ("anyhow", &["holdfast"]),
     ("clap", &["holdfast"]),
 ];

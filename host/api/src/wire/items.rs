@@ -5,6 +5,7 @@ use super::{
     message::{MessageText, Sender},
     requests::{Level, SecretText},
 };
+use crate::MetricFamily;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -38,6 +39,8 @@ pub enum Item {
     Route(RouteItem),
     /// What a route would do with a message.
     Explanation(RouteExplanation),
+    /// What is counted under one name.
+    Metric(MetricFamily),
     /// The result of a check.
     Check(CheckResult),
     /// A twin.

@@ -38,6 +38,8 @@ pub enum Request {
     Routes,
     /// What each route would do with a message; nothing is sent. [`super::Item::Explanation`] for each route.
     Explain(SendRequest),
+    /// Everything that is counted. [`super::Item::Metric`] for each name.
+    Metrics,
     /// What is well and what is not. [`super::Item::Check`].
     Check,
     /// Change the level of the host's log until it stops. [`super::Item::Done`].

@@ -2,6 +2,7 @@
 
 mod gateway;
 mod listen;
+mod metrics;
 mod routes;
 mod small;
 mod store;
@@ -9,6 +10,7 @@ mod upstream;
 mod users;
 
 pub(crate) use gateway::gateway;
+pub(crate) use metrics::metrics;
 pub(crate) use routes::routes;
 pub(crate) use small::{edge, log, modules, paths};
 pub(crate) use store::store;

@@ -9,6 +9,7 @@ pub mod list;
 pub mod logs;
 pub mod message;
 pub mod method;
+pub mod metrics;
 pub mod module;
 pub mod queue;
 pub mod routes;

@@ -9,11 +9,13 @@ use holdfast_api::*;
 use holdfast_broker::Broker;
 use holdfast_config::Config;
 use holdfast_engine::{EngineHandle, LogQuery, ModuleStatus, RuntimeStatus};
+use holdfast_gateway::Stats;
 use holdfast_store::Which;
 use holdfast_types::{Durability, Envelope, LogId, Offset, Priority, QueueId, StableId, UnixMillis};
 use holdfast_upstream::StatusHandle;
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -33,6 +35,7 @@ pub struct RunningHost {
     pub engine: EngineHandle,
     pub upstream: Option<StatusHandle>,
     pub gateway: Vec<SocketAddr>,
+    pub clients: Option<Arc<Stats>>,
     pub log: LogControl,
     pub started: Instant,
     pub stop: CancellationToken,
@@ -47,6 +50,11 @@ impl Host for RunningHost {
 impl RunningHost {
     async fn carry_out(&self, request: Request, items: Items) -> Result<(), Refusal> {
         match request {
+            Request::Metrics => {
+                for family in self.metrics() {
+                    items.send(Item::Metric(family)).await?;
+                }
+            }
             Request::Status => items.send(Item::Status(self.status())).await?,
             Request::Modules => {
                 for module in self.engine.list() {
@@ -132,6 +140,7 @@ impl RunningHost {
             epoch: format!("{:016x}", self.broker.store().epoch()),
             upstream: self.upstream.as_ref().map(upstream),
             gateway: self.gateway.iter().map(ToString::to_string).collect(),
+            connections: self.clients.as_ref().map_or(0, |stats| stats.snapshot().connections),
             waiting: self.broker.store().queues().iter().map(|queue| queue.waiting).sum(),
             store_bytes: stats.bytes,
             store_quota_bytes: self.config.store.quota_bytes,

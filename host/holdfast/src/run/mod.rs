@@ -7,6 +7,7 @@ pub mod doors;
 pub mod host;
 pub mod life;
 pub mod logging;
+mod metrics;
 pub mod parts;
 pub mod shown;
 mod signals;
@@ -54,6 +55,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         None => None,
     };
 
+    let metrics = parts::metrics(&config).await?;
     let stop_asked = CancellationToken::new();
     let shown = Arc::new(RunningHost {
         broker,
@@ -61,6 +63,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         engine: engine.handle(),
         upstream: upstream.as_ref().map(Upstream::status),
         gateway: gateway.as_ref().map(Gateway::addresses).unwrap_or_default(),
+        clients: gateway.as_ref().map(Gateway::stats),
         log,
         started: Instant::now(),
         stop: stop_asked.clone(),
@@ -72,6 +75,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     running.spawn_certificates(keeper);
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
+    running.spawn_metrics(metrics, &shown);
     running.spawn_control(control, shown);
     tracing::info!(edge = %config.edge, plugins = %config.paths.plugins.display(), "running");
     output::note(format!("holdfast: edge {} is running; stop it with Ctrl-C", config.edge));

@@ -3,13 +3,14 @@
 use super::devices;
 use crate::identities::random;
 use anyhow::{Context, anyhow};
+use holdfast_api::MetricsServer;
 use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, TrustBundle};
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
 use holdfast_net::{
-    ClientTls, ClientTlsConfig, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
+    ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
@@ -131,6 +132,15 @@ pub async fn gateway(
         instance,
     };
     Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
+}
+
+/// The door for whoever reads metrics, bound; none if it is nowhere.
+pub async fn metrics(config: &Config) -> anyhow::Result<Option<MetricsServer>> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    let plain = if config.metrics.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+    let settings = Settings::new("metrics.listen", "a proxy with TLS", "metrics.allow_remote_plain");
+    let listen = ListenConfig { address, door: Door::Tcp, plain, settings };
+    Ok(Some(MetricsServer::bind(listen).await?))
 }
 
 /// The module engine.

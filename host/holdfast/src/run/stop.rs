@@ -1,6 +1,7 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
 use super::{certificates::Keeper, host::RunningHost};
+use holdfast_api::MetricsServer;
 use holdfast_engine::{Engine, EngineError};
 use holdfast_gateway::Gateway;
 use holdfast_upstream::Upstream;
@@ -92,6 +93,19 @@ impl Running {
                 if let Err(error) = keeping.await {
                     tracing::error!(%error, "nobody looks after the certificate any more");
                 }
+            }
+        });
+    }
+
+    /// Opens the door for whoever reads metrics.
+    pub fn spawn_metrics(&mut self, server: Option<MetricsServer>, host: &Arc<RunningHost>) {
+        let Some(server) = server else { return };
+        tracing::info!(address = %server.address(), "metrics are at /metrics");
+        let host = host.clone();
+        self.add("metrics", CONTROL_GRACE, |stop| {
+            let serving = tokio::spawn(server.serve(host, stop));
+            async move {
+                let _ = serving.await;
             }
         });
     }
