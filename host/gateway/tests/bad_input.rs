@@ -85,6 +85,7 @@ async fn strangers_that_speak_no_mqtt_or_an_unknown_version_are_shown_out() {
     let mut nameless = Client::dial(house.address, V311).await;
     let refused = nameless.connect(Connect { clean_start: false, ..connect(V311, "") }).await;
     assert_eq!(refused.reason, ReasonCode::ClientIdentifierNotValid);
+    assert_eq!(nameless.next().await, None);
     house.serves().await;
 }
 

@@ -13,8 +13,13 @@ async fn the_first_packet_is_connect_and_there_is_no_second() {
         assert_eq!(early.next().await, None, "no CONNACK, and nothing before it");
         let mut twice = house.client(version, "twice").await;
         twice.send(&Packet::Connect(Box::new(connect(version, "twice")))).await;
-        let told = (version == Version::V5).then_some(ReasonCode::ProtocolError);
-        assert_eq!(twice.end().await, told);
+        if version == Version::V5 {
+            match twice.next().await {
+                Some(Packet::Disconnect(told)) => assert_eq!(told.reason, ReasonCode::ProtocolError),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(twice.next().await, None, "and there is no second CONNACK");
     }
 }
 
@@ -266,6 +271,7 @@ async fn no_packet_is_larger_than_the_client_takes() {
     match small.next().await {
         Some(Packet::Disconnect(told)) => {
             assert_eq!((told.reason, told.reason_string), (ReasonCode::ProtocolError, None));
+            assert_eq!(told.user_properties, []);
         }
         other => panic!("{other:?}"),
     }
@@ -330,7 +336,9 @@ async fn an_unknown_method_of_authentication_is_refused_and_auth_is_never_sent()
     let ack = client.connect(hello).await;
     assert_eq!((ack.reason, ack.authentication_method), (ReasonCode::BadAuthenticationMethod, None));
     assert_eq!(client.next().await, None);
-    let mut client = house.client(Version::V5, "c").await;
+    let mut client = Client::dial(house.address, Version::V5).await;
+    let ack = client.connect(connect(Version::V5, "c")).await;
+    assert_eq!((ack.authentication_method, ack.authentication_data), (None, None));
     client.send(&Packet::Auth(Box::new(auth(ReasonCode::ContinueAuthentication)))).await;
     assert_eq!(client.end().await, Some(ReasonCode::ProtocolError));
 }
@@ -345,4 +353,51 @@ async fn every_ping_is_answered() {
             assert_eq!(client.next().await, Some(Packet::PingResp));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nameless_get_a_name_of_their_own() {
+    let house = House::new().await;
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::dial(house.address, Version::V5).await;
+        let ack = client
+            .connect(Connect { clean_start: false, session_expiry_s: 3600, ..connect(Version::V5, "") })
+            .await;
+        assert!(!ack.session_present);
+        names.push(ack.assigned_client_id.unwrap().to_string());
+        client.leave().await;
+    }
+    for (at, name) in names.iter().enumerate() {
+        assert!(!names[..at].contains(name), "{names:?}");
+        let (client, present) = session(&house, Version::V5, name, false).await;
+        assert!(present, "the session has the name that was told");
+        client.leave().await;
+    }
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let mut client = house.client(Version::V311, "").await;
+        client.subscribe("plant/t", 0).await;
+        both.push(client);
+    }
+    both[0].publish("plant/t", "to both", 0).await;
+    for client in &mut both {
+        assert_eq!(client.message().await.payload, "to both", "neither has taken the other over");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_when_its_expiry_has_passed_after_the_connection_and_not_before() {
+    let house = House::new().await;
+    let hello = || Connect { clean_start: false, session_expiry_s: 1, ..connect(Version::V5, "c") };
+    let mut client = Client::dial(house.address, Version::V5).await;
+    client.connect(hello()).await;
+    // An expiry counts in seconds: nothing but time ends it.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let mut next = Client::dial(house.address, Version::V5).await;
+    assert!(next.connect(hello()).await.session_present, "it is counted from the end of the connection");
+    next.leave().await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let mut late = Client::dial(house.address, Version::V5).await;
+    assert!(!late.connect(hello()).await.session_present);
 }

@@ -14,6 +14,7 @@
 mod support;
 
 mod connect;
+mod malformed;
 mod publish;
 mod retained;
 mod subscribe;

@@ -310,3 +310,49 @@ async fn a_qos1_message_with_an_identifier_that_was_acknowledged_is_new() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identifier_that_was_refused_is_free_for_a_new_message() {
+    let house = House::new().await;
+    let mut reader = house.client(Version::V5, "reader").await;
+    reader.subscribe("plant/#", 0).await;
+    let mut client = house.client(Version::V5, "c").await;
+    let id = client.id();
+    let sent = |topic, payload| {
+        let publish = Publish { qos: QoS::ExactlyOnce, packet_id: Some(id), ..message(topic, payload) };
+        Packet::Publish(publish)
+    };
+    client.send(&sent("oven/t", "refused")).await;
+    assert_eq!(client.next().await, Some(Packet::PubRec(Ack::with(id, ReasonCode::NotAuthorized))));
+    client.send(&sent("plant/t", "new")).await;
+    assert_eq!(client.next().await, Some(Packet::PubRec(Ack::new(id))));
+    assert_eq!(reader.message().await.payload, "new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_qos2_message_that_has_begun_its_way_completes_it_beyond_its_life() {
+    let house = House::new().await;
+    let (mut reader, _) = session(&house, Version::V5, "reader", true).await;
+    reader.subscribe("plant/#", 2).await;
+    let mut client = house.client(Version::V5, "c").await;
+    let id = client.id();
+    let properties = PublishProperties { message_expiry_s: Some(1), ..Default::default() };
+    let sent = Publish {
+        qos: QoS::ExactlyOnce,
+        packet_id: Some(id),
+        properties: Some(Box::new(properties)),
+        ..message("plant/t", "short")
+    };
+    client.send(&Packet::Publish(sent)).await;
+    assert_eq!(client.next().await, Some(Packet::PubRec(Ack::new(id))));
+    let Some(Packet::Publish(first)) = reader.next().await else { panic!("no message") };
+    drop(reader);
+    // A life counts in seconds: nothing but time ends it.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    client.send(&Packet::PubRel(Ack::new(id))).await;
+    assert_eq!(client.next().await, Some(Packet::PubComp(Ack::new(id))));
+    let (mut back, present) = session(&house, Version::V5, "reader", false).await;
+    assert!(present);
+    let again = back.message().await;
+    assert_eq!((&*again.payload, again.dup, again.packet_id), (&b"short"[..], true, first.packet_id));
+}

@@ -257,3 +257,48 @@ async fn a_share_that_is_none_or_that_asks_for_no_local_is_refused() {
         assert_eq!(client.end().await, Some(reason), "{filter}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_subscription_loses_no_message_and_brings_the_retained_again() {
+    let house = House::new().await;
+    for version in BOTH {
+        let mut sender = house.client(version, "sender").await;
+        publish(&mut sender, retained("plant/kept/now", "kept")).await;
+        let mut client = house.client(version, "c").await;
+        assert_eq!(client.subscribe("plant/#", 1).await, ReasonCode::GrantedQos1);
+        assert_eq!(client.message().await.payload, "kept");
+        let sending = tokio::spawn(async move {
+            for n in 0..200 {
+                sender.publish("plant/t", &n.to_string(), 1).await;
+            }
+        });
+        let (mut numbers, mut kept, mut granted) = (Vec::new(), 0, 0);
+        while numbers.len() < 200 || granted < 20 || kept < 20 {
+            if numbers.len() >= granted * 10 && granted < 20 {
+                let packet_id = client.id();
+                let subscribe = Subscribe {
+                    packet_id,
+                    subscription_id: None,
+                    user_properties: vec![],
+                    subscriptions: vec![Subscription::new("plant/#", QoS::AtLeastOnce)],
+                };
+                client.send(&Packet::Subscribe(Box::new(subscribe))).await;
+                granted += 1;
+            }
+            match client.next().await {
+                Some(Packet::Publish(got)) => {
+                    client.send(&Packet::PubAck(Ack::new(got.packet_id.unwrap()))).await;
+                    let (_, payload) = said(&got);
+                    match payload.parse::<usize>() {
+                        Ok(n) => numbers.push(n),
+                        Err(_) => kept += 1,
+                    }
+                }
+                Some(Packet::SubAck(ack)) => assert_eq!(ack.reasons, [ReasonCode::GrantedQos1]),
+                other => panic!("{other:?}"),
+            }
+        }
+        sending.await.unwrap();
+        assert_eq!(numbers, (0..200).collect::<Vec<_>>());
+    }
+}
