@@ -121,8 +121,10 @@ pub(crate) struct Progress {
     chain: Arc<Chain>,
     /// A turn of this generation was not recorded: nothing more of it counts.
     pub(crate) failed: bool,
-    /// Turns of this generation under way that do more than to tell what is done.
+    /// Turns of this generation under way that send or store something.
     pub(crate) with_effects: usize,
+    /// Turns of this generation under way that give messages up.
+    pub(crate) with_dead: usize,
 }
 
 impl Reader {
@@ -271,13 +273,14 @@ impl Reader {
     }
 
     /// Forgets what was handed out and not told of as done; it will be handed out again, in order. Tickets from before
-    /// are void. Turns under way that send or store something are taken back unless the disk has them already; until
-    /// the store has told which, nothing is handed out.
+    /// are void. Turns under way that send or store something are taken back unless the disk has them already; those that
+    /// give messages up stay as they are. Until the store has told the end of both, nothing is handed out.
     pub fn rewind(&mut self) {
         let mut progress = self.progress();
         progress.generation = progress.generation.wrapping_add(1);
         let lost = std::mem::take(&mut progress.failed) || progress.with_effects > 0;
-        progress.with_effects = 0;
+        let settling = lost || progress.with_dead > 0;
+        (progress.with_effects, progress.with_dead) = (0, 0);
         if lost {
             std::mem::take(&mut progress.chain).break_it();
             progress.queues.clear();
@@ -286,7 +289,7 @@ impl Reader {
             all.for_each(|outstanding| *outstanding = Outstanding::at(outstanding.cursor()));
         }
         drop(progress);
-        self.settling |= lost;
+        self.settling |= settling;
     }
 
     /// How many recorded messages are handed out and not passed by the cursor.

@@ -53,8 +53,10 @@ impl Reader {
             commit.appends.extend(appends);
         }
         let generation = progress.generation;
-        let effects = usize::from(has_effects(&commit));
+        let effects = usize::from(sends_or_stores(&commit));
+        let dead = usize::from(!commit.dead.is_empty());
         progress.with_effects += effects;
+        progress.with_dead += dead;
         drop(progress);
         if !is_empty(&commit) {
             let part = pending.open_part();
@@ -66,6 +68,7 @@ impl Reader {
                 // A rewind since then has forgotten this turn, whatever became of it.
                 if progress.generation == generation {
                     progress.with_effects = progress.with_effects.saturating_sub(effects);
+                    progress.with_dead = progress.with_dead.saturating_sub(dead);
                     progress.failed |= answer.is_err();
                 }
                 drop(progress);
@@ -131,13 +134,14 @@ impl Reader {
     }
 }
 
-/// Whether a commit does more than to tell what is done.
-fn has_effects(commit: &Commit) -> bool {
-    !(commit.appends.is_empty() && commit.dead.is_empty() && commit.documents.is_empty())
+/// Whether a commit does what would be done twice if its messages were handed out again. A message becomes a dead letter
+/// once, whoever asks.
+fn sends_or_stores(commit: &Commit) -> bool {
+    !(commit.appends.is_empty() && commit.documents.is_empty())
 }
 
 fn is_empty(commit: &Commit) -> bool {
-    commit.acks.is_empty() && !has_effects(commit)
+    commit.acks.is_empty() && commit.dead.is_empty() && !sends_or_stores(commit)
 }
 
 /// The module whose log this is. Only modules have outputs and state.
