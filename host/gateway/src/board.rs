@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub(crate) struct Board {
     settled: Mutex<Vec<(Ticket, Outcome)>>,
+    /// Promises whose record was awaited, and whether it was made.
+    kept: Mutex<Vec<(u64, bool)>>,
     written: Notify,
 }
 
@@ -27,6 +29,17 @@ impl Board {
         if first {
             self.written.notify_one();
         }
+    }
+
+    /// What a promise waits for is recorded, or never will be.
+    pub(crate) fn keep(&self, promise: u64, recorded: bool) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((promise, recorded));
+        self.written.notify_one();
+    }
+
+    /// Takes what became of promises.
+    pub(crate) fn take_kept(&self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until there are fates to take. Cancel safe.

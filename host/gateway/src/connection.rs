@@ -8,25 +8,25 @@ use crate::{
     beside::Beside,
     board::Board,
     cuts::Thread,
+    durable::Durable,
     end::End,
     greet::Greeted,
     hub::{self, Hub},
     inbound::Inbound,
-    leave::{leave, linger},
+    life::Begun,
     limits::FAIR_SHARE,
     outbound,
     pace::Pace,
-    sessions::{Attached, Held, Kept, Key},
+    sessions::{Held, Kept, Key},
     shared::Shared,
     stats::Stats,
     subscriptions::Subscriptions,
-    wills,
 };
 use bytes::BytesMut;
-use holdfast_broker::{Losses, Published};
+use holdfast_broker::{Losses, Published, StoredSession};
 use holdfast_mqtt::{
     Codec, ConnAck, Packet, ProtocolError, Publish, ReasonCode, Version,
-    server::{Action, Connection, Outcome, Rules, Session, Ticket},
+    server::{Action, Connection, Outcome, Rules, Ticket},
 };
 use std::{
     collections::VecDeque,
@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 const READ_BYTES: std::ops::RangeInclusive<usize> = (2 << 10)..=(64 << 10);
 
 /// Longest time for the last bytes to a client.
-pub(crate) const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How far away a timer is set when nothing has a deadline.
 const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
@@ -74,6 +74,8 @@ pub(crate) struct Client {
     pub(crate) codec: Codec,
     pub(crate) connection: Connection,
     pub(crate) subscriptions: Subscriptions,
+    /// What packets wait for, in a session that outlives its connection.
+    pub(crate) durable: Option<Durable>,
     /// Retained messages for new subscriptions, until the window lets them go.
     pub(crate) backlog: VecDeque<Publish>,
     /// Losses of the queue that have been dealt with.
@@ -84,7 +86,7 @@ pub(crate) struct Client {
     inbound: Inbound,
     /// Present if the client speaks the dialect of IoT Hub.
     pub(crate) hub: Option<Box<Hub>>,
-    board: Arc<Board>,
+    pub(crate) board: Arc<Board>,
     fates: Vec<(Ticket, Outcome)>,
     actions: Vec<Action>,
     pace: Pace,
@@ -114,50 +116,16 @@ async fn write_some(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) 
     }
 }
 
-/// Serves a client from its CONNACK to its end.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    greeted: Greeted,
-    attached: Attached,
-    beside: Beside,
-    stop: CancellationToken,
-) {
-    let Attached { held, kept, will: due } = attached;
-    if let Some(due) = due {
-        wills::publish(&shared, due);
-    }
-    let (terms, will) = (greeted.terms, greeted.will.clone());
-    let mut greeted = greeted;
-    let mut thread = greeted.thread.take();
-    let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), kept, beside);
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let end = match client.process() {
-        Ok(()) => client.run(&mut reader, &mut writer, &held, thread.as_mut(), &stop).await,
-        Err(end) => end,
-    };
-    client.count(&end);
-    client.finish(&mut writer, &end).await;
-    leave(&shared, client, held, will, terms, &end);
-    if end.reason().is_some() {
-        linger(&mut reader).await;
-    }
-}
-
 impl Client {
-    fn begin(
+    pub(crate) fn begin(
         shared: Arc<Shared>,
         greeted: Greeted,
         key: Key,
-        kept: Option<Box<Kept>>,
+        begun: Begun,
         beside: Beside,
     ) -> Self {
-        let session_present = kept.is_some();
-        let (session, subscriptions) = match kept {
-            Some(kept) => (kept.session, kept.subscriptions),
-            None => (Session::default(), Subscriptions::new()),
-        };
-        subscriptions.attended(true);
+        let Begun { kept, session_present } = begun;
+        let Kept { session, subscriptions } = *kept;
         let now = Instant::now();
         let board = Arc::new(Board::default());
         let hub = greeted.hub.map(|caller| {
@@ -165,9 +133,13 @@ impl Client {
             Box::new(Hub::begin(&shared, &board, caller, kept))
         });
         let session_present = session_present || hub.as_ref().is_some_and(|hub| hub.had_session());
+        let stored = subscriptions.stored().cloned();
+        let number = stored.as_ref().map(StoredSession::number);
+        let durable = stored.map(|one| Durable::new(one, board.clone(), greeted.terms.session_expiry_s));
         let mut client = Self {
             hub,
-            inbound: Inbound::new(greeted.user, board.clone()),
+            inbound: Inbound::new(greeted.user, board.clone(), greeted.terms.rules.version, number),
+            durable,
             connection: Connection::new(greeted.terms.rules, session, now),
             terms: greeted.terms,
             unsendable: None,
@@ -190,6 +162,7 @@ impl Client {
         };
         Stats::one(&client.shared.stats.connections_accepted);
         client.send_connack(&greeted.terms, session_present, greeted.assigned);
+        client.take_up();
         client
     }
 
@@ -223,7 +196,7 @@ impl Client {
         self.unsendable.map_or(Ok(()), |packet| Err(End::Unsendable { packet }))
     }
 
-    async fn run(
+    pub(crate) async fn run(
         &mut self,
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
@@ -245,6 +218,7 @@ impl Client {
         let board = self.board.clone();
         loop {
             self.write_backlog();
+            self.keep_flow();
             let deadline = self.deadline();
             if deadline < armed {
                 armed = deadline;
@@ -304,6 +278,7 @@ impl Client {
             || self.connection.unsettled_bytes() >= limits.unacked_bytes_max
             || self.pace.is_over()
             || self.hub_is_behind()
+            || self.durable.as_ref().is_some_and(Durable::is_behind)
     }
 
     fn read(&mut self, read: std::io::Result<usize>) -> Result<(), End> {
@@ -322,7 +297,7 @@ impl Client {
     }
 
     /// Takes the packets that are in the buffer, as far as the client may be ahead.
-    fn process(&mut self) -> Result<(), End> {
+    pub(crate) fn process(&mut self) -> Result<(), End> {
         let mut taken = 0_usize;
         while self.may_take_packets() {
             let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
@@ -339,7 +314,10 @@ impl Client {
         let mut taken = 0;
         let mut actions = std::mem::take(&mut self.actions);
         let acknowledged = outbound::acknowledged(&packet);
+        let noted = acknowledged.is_some() || matches!(packet, Packet::PubComp(_));
+        let ack = (noted && self.durable.is_some()).then(|| packet.clone());
         self.connection.packet(packet, &mut actions).map_err(End::Protocol)?;
+        ack.iter().for_each(|ack| self.note_acknowledged(ack));
         if let Some(id) = acknowledged {
             self.subscriptions.acknowledge(id);
             self.hub.iter_mut().for_each(|hub| hub.acknowledge(id));
@@ -368,7 +346,7 @@ impl Client {
                 let origin = self.subscriptions.origin();
                 self.inbound.publish(&self.shared, &mut self.connection, origin, ticket, publish);
             }
-            Action::Send(packet) => self.send(&packet),
+            Action::Send(packet) => self.send_when_recorded(&packet),
             Action::Subscribe(subscribe) => self.subscribe(&subscribe),
             Action::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Action::Ended(disconnect) => {
@@ -388,6 +366,7 @@ impl Client {
     /// Takes the fates that are there and writes the acknowledgements that may leave.
     pub(crate) fn settle(&mut self) -> Result<(), End> {
         self.take_fates();
+        self.take_kept()?;
         self.release()?;
         if self.inbuf.is_empty() { Ok(()) } else { self.process() }
     }
@@ -450,9 +429,12 @@ impl Client {
     }
 
     /// Waits a little for the fates of messages that were taken, tells the client what is to be told, and closes.
-    async fn finish(&mut self, writer: &mut (impl AsyncWrite + Unpin), end: &End) {
+    pub(crate) async fn finish(&mut self, writer: &mut (impl AsyncWrite + Unpin), end: &End) {
         let board = self.board.clone();
-        let settle_time_max = self.shared.limits.settle_time_max;
+        // A session that outlives the connection must know which messages of QoS 2 it has.
+        let remembers =
+            self.durable.is_some() && self.connection.owes_pubrec() && !matches!(end, End::Stopping);
+        let settle_time_max = if remembers { NO_DEADLINE } else { self.shared.limits.settle_time_max };
         let settled = async {
             while self.connection.unsettled() > 0 {
                 self.take_fates();

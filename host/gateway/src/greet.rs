@@ -131,7 +131,7 @@ async fn decide(
     let will = match &connect.will {
         // The dialect has looked at it.
         Some(will) if hub.is_some() => {
-            Some(UserWill { user: user.clone(), will: will.clone(), origin: None })
+            Some(UserWill { user: user.clone(), will: will.clone(), origin: None, kept: None })
         }
         Some(will) => {
             let topic = Topic::new(&will.topic)
@@ -144,7 +144,7 @@ async fn decide(
                 let why = "its will says that it is UTF-8 text and is not".to_owned();
                 return Err(refused(ReasonCode::PayloadFormatInvalid, why));
             }
-            Some(UserWill { user: user.clone(), will: will.clone(), origin: None })
+            Some(UserWill { user: user.clone(), will: will.clone(), origin: None, kept: None })
         }
         None => None,
     };

@@ -3,9 +3,9 @@
 use crate::{board::Board, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, translate};
 use bytes::Bytes;
 use holdfast_auth::Action;
-use holdfast_broker::SubscriberId;
+use holdfast_broker::{Beside, SubscriberId};
 use holdfast_mqtt::{
-    Publish, ReasonCode,
+    Publish, QoS, ReasonCode, Version,
     server::{Connection, Outcome, Ticket},
 };
 use holdfast_types::{Name, Source, Topic};
@@ -25,13 +25,16 @@ const TOPICS_REMEMBERED: usize = 64;
 pub(crate) struct Inbound {
     user: Name,
     board: Arc<Board>,
+    version: Version,
+    /// The session that remembers packet identifiers of QoS 2, if it outlives its connection.
+    session: Option<u32>,
     /// Topics that the client may publish to: checked once, allocated once.
     granted: HashSet<Topic>,
 }
 
 impl Inbound {
-    pub(crate) fn new(user: Name, board: Arc<Board>) -> Self {
-        Self { user, board, granted: HashSet::new() }
+    pub(crate) fn new(user: Name, board: Arc<Board>, version: Version, session: Option<u32>) -> Self {
+        Self { user, board, version, session, granted: HashSet::new() }
     }
 
     /// Hands a message on. Its fate comes by the board, or at once if it is refused here.
@@ -74,14 +77,18 @@ impl Inbound {
             );
             return Err(ReasonCode::QuotaExceeded);
         };
-        let how = translate::publishing(publish.qos, publish.retain, properties, origin);
-        if publish.retain && shared.retained.set(&topic, &publish, shared.broker.now()).is_err() {
-            Stats::one(&shared.stats.retained_over_limit);
-            warn_once!(
-                shared.episodes, "retained", user = %self.user, topic = %Plain(&topic),
-                max = shared.limits.retained_messages_max, max_bytes = shared.limits.retained_bytes_max,
-                "there are too many retained messages; this one is handed on but not kept"
-            );
+        let mut how = translate::publishing(publish.qos, publish.retain, properties, origin);
+        let _in_order = publish.retain.then(|| shared.retained.in_order());
+        if publish.retain {
+            match shared.retained.set(&topic, &publish, shared.broker.now()) {
+                Ok(beside) => how.beside.extend(beside),
+                Err(_) => self.not_retained(shared, &topic, &publish)?,
+            }
+        }
+        if let (Some(session), QoS::ExactlyOnce, Some(packet)) =
+            (self.session, publish.qos, publish.packet_id)
+        {
+            how.beside.push(Beside::Received { session, packet: packet.get() });
         }
         let source = Source::Child { child: self.user.clone(), topic: Some(topic) };
         let board = self.board.clone();
@@ -92,6 +99,18 @@ impl Inbound {
             board.settle(ticket, &result);
         });
         Ok(())
+    }
+
+    /// A client that can be told that it is not kept is told so, and nobody gets it; of others it is handed on.
+    fn not_retained(&self, shared: &Shared, topic: &Topic, publish: &Publish) -> Result<(), ReasonCode> {
+        Stats::one(&shared.stats.retained_over_limit);
+        let refused = self.version == Version::V5 && publish.qos != QoS::AtMostOnce;
+        warn_once!(
+            shared.episodes, "retained", user = %self.user, topic = %Plain(topic), refused,
+            max = shared.limits.retained_messages_max, max_bytes = shared.limits.retained_bytes_max,
+            "there are too many retained messages; one more is refused, or handed on and not kept"
+        );
+        if refused { Err(ReasonCode::QuotaExceeded) } else { Ok(()) }
     }
 
     fn topic(&mut self, shared: &Shared, text: &str) -> Result<Topic, ReasonCode> {

@@ -5,11 +5,13 @@
 //! wills and retained messages. What it does not do: it decides no route, stores nothing, and does not know who else
 //! uses the broker. The rules of a session are in `holdfast-mqtt`; those of topics in `holdfast-auth`.
 //!
-//! Sessions, wills and retained messages live in memory, within bounds: they outlive a connection but not the process.
-//! Messages that were acknowledged to their sender are durable; messages on their way to a subscriber are not.
+//! Sessions that are to outlive their connection outlive the process too, as do wills and retained messages: they are
+//! documents, and messages of QoS 1 and 2 for such a session are in its log before their sender has its acknowledgement.
+//! Sessions that end with their connection live in memory.
 //!
 //! A connection's bytes are bounded at every step. A client that sends faster than the log takes is not read from; a
-//! client that reads slower than messages come loses those of QoS 0 and is cut off if it has subscriptions of QoS 1 or 2.
+//! client that reads slower than messages come loses those of QoS 0; those of QoS 1 and 2 wait for it in the log, or it is cut
+//! off if its session ends with its connection.
 //! No client waits for another.
 //!
 //! Devices that speak the dialect of IoT Hub are served in `hub/`: their topics are requests, and what they are is proved.
@@ -18,13 +20,14 @@ mod beside;
 mod board;
 mod connection;
 mod cuts;
+mod durable;
 mod end;
 mod episodes;
 mod farewell;
 mod greet;
 mod hub;
 mod inbound;
-mod leave;
+mod life;
 mod limits;
 mod lobby;
 mod outbound;
@@ -41,6 +44,6 @@ mod translate;
 mod wills;
 
 pub use limits::{FAIR_SHARE, Limits};
-pub use server::{Gateway, GatewayConfig};
+pub use server::{BindError, Gateway, GatewayConfig};
 pub use stats::{Stats, StatsSnapshot};
 pub use translate::RESPONSE_TOPIC_PROPERTY;

@@ -1,8 +1,8 @@
 //! Messages to a client: subscriptions, retained messages, and the packets that carry them.
 
 use crate::{
-    connection::Client, end::End, episodes::warn_once, plain::Plain, stats::Stats, subscriptions::Wanted,
-    translate,
+    connection::Client, durable::Durable, end::End, episodes::warn_once, plain::Plain, stats::Stats,
+    subscriptions::Wanted, translate,
 };
 use holdfast_auth::Action;
 use holdfast_broker::{Interest, Published, SubscriptionOptions};
@@ -38,7 +38,8 @@ impl Client {
             }
         }
         let properties = AckProperties::default();
-        self.send(&Packet::SubAck(Box::new(SubAck { packet_id: subscribe.packet_id, reasons, properties })));
+        let ack = SubAck { packet_id: subscribe.packet_id, reasons, properties };
+        self.send_when_recorded(&Packet::SubAck(Box::new(ack)));
         let now = self.shared.broker.now();
         for (filter, granted) in retained {
             self.backlog.extend(self.shared.retained.matching(&filter, granted, now).into_iter().map(
@@ -108,17 +109,16 @@ impl Client {
         });
         let reasons = reasons.collect();
         let properties = AckProperties::default();
-        self.send(&Packet::UnsubAck(Box::new(UnsubAck {
-            packet_id: unsubscribe.packet_id,
-            reasons,
-            properties,
-        })));
+        let ack = UnsubAck { packet_id: unsubscribe.packet_id, reasons, properties };
+        self.send_when_recorded(&Packet::UnsubAck(Box::new(ack)));
     }
 
     /// How much may be taken from the queue now.
     pub(crate) fn wanted(&self) -> Wanted {
-        let bytes = self.shared.limits.write_buffer_bytes_max.saturating_sub(self.out.len());
-        let may = bytes > 0 && self.backlog.is_empty();
+        let held_back = self.durable.as_ref().map_or(0, Durable::held_back);
+        let bytes = self.shared.limits.write_buffer_bytes_max.saturating_sub(self.out.len() + held_back);
+        let resuming = self.durable.as_ref().is_some_and(Durable::is_resuming);
+        let may = bytes > 0 && self.backlog.is_empty() && !resuming;
         let messages = if may { self.connection.room().min(BATCH_MESSAGES_MAX) } else { 0 };
         Wanted { messages, bytes }
     }
@@ -126,14 +126,21 @@ impl Client {
     /// Writes what the connection before has left unacknowledged, then retained messages, as far as the window and the
     /// buffer allow.
     pub(crate) fn write_backlog(&mut self) {
+        if self.durable.as_ref().is_some_and(Durable::is_resuming) {
+            return;
+        }
         while self.out.len() < self.shared.limits.write_buffer_bytes_max {
             let Some(packet) = self.connection.again() else { break };
             let too_large = self.encode(&packet).is_err();
             if let (Packet::Publish(Publish { packet_id: Some(id), .. }), true) = (&packet, too_large) {
                 self.connection.give_up(*id);
                 self.subscriptions.acknowledge(*id);
+                self.durable.iter().for_each(|durable| durable.session.done(*id));
                 Stats::one(&self.shared.stats.messages_lost);
             }
+        }
+        if self.holds_backlog() {
+            return;
         }
         while self.out.len() < self.shared.limits.write_buffer_bytes_max && self.connection.room() > 0 {
             let Some(publish) = self.backlog.pop_front() else { return };
@@ -148,7 +155,10 @@ impl Client {
         for published in messages.drain(..) {
             match translate::publish(&published, version, now) {
                 Some(publish) => self.deliver(publish, Some(published)),
-                None => Stats::one(&self.shared.stats.messages_expired),
+                None => {
+                    Stats::one(&self.shared.stats.messages_expired);
+                    self.give_up(&published);
+                }
             }
         }
         self.check_losses()
@@ -157,12 +167,24 @@ impl Client {
     fn deliver(&mut self, publish: Publish, published: Option<Published>) {
         let packet = self.connection.deliver(publish);
         let Packet::Publish(publish) = &packet else { return };
-        if let Err(error) = self.encode(&packet) {
+        let start = self.out.len();
+        let order = published.as_ref().and_then(|published| published.order);
+        // What waits for a record may be overtaken by a message that counts on its alias.
+        let encoded = match (order, publish.qos) {
+            (Some(_), QoS::ExactlyOnce) => self.codec.encode(&packet, &mut self.out),
+            _ => self.encode(&packet),
+        };
+        if let Err(error) = encoded {
             // The client said that it takes no packet this large: it is as if it had been sent (MQTT-3.1.2-25).
             tracing::debug!(user = %self.key.user, %error, topic = %Plain(&publish.topic), "a message is too large for a client");
             publish.packet_id.inspect(|id| self.connection.give_up(*id));
+            published.iter().for_each(|published| self.give_up(published));
             Stats::one(&self.shared.stats.messages_lost);
             return;
+        }
+        if let Some(order) = order {
+            let bytes = self.out.split_off(start);
+            self.send_recorded(order, publish, bytes);
         }
         if let (Some(id), Some(published)) = (publish.packet_id, published) {
             self.subscriptions.sent(id, published);
@@ -181,6 +203,13 @@ impl Client {
             }
         }
         self.codec.encode(packet, &mut self.out)
+    }
+
+    /// A message of the session log cannot be sent to this client.
+    fn give_up(&self, published: &Published) {
+        if let (Some(durable), Some(order)) = (&self.durable, published.order) {
+            durable.session.given_up(order);
+        }
     }
 
     /// A queue that was full has lost messages. With QoS 0, that is what QoS 0 means; after others the client is cut off,
@@ -206,7 +235,7 @@ impl Client {
 }
 
 /// What a filter on the wire asks for.
-fn interest(text: &str) -> Result<Interest, ReasonCode> {
+pub(crate) fn interest(text: &str) -> Result<Interest, ReasonCode> {
     let filter = holdfast_mqtt::TopicFilter::new(text).map_err(|_| ReasonCode::TopicFilterInvalid)?;
     let group = filter.share().map(Into::into);
     let filter = TopicFilter::new(filter.filter()).map_err(|_| ReasonCode::TopicFilterInvalid)?;

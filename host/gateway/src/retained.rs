@@ -1,13 +1,18 @@
-//! Retained messages: the last one of each topic, for those who subscribe later. In memory, within bounds.
+//! Retained messages: the last one of each topic, for those who subscribe later. In memory, within bounds, and each as a
+//! document that is recorded with it.
 
-use crate::translate::rest_s;
+use crate::translate::{packed, rest_s};
 use bytes::Bytes;
+use holdfast_broker::Beside;
 use holdfast_mqtt::{Publish, PublishProperties, QoS};
 use holdfast_types::{Topic, TopicFilter, UnixMillis};
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+/// Most bytes of the topic of a retained message: it is the key of a document.
+const TOPIC_BYTES_MAX: usize = 4000;
 
 struct Kept {
     qos: QoS,
@@ -26,6 +31,7 @@ struct All {
 /// The retained messages.
 pub(crate) struct Retained {
     all: Mutex<All>,
+    order: Mutex<()>,
     messages_max: usize,
     bytes_max: usize,
 }
@@ -36,17 +42,40 @@ pub(crate) struct Full;
 
 impl Retained {
     pub(crate) fn new(messages_max: usize, bytes_max: usize) -> Self {
-        Self { all: Mutex::default(), messages_max, bytes_max }
+        Self { all: Mutex::default(), order: Mutex::default(), messages_max, bytes_max }
     }
 
-    /// Keeps a message in place of the one before; an empty payload ends that (MQTT-3.3.1-6, MQTT-3.3.1-7).
-    pub(crate) fn set(&self, topic: &Topic, publish: &Publish, now: UnixMillis) -> Result<(), Full> {
+    /// Held from [`Self::set`] until the broker has the message, so that what is recorded last is what is kept.
+    pub(crate) fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a message in place of the one before; an empty payload ends that (MQTT-3.3.1-6, MQTT-3.3.1-7). Gives what
+    /// is to be recorded with it.
+    pub(crate) fn set(
+        &self,
+        topic: &Topic,
+        publish: &Publish,
+        now: UnixMillis,
+    ) -> Result<Option<Beside>, Full> {
+        let beside = |packet| Beside::Retained { topic: topic.clone(), packet };
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = all.by_topic.remove(topic) {
+        let before = all.by_topic.remove(topic);
+        if let Some(before) = &before {
             all.bytes -= before.bytes;
         }
         if publish.payload.is_empty() {
-            return Ok(());
+            return Ok(before.map(|_| beside(None)));
+        }
+        let restore = |all: &mut All| {
+            if let Some(before) = before {
+                all.bytes += before.bytes;
+                all.by_topic.insert(topic.clone(), before);
+            }
+            Err(Full)
+        };
+        if topic.len() > TOPIC_BYTES_MAX {
+            return restore(&mut all);
         }
         let user =
             publish.properties.iter().flat_map(|p| &p.user_properties).map(|(k, v)| k.len() + v.len() + 64);
@@ -54,7 +83,7 @@ impl Retained {
         if !self.fits(&all, bytes) {
             all.forget_expired(now);
             if !self.fits(&all, bytes) {
-                return Err(Full);
+                return restore(&mut all);
             }
         }
         let expiry_s = publish.properties.as_ref().and_then(|properties| properties.message_expiry_s);
@@ -72,7 +101,7 @@ impl Retained {
         });
         all.bytes += bytes;
         all.by_topic.insert(topic.clone(), Kept { qos: publish.qos, payload, properties, bytes, expires });
-        Ok(())
+        Ok(Some(beside(Some(packed(publish)))))
     }
 
     fn fits(&self, all: &All, bytes: usize) -> bool {
@@ -124,7 +153,7 @@ mod tests {
 
     fn set(retained: &Retained, topic: &str, payload: &'static str) -> Result<(), Full> {
         let publish = Publish { qos: QoS::AtLeastOnce, ..Publish::new(topic, payload) };
-        retained.set(&Topic::new(topic).unwrap(), &publish, UnixMillis(0))
+        retained.set(&Topic::new(topic).unwrap(), &publish, UnixMillis(0)).map(|_| ())
     }
 
     fn count(retained: &Retained) -> usize {
@@ -169,6 +198,6 @@ mod tests {
         assert_eq!([rest(0), rest(3_500), rest(5_000)], [Some(5), Some(2), None]);
         let other = Topic::new("b").unwrap();
         assert_eq!(retained.set(&other, &Publish::new("b", "1"), UnixMillis(4_000)), Err(Full));
-        assert_eq!(retained.set(&other, &Publish::new("b", "1"), UnixMillis(5_000)), Ok(()));
+        assert!(retained.set(&other, &Publish::new("b", "1"), UnixMillis(5_000)).is_ok());
     }
 }

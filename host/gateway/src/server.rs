@@ -2,18 +2,18 @@
 
 use crate::{
     beside::Beside,
-    connection::serve,
     episodes::warn_once,
     greet::{Greeted, greet},
+    life::{self, serve},
     limits::Limits,
     lobby::{Lobby, Place, Pushed},
     sessions::{Attached, Key},
     shared::{Shared, Unsaid},
     stats::{Gauge, Stats},
-    wills,
+    wills::{self, UserWill},
 };
 use holdfast_auth::Registry;
-use holdfast_broker::Broker;
+use holdfast_broker::{Broker, RestoreError};
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
 use holdfast_types::{Name, Text};
@@ -36,6 +36,9 @@ const EXPIRY_CHECK: Duration = Duration::from_secs(1);
 /// Room in a frame of WebSocket for the heads of packets, and for small packets beside a large one.
 const FRAME_EXTRA_BYTES: usize = 64 << 10;
 
+/// How often it is recorded what sessions are done with: what was acknowledged since may come again after a crash.
+const TIDY_EVERY: Duration = Duration::from_millis(500);
+
 /// What a gateway is made of.
 pub struct GatewayConfig {
     /// Where it listens.
@@ -54,22 +57,36 @@ pub struct GatewayConfig {
 pub struct Gateway {
     listeners: Vec<Listener>,
     shared: Arc<Shared>,
+    /// Wills that became due while the host was not there.
+    due: Vec<UserWill>,
+}
+
+/// A gateway could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// An address could not be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// What was kept of sessions could not be read.
+    #[error("the sessions of clients could not be read: {0}")]
+    Sessions(#[from] RestoreError),
 }
 
 impl Gateway {
-    /// Binds all listeners. Nothing is accepted before [`Self::run`].
+    /// Binds all listeners and takes up the sessions that were kept. Nothing is accepted before [`Self::run`].
     pub async fn bind(
         config: GatewayConfig,
         broker: Broker,
         registry: Arc<Registry>,
-    ) -> Result<Self, ListenError> {
+    ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in config.listen {
             listeners.push(Listener::bind(listen).await?);
         }
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
         let shared = Arc::new(Shared::new(broker, registry, config.limits, unsaid, config.instance));
-        Ok(Self { listeners, shared })
+        let due = life::restore(&shared)?;
+        Ok(Self { listeners, shared, due })
     }
 
     /// The addresses that are listened on.
@@ -93,8 +110,12 @@ impl Gateway {
             let (shared, doors, lobby) = (self.shared.clone(), doors.clone(), lobby.clone());
             tasks.spawn(accept(listener, shared, doors, lobby, stop.clone()));
         }
-        tasks.spawn(expire(self.shared, stop));
+        self.due.into_iter().for_each(|will| wills::publish(&self.shared, will));
+        tasks.spawn(expire(self.shared.clone(), stop.clone()));
+        tasks.spawn(tidy(self.shared.clone(), stop));
         while tasks.join_next().await.is_some() {}
+        // What the last connections have left is recorded too.
+        self.shared.broker.tidy_sessions().await;
     }
 }
 
@@ -240,15 +261,22 @@ async fn attach(
     }
 }
 
+/// Records every now and then what sessions are done with.
+async fn tidy(shared: Arc<Shared>, stop: CancellationToken) {
+    while timeout(TIDY_EVERY, stop.cancelled()).await.is_err() {
+        shared.broker.tidy_sessions().await;
+    }
+}
+
 /// Ends expired sessions and says delayed wills.
 async fn expire(shared: Arc<Shared>, stop: CancellationToken) {
     let work = async {
         loop {
             shared.sessions.somebody_away().await;
             sleep(EXPIRY_CHECK).await;
-            for will in shared.sessions.expire(Instant::now()) {
-                wills::publish(&shared, will);
-            }
+            let (due, ended) = shared.sessions.expire(Instant::now());
+            due.into_iter().for_each(|will| wills::publish(&shared, will));
+            ended.into_iter().for_each(|kept| kept.end());
             shared.count_sessions();
         }
     };

@@ -5,6 +5,7 @@
 //! wins: it asks the one before to end and waits until that has left its session behind (MQTT-3.1.4-2, MQTT-3.1.4-3).
 
 use crate::{subscriptions::Subscriptions, wills::UserWill};
+use holdfast_broker::SessionRecord;
 use holdfast_mqtt::server::Session;
 use holdfast_types::Name;
 use std::{
@@ -75,6 +76,10 @@ pub(crate) struct Attached {
     pub(crate) kept: Option<Box<Kept>>,
     /// A will that is due because the session before has ended now.
     pub(crate) will: Option<UserWill>,
+    /// A will that is not wanted any more because the client is back.
+    pub(crate) unwanted: Option<UserWill>,
+    /// The session before, if it has ended now.
+    pub(crate) ended: Option<Box<Kept>>,
 }
 
 impl Sessions {
@@ -112,14 +117,15 @@ impl Sessions {
         let before = slots.by_key.insert(key.clone(), slot);
         let held = Held { slots: self.slots.clone(), key, number, left, replaced };
         let Some(Slot::Away(away)) = before else {
-            return Attached { held, kept: None, will: None };
+            return Attached { held, kept: None, will: None, unwanted: None, ended: None };
         };
         let Away { kept, expires, will } = *away;
         slots.away -= 1;
+        let will = will.map(|(_, will)| will);
         if clean || expires <= Instant::now() {
-            return Attached { held, kept: None, will: will.map(|(_, will)| will) };
+            return Attached { held, kept: None, will, unwanted: None, ended: Some(kept) };
         }
-        Attached { held, kept: Some(kept), will: None }
+        Attached { held, kept: Some(kept), will: None, unwanted: will, ended: None }
     }
 
     /// Leaves a session behind for `expiry`, with a will that comes later unless the client comes back.
@@ -142,6 +148,38 @@ impl Sessions {
         held.left.cancel();
     }
 
+    /// Whether one more session may be.
+    pub(crate) fn has_room(&self) -> bool {
+        self.len() < self.max
+    }
+
+    /// Takes in a session that was kept when the host ended. Its client is away.
+    pub(crate) fn restore(&self, record: &SessionRecord, kept: Box<Kept>, left: Duration) {
+        let key = Key { user: record.user.clone(), client_id: record.client_id.to_string() };
+        let away = Away { kept, expires: Instant::now() + left, will: None };
+        let mut slots = lock(&self.slots);
+        slots.by_key.insert(key, Slot::Away(Box::new(away)));
+        slots.away += 1;
+        drop(slots);
+        self.went_away.notify_one();
+    }
+
+    /// Gives a will that was kept to its session, to be said after `left`. Gives it back if there is no such session.
+    pub(crate) fn will_later(&self, number: u32, left: Duration, will: UserWill) -> Option<UserWill> {
+        let mut slots = lock(&self.slots);
+        let of = |slot: &&mut Slot| match slot {
+            Slot::Away(away) => away.kept.subscriptions.stored().is_some_and(|one| one.number() == number),
+            Slot::Attached { .. } => false,
+        };
+        match slots.by_key.values_mut().find(of) {
+            Some(Slot::Away(away)) => {
+                away.will = Some((Instant::now() + left, will));
+                None
+            }
+            _ => Some(will),
+        }
+    }
+
     /// Waits until at least one client is away.
     pub(crate) async fn somebody_away(&self) {
         while lock(&self.slots).away == 0 {
@@ -149,8 +187,8 @@ impl Sessions {
         }
     }
 
-    /// Ends what has expired and gives the wills that are due.
-    pub(crate) fn expire(&self, now: Instant) -> Vec<UserWill> {
+    /// Takes out what has expired, which is to be ended, and gives the wills that are due.
+    pub(crate) fn expire(&self, now: Instant) -> (Vec<UserWill>, Vec<Kept>) {
         let mut due = Vec::new();
         let mut ended = Vec::new();
         let mut slots = lock(&self.slots);
@@ -165,11 +203,11 @@ impl Sessions {
             }
         }
         slots.away -= ended.len();
-        let dropped: Vec<_> = ended.iter().filter_map(|key| slots.by_key.remove(key)).collect();
-        // Subscribers tell the broker when they are dropped; that needs no lock here.
-        drop(slots);
-        drop(dropped);
-        due
+        let ended = ended.iter().filter_map(|key| match slots.by_key.remove(key)? {
+            Slot::Away(away) => Some(*away.kept),
+            Slot::Attached { .. } => None,
+        });
+        (due, ended.collect())
     }
 }
 

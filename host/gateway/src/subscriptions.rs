@@ -1,19 +1,22 @@
 //! The subscriptions of one session, and the end of the broker that feeds them.
 
-use crate::shared::Shared;
+use crate::{plain::Plain, shared::Shared};
 use holdfast_broker::{
-    Held, Interest, Losses, Published, Room, Subscriber, SubscriberId, SubscriptionOptions,
+    Held, Interest, Losses, Published, Room, SessionRecord, StoredSession, Subscriber, SubscriberId,
+    SubscriptionOptions, SubscriptionRecord, Unfinished,
 };
 use holdfast_mqtt::PacketId;
 use holdfast_types::{Name, QoS};
-use std::collections::{HashMap, HashSet};
+use std::{collections::HashMap, num::NonZeroU32};
 
-/// The subscriptions of a session. While the client is away, messages wait in the subscriber's mailbox, within its
-/// bound. Dropped, it leaves what was shared to others.
+/// The subscriptions of a session. Those of a session that outlives its connection are kept with it, and what is of QoS
+/// 1 and 2 waits in the log while the client is away. Dropped, it leaves what was shared to others.
 pub(crate) struct Subscriptions {
     /// Made with the first subscription: a client that only publishes needs none.
     subscriber: Option<Subscriber>,
-    interests: HashSet<Interest>,
+    interests: HashMap<Interest, SubscriptionOptions>,
+    /// The session, if it outlives its connection.
+    stored: Option<StoredSession>,
     /// Messages that the client has not acknowledged.
     sent: HashMap<PacketId, Sent>,
 }
@@ -36,7 +39,66 @@ pub(crate) struct Wanted {
 
 impl Subscriptions {
     pub(crate) fn new() -> Self {
-        Self { subscriber: None, interests: HashSet::new(), sent: HashMap::new() }
+        Self { subscriber: None, interests: HashMap::new(), stored: None, sent: HashMap::new() }
+    }
+
+    /// Those of a session that outlives its connection.
+    pub(crate) fn of(shared: &Shared, user: &Name, stored: StoredSession) -> Self {
+        let mut all = Self::new();
+        all.subscriber = Some(stored.subscriber(user.clone(), room(shared)));
+        all.stored = Some(stored);
+        all
+    }
+
+    /// The session, if it outlives its connection.
+    pub(crate) fn stored(&self) -> Option<&StoredSession> {
+        self.stored.as_ref()
+    }
+
+    /// All of them, to be kept.
+    pub(crate) fn records(&self) -> Vec<SubscriptionRecord> {
+        let record = |(interest, options): (&Interest, &SubscriptionOptions)| SubscriptionRecord {
+            filter: match &interest.group {
+                Some(group) => format!("$share/{group}/{}", interest.filter.as_str()).into(),
+                None => interest.filter.as_str().into(),
+            },
+            qos: options.qos.level(),
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            id: options.id.map(Into::into),
+        };
+        self.interests.iter().map(record).collect()
+    }
+
+    /// Puts kept subscriptions in force again; those that cannot be read are left out.
+    pub(crate) fn restore(&mut self, shared: &Shared, record: &SessionRecord) {
+        for one in &record.subscriptions {
+            let qos = QoS::from_level(one.qos).unwrap_or_default();
+            let (no_local, retain_as_published) = (one.no_local, one.retain_as_published);
+            let id = one.id.and_then(NonZeroU32::new);
+            match crate::outbound::interest(&one.filter) {
+                Ok(interest) => {
+                    let options = SubscriptionOptions { qos, no_local, retain_as_published, id };
+                    self.add(shared, &record.user, interest, options);
+                }
+                Err(reason) => {
+                    tracing::warn!(user = %record.user, filter = %Plain(&one.filter), %reason, "a subscription cannot be restored");
+                }
+            }
+        }
+        self.attended(false);
+    }
+
+    /// The client is there again. Gives what it had not acknowledged of what is kept.
+    pub(crate) fn attend(&self) -> Vec<Unfinished> {
+        let (Some(stored), Some(subscriber)) = (&self.stored, &self.subscriber) else {
+            self.attended(true);
+            return Vec::new();
+        };
+        stored.attend(subscriber).unwrap_or_else(|error| {
+            tracing::error!(user = %subscriber.client(), %error, "what a client has not acknowledged cannot be read");
+            Vec::new()
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,7 +106,7 @@ impl Subscriptions {
     }
 
     pub(crate) fn holds(&self, interest: &Interest) -> bool {
-        self.interests.contains(interest)
+        self.interests.contains_key(interest)
     }
 
     /// What the client's own messages are published with.
@@ -60,14 +122,10 @@ impl Subscriptions {
         interest: Interest,
         options: SubscriptionOptions,
     ) {
-        let subscriber = self.subscriber.get_or_insert_with(|| {
-            let limits = &shared.limits;
-            let (messages, bytes) = (limits.queue_messages_max, limits.queue_bytes_max);
-            let room = Room { messages, bytes, budget: shared.queues.clone() };
-            shared.broker.subscribe_within(user.clone(), room)
-        });
+        let subscriber =
+            self.subscriber.get_or_insert_with(|| shared.broker.subscribe_within(user.clone(), room(shared)));
         subscriber.add(&interest, options);
-        self.interests.insert(interest);
+        self.interests.insert(interest, options);
     }
 
     /// Ends a subscription. Says whether there was one.
@@ -75,7 +133,7 @@ impl Subscriptions {
         if let Some(subscriber) = &self.subscriber {
             subscriber.remove(interest);
         }
-        self.interests.remove(interest)
+        self.interests.remove(interest).is_some()
     }
 
     /// Says whether the client is there.
@@ -111,6 +169,12 @@ impl Subscriptions {
     pub(crate) fn acknowledge(&mut self, id: PacketId) {
         self.sent.remove(&id);
     }
+}
+
+fn room(shared: &Shared) -> Room {
+    let limits = &shared.limits;
+    let (messages, bytes) = (limits.queue_messages_max, limits.queue_bytes_max);
+    Room { messages, bytes, budget: shared.queues.clone() }
 }
 
 impl Drop for Subscriptions {

@@ -7,10 +7,10 @@
 //! Routes look into a body only if they are told that it is JSON in UTF-8. A client of version 5 says so with its content
 //! type and payload format; one of version 3.1.1 cannot, so the configuration may say it for all.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use holdfast_broker::{Published, Publishing, SubscriberId, TopicProperties};
-use holdfast_mqtt::{Publish, PublishProperties, QoS, Version};
+use holdfast_mqtt::{Codec, Packet, PacketId, Publish, PublishProperties, QoS, Version};
 use holdfast_types::{Message, PROPERTIES_MAX, SystemKey, Text, UnixMillis};
 use std::sync::Arc;
 
@@ -56,6 +56,36 @@ pub(crate) fn message(
         message.properties.set(RESPONSE_TOPIC_PROPERTY, topic);
     }
     Ok(message)
+}
+
+/// A message as a PUBLISH of MQTT 5, as it is kept.
+pub(crate) fn packed(publish: &Publish) -> Bytes {
+    let mut bytes = BytesMut::new();
+    // Any identifier will do: it is not read again.
+    let packet_id = (publish.qos != QoS::AtMostOnce).then_some(PacketId::MIN);
+    let packet = Packet::Publish(Publish { packet_id, dup: false, ..publish.clone() });
+    match Codec::client(Version::V5, 0).encode(&packet, &mut bytes) {
+        Ok(()) => bytes.freeze(),
+        Err(error) => {
+            tracing::error!(%error, "a message cannot be kept");
+            Bytes::new()
+        }
+    }
+}
+
+/// The message that was kept; none if the bytes are damaged.
+pub(crate) fn unpacked(bytes: &Bytes) -> Option<Publish> {
+    let mut codec = Codec::client(Version::V5, usize::MAX);
+    match codec.decode(&mut BytesMut::from(&**bytes)) {
+        Ok(Some(Packet::Publish(publish))) => Some(Publish { packet_id: None, ..publish }),
+        _ => None,
+    }
+}
+
+/// A message to be sent again to a client that may have it: its life does not end in between.
+pub(crate) fn publish_again(published: &Published, version: Version, now: UnixMillis) -> Option<Publish> {
+    let now = published.expires.map_or(now, |expires| now.min(UnixMillis(expires.0.saturating_sub(1))));
+    publish(published, version, now)
 }
 
 /// Whether a payload that is said to be UTF-8 text is (MQTT 5, section 3.3.2.3.2: payload format indicator).

@@ -85,6 +85,14 @@ impl House {
         Self::build(plan, self.folder).await
     }
 
+    /// What another process finds after this one was killed now: the files as they are, and nothing else.
+    pub async fn killed(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy(self.folder.path(), folder.path());
+        let (address, limits) = ("127.0.0.1:0".parse().unwrap(), Limits::default());
+        Self::build(Plan { address, door: Door::Tcp, limits, ..self.plan.clone() }, folder).await
+    }
+
     async fn build(plan: Plan, folder: TempDir) -> Self {
         let Plan { address, door, limits, when_full, quota_bytes } = plan.clone();
         let clock = Arc::new(SystemClock::new());
@@ -135,6 +143,18 @@ impl House {
     pub async fn serves(&self) {
         let mut client = self.client(Version::V311, "bystander").await;
         assert_eq!(client.publish("plant/alive", "yes", 1).await, ReasonCode::Success);
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
