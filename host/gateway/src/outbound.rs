@@ -161,6 +161,8 @@ impl Client {
                 }
             }
         }
+        let expired = self.subscriptions.take_expired();
+        self.shared.stats.messages_expired.fetch_add(expired, std::sync::atomic::Ordering::Relaxed);
         self.check_losses()
     }
 

@@ -141,6 +141,11 @@ impl Subscriptions {
         self.subscriber.iter().for_each(|subscriber| subscriber.attended(attended));
     }
 
+    /// Messages that were too old when their turn came, since this was asked last.
+    pub(crate) fn take_expired(&self) -> u64 {
+        self.subscriber.as_ref().map_or(0, Subscriber::take_expired)
+    }
+
     /// Messages lost so far because the mailbox was full.
     pub(crate) fn lost(&self) -> Losses {
         self.subscriber.as_ref().map_or(Losses::default(), Subscriber::lost)

@@ -201,11 +201,12 @@ impl Inner {
         for one in reached {
             let Some(mailbox) = mailboxes.get(&one.subscriber) else { continue };
             match mailbox.session() {
-                Some(session) if one.qos != QoS::AtMostOnce => {
+                // What is shared waits in memory, so that it can go to another member.
+                Some(session) if one.qos != QoS::AtMostOnce && one.shared.is_none() => {
                     recipients.push(sessions::recipient(session, one));
                 }
                 // Nobody keeps messages of QoS 0 for a client that is away.
-                Some(_) if mailbox.is_away() => {}
+                Some(_) if mailbox.is_away() && one.qos == QoS::AtMostOnce => {}
                 _ if mailbox.offer(offer, one) => taken += 1,
                 _ => lost += 1,
             }

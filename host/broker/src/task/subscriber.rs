@@ -63,6 +63,8 @@ pub(crate) struct Account {
     /// Messages of QoS 0 that were lost, and those of QoS 1 and 2.
     lost: [AtomicU64; 2],
     lost_more: Notify,
+    /// Messages of the log whose life ended before they were read.
+    expired: AtomicU64,
     away: AtomicBool,
 }
 
@@ -74,6 +76,7 @@ impl Account {
             budget: room.budget,
             lost: Default::default(),
             lost_more: Notify::new(),
+            expired: AtomicU64::new(0),
             away: AtomicBool::new(false),
         }
     }
@@ -83,6 +86,11 @@ impl Account {
         let counter = if qos == QoS::AtMostOnce { allowed } else { promised };
         counter.fetch_add(1, Ordering::Relaxed);
         self.lost_more.notify_one();
+    }
+
+    /// A message of the log has come to the end of its life.
+    pub(crate) fn expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Room for a message that was read from the log. One is always let in, or a session could starve.
@@ -260,12 +268,11 @@ impl Mailbox {
         self.account.away.load(Ordering::Relaxed)
     }
 
-    /// How busy the subscriber is; none if it has no room. What is recorded needs none.
+    /// How busy the subscriber is; none if it has no room.
     pub(crate) fn load(&self) -> Option<Load> {
         let bytes = self.account.used.load(Ordering::Relaxed);
         let has_room = self.sender.capacity() > 0 && bytes < self.account.bytes_max;
-        (has_room || self.session.is_some())
-            .then(|| Load { away: self.account.away.load(Ordering::Relaxed), bytes })
+        has_room.then(|| Load { away: self.account.away.load(Ordering::Relaxed), bytes })
     }
 }
 
@@ -367,6 +374,11 @@ impl Subscriber {
             }
             return;
         }
+    }
+
+    /// How many messages of the log have come to the end of their life before they were read, since this was asked last.
+    pub fn take_expired(&self) -> u64 {
+        self.account.expired.swap(0, Ordering::Relaxed)
     }
 
     /// What this subscriber has lost so far because it reads too slowly.

@@ -303,6 +303,7 @@ impl Subscriber {
             for (position, entry) in found {
                 let Some(entry) = entry else {
                     left.next();
+                    self.account.expired();
                     ledger().gone(door.number, position.order);
                     continue;
                 };
