@@ -17,7 +17,9 @@ use holdfast_types::{Offset, QueueId};
 pub enum Picked {
     /// The message.
     Entry(Entry),
-    /// Nothing any more: it is below the cursor, has expired, or cannot be read.
+    /// The message, past its time: for whoever has begun to send it and has to complete that (MQTT-4.3.3-7).
+    Expired(Entry),
+    /// Nothing any more: it is below the cursor, has been dropped, or cannot be read.
     Gone,
 }
 
@@ -53,9 +55,10 @@ pub(crate) fn pick(
                 }
                 if let Some(record) = open.as_mut().and_then(|pack| take(queue, pack, offset)) {
                     let size = record.bytes;
-                    if let Some(entry) = alive(shared, &index, record) {
+                    let expired = is_expired(shared, &index, &record);
+                    if let Ok((entry, _)) = record.decode() {
                         bytes += size;
-                        found = Picked::Entry(entry);
+                        found = if expired { Picked::Expired(entry) } else { Picked::Entry(entry) };
                     }
                 }
             }
@@ -91,15 +94,11 @@ fn take(queue: &QueueId, pack: &mut Pack, offset: Offset) -> Option<Record> {
     }
 }
 
-/// The message, unless it is past its time.
-fn alive(shared: &Shared, index: &QueueIndex, record: Record) -> Option<Entry> {
+fn is_expired(shared: &Shared, index: &QueueIndex, record: &Record) -> bool {
     let now = index.now_at(record.offset, shared.clock.now());
     let old = shared
         .config
         .age_max
         .is_some_and(|age| u128::from(now.0) > u128::from(record.received.0).saturating_add(age.as_millis()));
-    if old || record.expires.is_some_and(|expires| expires <= now) {
-        return None;
-    }
-    record.decode().ok().map(|(entry, _)| entry)
+    old || record.expires.is_some_and(|expires| expires <= now)
 }

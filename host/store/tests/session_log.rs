@@ -31,7 +31,7 @@ fn addressed(n: u32, bytes: usize, sessions_count: u32, expires: Option<UnixMill
 fn picked(found: &[Picked]) -> Vec<Option<u32>> {
     let one = |one: &Picked| match one {
         Picked::Entry(entry) => Some(number(entry)),
-        Picked::Gone => None,
+        Picked::Expired(_) | Picked::Gone => None,
     };
     found.iter().map(one).collect()
 }

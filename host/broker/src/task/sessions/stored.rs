@@ -236,7 +236,7 @@ impl StoredSession {
         anyhow: bool,
     ) -> Result<Option<Published>, StoreError> {
         let Some(at) = self.log().ledger().place(self.number, order) else { return Ok(None) };
-        let found = self.inner.pick(self.number, &[Position { order, at }], ReadLimit::default())?;
+        let found = self.inner.pick(self.number, &[Position { order, at }], ReadLimit::default(), true)?;
         let Some((_, Some(entry))) = found.into_iter().next() else { return Ok(None) };
         let held = account.hold_one_at_least(weight(&entry));
         let held =
@@ -292,7 +292,7 @@ impl Subscriber {
             let positions: Vec<Position> =
                 left.clone().take_while(|one| next_cached.is_none_or(|next| one.order < next)).collect();
             let limit = ReadLimit { messages: positions.len(), bytes: bytes - taken };
-            let found = match self.inner.pick(door.number, &positions, limit) {
+            let found = match self.inner.pick(door.number, &positions, limit, false) {
                 Ok(found) => found,
                 Err(error) => {
                     tracing::error!(session = door.number, %error, "the log of sessions cannot be read");
@@ -331,12 +331,14 @@ impl Subscriber {
 }
 
 impl Inner {
-    /// Reads messages of a session; none for one that is gone. Gives at least one answer if any was asked for.
+    /// Reads messages of a session; none for one that is gone or, unless it is `begun`, past its time. Gives at least one
+    /// answer if any was asked for.
     fn pick(
         &self,
         number: u32,
         positions: &[Position],
         limit: ReadLimit,
+        begun: bool,
     ) -> Result<Vec<(Position, Option<Entry>)>, StoreError> {
         let offsets: Vec<Offset> = positions.iter().map(|one| one.at).collect();
         let found = self.store.pick(&queue(), &offsets, limit)?;
@@ -344,12 +346,14 @@ impl Inner {
         for (position, picked) in positions.iter().zip(found) {
             let entry = match picked {
                 Picked::Entry(entry) => Some(entry),
+                Picked::Expired(entry) => begun.then_some(entry),
                 // It may have been appended anew since its place was looked up.
                 Picked::Gone => match self.sessions.ledger().place(number, position.order) {
                     Some(at) if at != position.at => {
                         let again = self.store.pick(&queue(), &[at], limit)?;
                         again.into_iter().find_map(|one| match one {
                             Picked::Entry(entry) => Some(entry),
+                            Picked::Expired(entry) => begun.then_some(entry),
                             Picked::Gone => None,
                         })
                     }

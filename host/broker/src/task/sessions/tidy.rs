@@ -116,7 +116,7 @@ impl Inner {
         for (at, picked) in needed.into_iter().zip(found) {
             match picked {
                 Picked::Entry(entry) => moving.extend(self.still_needed(at, entry)),
-                Picked::Gone => self.sessions.ledger().unreadable(at),
+                Picked::Expired(_) | Picked::Gone => self.sessions.ledger().unreadable(at),
             }
         }
         let append = |(_, entry): &(Position, Entry)| Append {
