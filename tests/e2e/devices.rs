@@ -1,6 +1,7 @@
 //! Devices that the command line adds, at the gateway, while the edge runs. Tokens are made by Python's `hmac`.
 
-use crate::support::{Edge, python_says};
+use crate::support::{Edge, free_port, publish_as, python_says};
+use serde_json::json;
 
 const CONFIG: &str = "[hub]\nhost_name = \"hub.example.net\"\n[devices]\npublish = [\"plant/#\"]\n";
 
@@ -83,4 +84,31 @@ fn what_the_registry_refuses_says_the_fix_and_keys_are_not_on_disk_in_plain_text
     }
     std::fs::rename(data.join("identity.key"), data.join("lost")).unwrap();
     edge.run(&["run"]).expect_refused(&["identity.key is missing", "put it back"]);
+}
+
+#[test]
+fn a_plain_client_is_a_device_by_its_token_and_may_what_devices_may() {
+    let config =
+        "[devices]\npublish = [\"plant/{device}/#\"]\n[routes]\nup = 'FROM /messages/* INTO $upstream'\n";
+    let mut edge =
+        Edge::started(&format!("[upstream]\nurl = \"mqtt://127.0.0.1:{}\"\n{config}", free_port()));
+    edge.run(&["device", "add", "pump"]).expect_good();
+    let token = edge.run(&["device", "token", "pump"]).expect_good();
+    let sends = |topic: &str, token: &str| {
+        publish_as(edge.gateway(), token, &["-V", "5", "-u", "pump", "-q", "1", "-t", topic, "-m", "21"])
+    };
+    sends("plant/pump/celsius", token.trim()).expect_good();
+    let waits = edge.json(&["queue", "peek", "upstream", "-n", "1"]).remove(0);
+    assert_eq!(
+        waits["from"],
+        json!({ "child": { "child": "pump", "topic": "plant/pump/celsius" } }),
+        "{waits}"
+    );
+    sends("plant/lathe/celsius", token.trim());
+    edge.wait_log("plant/lathe/celsius");
+    assert_eq!(edge.waiting("upstream"), 1, "a device speaks for itself only");
+    assert!(!sends("plant/pump/celsius", &token.trim().replace("sig=", "sig=A")).good);
+    edge.run(&["device", "remove", "pump"]).expect_good();
+    assert!(!sends("plant/pump/celsius", token.trim()).good);
+    assert!(edge.stop().success());
 }

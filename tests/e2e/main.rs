@@ -1,13 +1,14 @@
 //! The whole binary against software that nobody here wrote: Mosquitto as the broker above and as the clients below, and
 //! Python's paho on both sides. Each file is a story.
 //!
-//! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, a Python with paho-mqtt and aioquic, and Node.js with mqtt; `tests/run`
-//! gets them. What can be chosen by environment:
+//! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, a Python with paho-mqtt and aioquic, another with
+//! azure-iot-device, and Node.js with mqtt; `tests/run` gets them. What can be chosen by environment:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `HOLDFAST_BIN` | another binary to test than the one that cargo just built |
 //! | `HOLDFAST_TEST_PYTHON` | a Python that has paho-mqtt and aioquic |
+//! | `HOLDFAST_TEST_AZURE_PYTHON` | a Python that has azure-iot-device |
 //! | `HOLDFAST_TEST_NODE_MODULES` | a folder of packages of Node.js that has mqtt |
 //! | `HOLDFAST_E2E_MESSAGES` | messages of the main job, 5000 unless said |
 //! | `HOLDFAST_E2E_SEED` | from which the moments of cuts and kills are drawn |
@@ -16,6 +17,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod azure;
 mod command_line;
 mod devices;
 mod doors;

@@ -62,17 +62,23 @@ impl Edge {
 
     /// The same, with more doors: schemes of `gateway.listen`, each on a port of its own.
     pub fn with_doors(config: &str, schemes: &[&str]) -> Self {
+        let doors: HashMap<String, u16> =
+            schemes.iter().map(|scheme| ((*scheme).to_owned(), free_port())).collect();
+        let listen: Vec<String> =
+            doors.iter().map(|(scheme, port)| format!("{scheme}://127.0.0.1:{port}")).collect();
+        Self { doors, ..Self::with_gateway(config, &listen, "") }
+    }
+
+    /// The same, with these entries of `gateway.listen` beside that on a free port, and more keys of `[gateway]`.
+    pub fn with_gateway(config: &str, listen: &[String], keys: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let gateway = free_port();
         fs::create_dir(dir.path().join("plugins")).unwrap();
-        let doors: HashMap<String, u16> =
-            schemes.iter().map(|scheme| ((*scheme).to_owned(), free_port())).collect();
-        let more: String =
-            doors.iter().map(|(scheme, port)| format!(", \"{scheme}://127.0.0.1:{port}\"")).collect();
-        let edge = Self { dir, gateway, doors, process: None };
+        let more: String = listen.iter().map(|one| format!(", \"{one}\"")).collect();
+        let edge = Self { dir, gateway, doors: HashMap::new(), process: None };
         let text = format!(
             "edge = \"edge-1\"\n{config}\n[gateway]\nlisten = [\"127.0.0.1:{gateway}\"{more}]\nunacked_max = 256\n\
-             packet_max = \"64 KiB\"\n\
+             packet_max = \"64 KiB\"\n{keys}\
              [[users]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\npublish = [\"plant/#\"]\nsubscribe = [\"#\"]\n"
         );
         fs::write(edge.config(), text).unwrap();

@@ -1,5 +1,6 @@
 //! Processes around the binary, and waiting for what they do.
 
+mod azure;
 mod broker;
 mod clients;
 mod dice;
@@ -7,6 +8,7 @@ mod edge;
 mod link;
 mod process;
 
+pub use azure::Sdk;
 pub use broker::Broker;
 pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_as, python_says};
 pub use dice::Dice;

@@ -1,0 +1,180 @@
+//! The unmodified device SDK of Azure IoT for Python at the whole binary, and the commands of an operator beside it. The
+//! ports are fixed in the SDK, so that each story has an address of its own; 443 needs the right to listen there.
+
+use crate::support::{Broker, Edge, Link, Receiver, Sdk, wait_for};
+use holdfast_auth::Thumbprint;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use serde_json::{Value, json};
+use std::{fs, path::Path};
+
+/// An address of the loopback that no other test has.
+fn host(number: u8) -> String {
+    format!("127.{}.{}.{number}", 1 + std::process::id() % 99, std::process::id() / 99 % 250)
+}
+
+/// An edge that devices find at an address, with an upstream link to this port.
+fn edge_at(host: &str, upstream: u16, more: &str) -> Edge {
+    let config = format!(
+        "[hub]\nhost_name = \"hub.example.net\"\n[upstream]\nurl = \"mqtt://127.0.0.1:{upstream}\"\n\
+         version = \"5\"\ntopic = \"up/{{source}}\"\n[routes]\nup = 'FROM /messages/* INTO $upstream'\n"
+    );
+    let listen = [format!("tls://{host}:8883"), format!("wss://{host}:443")];
+    Edge::with_gateway(&config, &listen, &format!("host_names = [\"{host}\"]\n{more}"))
+}
+
+/// What `holdfast device add` says of a new device.
+fn added(edge: &Edge, arguments: &[&str]) -> Value {
+    edge.json(&[&["device", "add"], arguments].concat()).remove(0)
+}
+
+fn connection_string(device: &Value) -> &str {
+    device["connection_string"].as_str().unwrap()
+}
+
+/// What a device and its operator do, once; `round` is another number each time.
+fn converse(edge: &Edge, sdk: &mut Sdk, device: &str, round: u64) {
+    let before = edge.waiting("upstream");
+    sdk.send(&json!({ "t": round }).to_string(), json!({ "a/b": "c+d e%&=é", "level": "high" }));
+    assert_eq!(edge.waiting("upstream"), before + 1, "it is acknowledged when it is in the log");
+
+    edge.run(&["twin", "set", device, &json!({ "interval": round }).to_string()]).expect_good();
+    assert_eq!(sdk.tells("desired")["patch"]["interval"], round);
+    sdk.order(json!({ "do": "report", "patch": { "fan": { "rpm": round } } }));
+    sdk.tells("reported");
+    let shown = edge.json(&["twin", "show", device]).remove(0);
+    assert_eq!(shown["reported"]["fan"]["rpm"], round);
+    sdk.order(json!({ "do": "twin" }));
+    let twin = sdk.tells("twin")["twin"].clone();
+    assert_eq!(
+        (&twin["desired"]["interval"], &twin["reported"]["fan"]["rpm"]),
+        (&json!(round), &json!(round))
+    );
+
+    let payload = json!({ "in": round });
+    let reply = edge.json(&["method", "call", device, "reboot", &payload.to_string()]).remove(0);
+    assert_eq!(reply, json!({ "status": 200, "payload": { "you said": payload } }));
+    assert_eq!(sdk.tells("method")["name"], "reboot");
+
+    let body = format!("hello {round}");
+    edge.run(&["cloud-to-device", device, &body, "-p", "kind=a/b c", "-s", "messageId=c-1"]).expect_good();
+    let told = sdk.tells("message");
+    assert_eq!((&told["body"], &told["message_id"]), (&json!(body), &json!("c-1")));
+    assert_eq!(told["properties"]["kind"], "a/b c");
+    wait_for("the message is acknowledged", || (edge.waiting(&format!("child/{device}")) == 0).then_some(()));
+}
+
+#[test]
+fn a_device_works_with_the_link_down_and_comes_back_by_itself_after_a_kill() {
+    let broker = Broker::start();
+    let mut receiver = Receiver::start(broker.port(), "up/#");
+    let link = Link::to(broker.port());
+    link.cut();
+    let host = host(2);
+    let mut edge = edge_at(&host, link.port(), "");
+    edge.start();
+    let pump = added(&edge, &["pump"]);
+    assert!(connection_string(&pump).ends_with(&format!(";GatewayHostName={host}")), "{pump}");
+    let mut sdk = Sdk::connected(&edge.authority(), connection_string(&pump), false);
+    converse(&edge, &mut sdk, "pump", 1);
+    let waits = edge.json(&["queue", "peek", "upstream", "-n", "1"]).remove(0);
+    assert_eq!(waits["message"]["properties"]["a/b"], "c+d e%&=é", "{waits}");
+
+    edge.kill();
+    assert_eq!(sdk.tells("connection")["connected"], false);
+    edge.start();
+    while sdk.tells("connection")["connected"] == false {}
+    converse(&edge, &mut sdk, "pump", 2);
+
+    // What waited over the kill arrives once and in order when the link is there.
+    assert_eq!(edge.waiting("upstream"), 2);
+    link.mend();
+    sdk.send("{\"t\":3}", json!({}));
+    receiver.wait("the last message", |message| message["payload"] == "{\"t\":3}");
+    let payloads: Vec<&Value> = receiver.seen().iter().map(|message| &message["payload"]).collect();
+    assert_eq!(payloads, ["{\"t\":1}", "{\"t\":2}", "{\"t\":3}"]);
+
+    // An operator's no ends the connection at once.
+    edge.run(&["device", "disable", "pump"]).expect_good();
+    assert_eq!(sdk.tells("connection")["connected"], false);
+    edge.run(&["method", "call", "pump", "reboot", "{}"]).expect_refused(&["pump is not connected"]);
+    assert!(edge.stop().success());
+}
+
+#[test]
+fn a_device_works_over_websocket() {
+    let host = host(3);
+    let mut edge = edge_at(&host, crate::support::free_port(), "");
+    edge.start();
+    let pump = added(&edge, &["pump"]);
+    let mut sdk = Sdk::connected(&edge.authority(), connection_string(&pump), true);
+    converse(&edge, &mut sdk, "pump", 1);
+    assert!(edge.stop().success());
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// The argument of a device with a certificate, whose files are made here.
+fn by_certificate(
+    folder: &Path,
+    device: &str,
+    host: &str,
+    certificate: &rcgen::Certificate,
+    key: &KeyPair,
+) -> Value {
+    let file = |kind: &str, text: String| {
+        let file = folder.join(format!("{device}.{kind}.pem"));
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let (certificate, key) = (file("certificate", certificate.pem()), file("key", key.serialize_pem()));
+    json!({ "x509": { "certificate": certificate, "key": key, "device": device, "host": "hub.example.net",
+        "gateway": host } })
+}
+
+#[test]
+fn devices_with_certificates_work_by_thumbprint_and_by_authority() {
+    let papers = tempfile::tempdir().unwrap();
+    let mut params = named("the plant's devices");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let issuer_file = papers.path().join("devices.pem");
+    fs::write(&issuer_file, issuer.pem()).unwrap();
+
+    let host = host(4);
+    let more = format!("tls.client_ca_file = {issuer_file:?}\n");
+    let mut edge = edge_at(&host, crate::support::free_port(), &more);
+    edge.start();
+
+    let key = KeyPair::generate().unwrap();
+    let own = named("lathe").self_signed(&key).unwrap();
+    let lathe = by_certificate(papers.path(), "lathe", &host, &own, &key);
+    let thumbprint = Thumbprint::of(own.der()).to_string();
+    let shown = added(&edge, &["lathe", "--thumbprint", &thumbprint]);
+    let expected = format!("HostName=hub.example.net;DeviceId=lathe;x509=true;GatewayHostName={host}");
+    assert_eq!(connection_string(&shown), expected);
+    let mut sdk = Sdk::start(&edge.authority(), lathe);
+    sdk.connect();
+    converse(&edge, &mut sdk, "lathe", 1);
+
+    let key = KeyPair::generate().unwrap();
+    let issued = named("valve").signed_by(&key, &issuer).unwrap();
+    let valve = by_certificate(papers.path(), "valve", &host, &issued, &key);
+    added(&edge, &["valve", "--ca"]);
+    let mut sdk = Sdk::start(&edge.authority(), valve);
+    sdk.connect();
+    converse(&edge, &mut sdk, "valve", 2);
+
+    // A certificate of that name from nobody in particular.
+    let key = KeyPair::generate().unwrap();
+    let forged = named("valve").self_signed(&key).unwrap();
+    let forged = by_certificate(papers.path(), "valve", &host, &forged, &key);
+    let mut stranger = Sdk::start(&edge.authority(), forged);
+    stranger.order(json!({ "do": "connect" }));
+    assert_eq!(stranger.refusal(), "CredentialError");
+    assert!(edge.stop().success());
+}
