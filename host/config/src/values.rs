@@ -35,6 +35,13 @@ pub(crate) fn flag(value: Value<'_, '_>) -> Result<bool, Problem> {
         .ok_or_else(|| value.mismatch("true or false", "true or false, without quotation marks"))
 }
 
+/// Whether the switch `key` is on, and whether it may be meant to be: one that cannot be read is reported itself, and not
+/// once more by what depends on it.
+pub(crate) fn switch(section: &mut Section<'_, '_, '_>, key: &'static str) -> (bool, bool) {
+    let on = section.take(key, flag).unwrap_or(false);
+    (on, on || section.value_of(key).is_some_and(|value| flag(value).is_err()))
+}
+
 /// A whole number within bounds.
 pub(crate) fn whole(value: Value<'_, '_>, least: u32, most: u32) -> Result<u32, Problem> {
     let bounds = || format!("a whole number from {least} to {most}");

@@ -48,10 +48,8 @@ pub(crate) fn gateway(
         unacked_max: 64,
     };
     let Some(mut section) = section else { return gateway };
-    gateway.allow_remote_plain = section.take("allow_remote_plain", values::flag).unwrap_or(false);
-    // A switch that could not be read is reported itself, not once more with each address.
-    let remote = gateway.allow_remote_plain
-        || section.value_of("allow_remote_plain").is_some_and(|v| values::flag(v).is_err());
+    let remote;
+    (gateway.allow_remote_plain, remote) = values::switch(&mut section, "allow_remote_plain");
     let addresses = section.take_list("listen", "[\"127.0.0.1:1883\"]", |value| listen::read(value, remote));
     let readable = addresses.is_some() || !section.holds("listen");
     gateway.listen = addresses.unwrap_or(gateway.listen);

@@ -12,10 +12,7 @@ const EXAMPLE: &str = "\"127.0.0.1:9600\"";
 
 pub(crate) fn metrics(section: Option<Section<'_, '_, '_>>) -> Metrics {
     let Some(mut section) = section else { return Metrics::default() };
-    let allow_remote_plain = section.take("allow_remote_plain", values::flag).unwrap_or(false);
-    // A switch that could not be read is reported itself, not once more with the address.
-    let remote = allow_remote_plain
-        || section.value_of("allow_remote_plain").is_some_and(|value| values::flag(value).is_err());
+    let (allow_remote_plain, remote) = values::switch(&mut section, "allow_remote_plain");
     let listen = section.take("listen", |value| {
         let text = values::text(value, EXAMPLE)?;
         let address: SocketAddr = text.parse().map_err(|_| {

@@ -25,7 +25,7 @@ pub(crate) fn upstream(
     context: &Context<'_>,
 ) -> Option<Upstream> {
     let address = address(&mut section);
-    let allow_plain = section.take("allow_plain", values::flag).unwrap_or(false);
+    let (allow_plain, may_be_plain) = values::switch(&mut section, "allow_plain");
     let client_id = section.take("client_id", |value| credential(value, "\"edge-1\""));
     let user = section.take("user", |value| credential(value, "\"edge-1\""));
     let password = password(&mut section, context);
@@ -44,7 +44,7 @@ pub(crate) fn upstream(
     let (backoff_min, backoff_max) = backoff(&mut section);
     let (ca_file, identity) = certificates(&mut section, context);
     if let Some(address) = &address {
-        check_encryption(&section, address, allow_plain);
+        check_encryption(&section, address, may_be_plain);
     }
     if password.is_some() && !section.holds("user") && version == MqttVersion::V311 {
         let reason = "there is a password and no user, which MQTT 3.1.1 forbids";
@@ -184,14 +184,13 @@ fn certificates(
 }
 
 /// Only TLS leaves the machine unless the file says otherwise, and settings of TLS mean that TLS is wanted.
-fn check_encryption(section: &Section<'_, '_, '_>, address: &UpstreamAddress, allow_plain: bool) {
+fn check_encryption(section: &Section<'_, '_, '_>, address: &UpstreamAddress, may_be_plain: bool) {
     if address.tls {
         return;
     }
     let loopback =
         address.host == "localhost" || address.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let unreadable = section.value_of("allow_plain").is_some_and(|value| values::flag(value).is_err());
-    if let (false, Some(value)) = (loopback || allow_plain || unreadable, section.value_of("url")) {
+    if let (false, Some(value)) = (loopback || may_be_plain, section.value_of("url")) {
         let reason = format!("{} would carry messages and passwords unencrypted", value_text(address));
         let fix = format!(
             "write mqtts://{}:8883, or add allow_plain = true to [upstream] if the network is trusted",
