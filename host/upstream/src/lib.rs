@@ -16,7 +16,6 @@
 
 mod backoff;
 mod config;
-mod escape;
 mod fault;
 mod hold;
 mod link;

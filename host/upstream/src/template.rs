@@ -11,9 +11,9 @@
 //! over them: a device's topic `sensors/` U+0001 is put in as `sensors/%01`. So that two topics of devices never become
 //! one, `%` is put in as `%25` where two hexadecimal digits follow it: percent-decoding a value gives it back.
 
-use crate::escape;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
+use holdfast_link::escape;
 use holdfast_types::{InvalidTopic, Name, Source, TOPIC_BYTES_MAX, Text};
 use std::fmt::Write;
 

@@ -19,11 +19,12 @@
 //! `body` is the body itself where it is JSON (the content type says so, or there is none and it parses), `text` where it
 //! is UTF-8, `base64` otherwise. `id` is absent on messages of volatile routes.
 
-use crate::{config::Payload, escape};
+use crate::config::Payload;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
+use holdfast_link::escape;
 use holdfast_mqtt::{Publish, PublishProperties, UserProperties, Version};
 use holdfast_types::{Source, SystemKey, UnixMillis};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -66,7 +67,7 @@ fn properties(delivery: &Delivery, payload: Payload, now: UnixMillis) -> Publish
     if let Some(id) = &delivery.id {
         own("holdfast-id", id.to_string());
     }
-    own("holdfast-source", escape::escaped(&delivery.envelope.source.to_string()));
+    own("holdfast-source", escape::escaped(&delivery.envelope.source.to_string()).into_owned());
     if let Some(created) = message.system.creation_time {
         own("holdfast-created", rfc3339(created));
     }
@@ -124,7 +125,7 @@ fn named(name: &str) -> (ByteString, ByteString) {
 fn escape(text: &mut ByteString) -> bool {
     let odd = text.chars().any(escape::is_unwelcome);
     if odd {
-        *text = escape::escaped(text).into();
+        *text = escape::escaped(text).into_owned().into();
     }
     odd
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, process::Command};
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("mqtt", &[]),
+    ("link", &["types"]),
     ("routes", &["types"]),
     ("auth", &["types"]),
     ("config", &["types", "routes"]),
@@ -16,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker", &["types", "routes", "auth", "store"]),
     ("engine", &["types", "broker"]),
     ("gateway", &["types", "mqtt", "auth", "net", "broker"]),
-    ("upstream", &["types", "mqtt", "net", "broker"]),
+    ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
 ];
 
@@ -37,7 +38,7 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without tasks and sockets. All but `pki` are without files too.
-const PURE: &[&str] = &["types", "mqtt", "routes", "auth", "pki"];
+const PURE: &[&str] = &["types", "mqtt", "link", "routes", "auth", "pki"];
 const IMPURE: &[&str] = &["tokio", "tokio-util", "cap-std", "interprocess", "notify", "quinn"];
 
 /// The rooms' direct dependencies that end up in the product: name, and names of what it depends on.

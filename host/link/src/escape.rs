@@ -4,17 +4,17 @@
 //! non-characters, and Mosquitto does. So they are percent-encoded, each byte of their UTF-8 as `%` and two upper-case
 //! hexadecimal digits: U+0001 as `%01`, U+0085 as `%C2%85`.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 /// Control characters and non-characters.
-pub(crate) fn is_unwelcome(c: char) -> bool {
+pub fn is_unwelcome(c: char) -> bool {
     let code = u32::from(c);
     matches!(code, 0..=0x1f | 0x7f..=0x9f | 0xfdd0..=0xfdef) || code & 0xfffe == 0xfffe
 }
 
 /// Appends `text` so that percent-decoding gives it back: unwelcome characters are encoded, and `%` is written `%25`
 /// where two hexadecimal digits follow it. All else stays as it is, so `100%` does too.
-pub(crate) fn push(out: &mut String, text: &str) {
+pub fn push(out: &mut String, text: &str) {
     if text.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'%') {
         return out.push_str(text);
     }
@@ -34,10 +34,38 @@ pub(crate) fn push(out: &mut String, text: &str) {
 }
 
 /// `text`, encoded like [`push`] does.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'%') {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     push(&mut out, text);
-    out
+    Cow::Owned(out)
+}
+
+/// What an encoded text stands for. A `%` without two hexadecimal digits stays, and so does a text whose bytes would not be
+/// UTF-8.
+pub fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let (byte, left) = match after {
+            [high, low, left @ ..] if *first == b'%' => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, left),
+                _ => (*first, after),
+            },
+            _ => (*first, after),
+        };
+        out.push(byte);
+        rest = left;
+    }
+    String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+fn digit(hex: u8) -> Option<u8> {
+    char::from(hex).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -57,18 +85,8 @@ mod tests {
             assert_eq!(escaped(text), expected);
             assert_eq!(decoded(expected), text);
         }
-    }
-
-    fn decoded(text: &str) -> String {
-        let (mut out, mut rest) = (Vec::new(), text.as_bytes());
-        while let Some((first, after)) = rest.split_first() {
-            let code =
-                after.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
-            match code.filter(|_| *first == b'%') {
-                Some(byte) => (out.push(byte), rest = &after[2..]),
-                None => (out.push(*first), rest = after),
-            };
+        for kept in ["%", "%4", "%zz", "a%FFb"] {
+            assert_eq!(decoded(kept), kept);
         }
-        String::from_utf8(out).unwrap()
     }
 }
