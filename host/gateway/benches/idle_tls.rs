@@ -20,8 +20,8 @@ mod support;
 use holdfast_gateway::Limits;
 use holdfast_mqtt::{ReasonCode, Version};
 use holdfast_net::{
-    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, PlainTcp, Roots, ServerTls,
-    ServerTlsConfig, Settings, Target, Timeouts, dial,
+    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
+    Settings, Target, Timeouts, Way, dial,
 };
 use holdfast_types::WhenFull;
 use std::{
@@ -145,13 +145,9 @@ impl Drop for Crowd {
 fn devices(certificate: &Path, port: u16, number: usize, count: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let roots = Roots::File(certificate.to_owned());
-    let target = Arc::new(Target {
-        host: HostName::new("localhost").unwrap(),
-        port,
-        tls: Some(ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() }).unwrap()),
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("bench"),
-    });
+    let way = Way::Tls(ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() }).unwrap());
+    let host = HostName::new("localhost").unwrap();
+    let target = Arc::new(Target::new(host, port, way, Settings::of_section("bench")));
     let mut open = Vec::new();
     for (round, line) in std::io::stdin().lines().enumerate() {
         assert!(!line.unwrap().is_empty());

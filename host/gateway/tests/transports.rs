@@ -13,8 +13,8 @@ mod support;
 use holdfast_gateway::Limits;
 use holdfast_mqtt::{ReasonCode, Version};
 use holdfast_net::{
-    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, PlainTcp, Roots, ServerTls,
-    ServerTlsConfig, Settings, Stream, Target, Timeouts, dial,
+    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
+    Settings, Stream, Target, Timeouts, Way, dial,
 };
 use holdfast_types::WhenFull;
 use std::{net::SocketAddr, path::PathBuf};
@@ -42,13 +42,10 @@ impl Papers {
 
     async fn dial(&self, address: SocketAddr) -> Stream {
         let roots = Roots::File(self.certificate.clone());
-        let target = Target {
-            host: HostName::new("localhost").unwrap(),
-            port: address.port(),
-            tls: Some(ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() }).unwrap()),
-            plain: PlainTcp::LoopbackOnly,
-            settings: Settings::of_section("test"),
-        };
+        let way =
+            Way::Tls(ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() }).unwrap());
+        let host = HostName::new("localhost").unwrap();
+        let target = Target::new(host, address.port(), way, Settings::of_section("test"));
         dial(&target, Timeouts::default()).await.unwrap()
     }
 }

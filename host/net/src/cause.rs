@@ -1,5 +1,6 @@
 //! What a failed TLS handshake or a broken stream means, and its fix.
 
+use crate::quic;
 use rustls::{AlertDescription, CertificateError};
 use std::{io, time::Duration};
 
@@ -70,6 +71,9 @@ pub enum HandshakeFault {
     /// The peer did not ask for a WebSocket that carries MQTT. It was told what there is.
     #[error("the other side did not begin a WebSocket with MQTT: {0}")]
     NotWebSocket(String),
+    /// The peer did not take the request for a WebSocket.
+    #[error("the other side began no WebSocket: {0}; check the path and the port")]
+    WebSocketRefused(String),
     /// QUIC failed, or the peer does not speak MQTT over it.
     #[error("the QUIC handshake failed: {0}; MQTT over QUIC is the protocol \"mqtt\" (ALPN) with TLS 1.3")]
     Quic(String),
@@ -98,7 +102,7 @@ impl HandshakeFault {
         }
     }
 
-    fn of_tls(error: &rustls::Error) -> Self {
+    pub(crate) fn of_tls(error: &rustls::Error) -> Self {
         match error {
             rustls::Error::InvalidCertificate(fault) => Self::of_certificate(fault),
             rustls::Error::AlertReceived(alert) => Self::of_alert(*alert),
@@ -133,7 +137,7 @@ impl HandshakeFault {
         }
     }
 
-    fn of_alert(alert: AlertDescription) -> Self {
+    pub(crate) fn of_alert(alert: AlertDescription) -> Self {
         match alert {
             AlertDescription::CertificateRequired
             | AlertDescription::BadCertificate
@@ -156,6 +160,9 @@ impl HandshakeFault {
 pub fn io_cause(error: &io::Error) -> String {
     if let Some(error) = tls_error(error) {
         return HandshakeFault::of_tls(error).to_string();
+    }
+    if let Some(cause) = quic::io_cause(error) {
+        return cause;
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the other side closed the connection without a word".to_owned(),

@@ -1,7 +1,7 @@
 //! Listen and dial: streams of bytes over TCP, TLS, WebSocket and QUIC. The only room that opens a socket.
 //!
 //! What this room does: it checks host names, resolves them, connects within a time limit, proves the peer's
-//! certificate, accepts connections, and turns each failure into a situation with its fix. It keeps the rule that only
+//! certificate, goes through a proxy, accepts connections, and turns each failure into a situation with its fix. It keeps the rule that only
 //! TLS leaves or enters the machine unless the configuration says otherwise. What it does not do: it knows no
 //! protocol above the bytes, retries nothing, and spawns nothing; only what drives QUIC runs beside, as long as its
 //! port or one of its connections lives.
@@ -17,13 +17,13 @@ mod tls;
 mod websocket;
 
 pub use cause::{HandshakeFault, io_cause};
-pub use dial::{DialError, Target, Timeouts, dial};
+pub use dial::{DialError, Names, Proxy, ProxyFault, Target, Timeouts, Way, dial};
 pub use host::{HOST_CHARACTERS_MAX, HostName, InvalidHost};
 pub use listen::{Door, Incoming, ListenConfig, ListenError, Listener, port_holder_command, probe};
 pub use quic::{Branch, Branches};
 pub use stream::{Stream, Transport};
 pub use tls::{
-    ClientAuth, ClientTls, ClientTlsConfig, Identity, Roots, ServerTls, ServerTlsConfig, TlsFault,
+    ClientAuth, ClientTls, ClientTlsConfig, Identity, QuicTls, Roots, ServerTls, ServerTlsConfig, TlsFault,
 };
 
 use holdfast_types::Text;

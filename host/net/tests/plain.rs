@@ -11,7 +11,7 @@
 
 use holdfast_net::{
     DialError, Door, HostName, ListenConfig, ListenError, Listener, PlainTcp, Settings, Target, Timeouts,
-    dial,
+    Way, dial,
 };
 use std::{net::SocketAddr, time::Duration};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,14 +27,8 @@ fn listen(address: &str, plain: PlainTcp) -> ListenConfig {
 }
 
 fn target(host: &str, port: u16, plain: PlainTcp) -> Target {
-    let host = HostName::new(host).unwrap();
-    Target {
-        host,
-        port,
-        tls: None,
-        plain,
-        settings: Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain"),
-    }
+    let settings = Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain");
+    Target { plain, ..Target::new(HostName::new(host).unwrap(), port, Way::Tcp, settings) }
 }
 
 #[tokio::test]

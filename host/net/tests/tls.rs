@@ -15,7 +15,7 @@ use authority::{Authority, EXPIRED, NOT_YET, VALID, Years};
 use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, DialError, Door, HandshakeFault, HostName, Identity,
     ListenConfig, Listener, PlainTcp, Roots, ServerTls, ServerTlsConfig, Settings, Stream, Target, Timeouts,
-    TlsFault, Transport, dial, io_cause,
+    TlsFault, Transport, Way, dial, io_cause,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -43,13 +43,9 @@ async fn open(door: Door) -> Listener {
 
 fn target(port: u16, roots: PathBuf, identity: Option<Identity>) -> Target {
     let config = ClientTlsConfig { roots: Roots::File(roots), identity, ..ClientTlsConfig::default() };
-    Target {
-        host: HostName::new("localhost").unwrap(),
-        port,
-        tls: Some(ClientTls::build(&config).unwrap()),
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain"),
-    }
+    let settings = Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain");
+    let way = Way::Tls(ClientTls::build(&config).unwrap());
+    Target::new(HostName::new("localhost").unwrap(), port, way, settings)
 }
 
 /// Both ends of one handshake.

@@ -16,7 +16,7 @@
 use bytes::{Buf, BytesMut};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_mqtt::{Ack, Codec, ConnAck, Packet, PacketId, ReasonCode, Version};
-use holdfast_net::{HostName, PlainTcp, Settings, Target};
+use holdfast_net::{HostName, Settings, Target, Way};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, SystemClock};
 use holdfast_types::{Message, Name, Source};
@@ -102,13 +102,8 @@ fn fill(broker: &Broker, messages: u64) {
 }
 
 fn run(port: u16, window: u16, version: Version, broker: &Broker) {
-    let target = Target {
-        host: HostName::new("127.0.0.1").unwrap(),
-        port,
-        tls: None,
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("upstream"),
-    };
+    let host = HostName::new("127.0.0.1").unwrap();
+    let target = Target::new(host, port, Way::Tcp, Settings::of_section("upstream"));
     let config = UpstreamConfig { version, window, ..UpstreamConfig::new(target, "edge-1") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -14,7 +14,7 @@ mod authority;
 mod support;
 
 use authority::{Authority, EXPIRED, VALID};
-use holdfast_net::{ClientTls, ClientTlsConfig, HostName, Identity, Roots};
+use holdfast_net::{ClientTls, ClientTlsConfig, HostName, Identity, Roots, Way};
 use holdfast_upstream::{UpstreamConfig, Version};
 use support::{Edge, config, mosquitto::Mosquitto};
 
@@ -28,7 +28,7 @@ fn over_tls(port: u16, authority: &Authority, identity: Option<Identity>) -> Ups
     let tls = ClientTlsConfig { roots, identity, ..ClientTlsConfig::default() };
     let mut config = config(port, Version::V5);
     config.target.host = HostName::new("localhost").unwrap();
-    config.target.tls = Some(ClientTls::build(&tls).unwrap());
+    config.target.way = Way::Tls(ClientTls::build(&tls).unwrap());
     config
 }
 

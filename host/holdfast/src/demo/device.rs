@@ -3,7 +3,7 @@
 use crate::wire::Wire;
 use anyhow::{Context, bail};
 use holdfast_mqtt::{Connect, Packet, PacketId, Publish, QoS, ReasonCode, Version};
-use holdfast_net::{HostName, PlainTcp, Settings, Target, Timeouts, dial};
+use holdfast_net::{HostName, Settings, Target, Timeouts, Way, dial};
 use std::{
     net::SocketAddr,
     sync::{
@@ -91,13 +91,7 @@ async fn session(edge: SocketAddr, tally: &Tally, stop: &CancellationToken) -> a
 }
 
 async fn connect(edge: SocketAddr) -> anyhow::Result<Wire> {
-    let target = Target {
-        host: HostName::Ip(edge.ip()),
-        port: edge.port(),
-        tls: None,
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("demo"),
-    };
+    let target = Target::new(HostName::Ip(edge.ip()), edge.port(), Way::Tcp, Settings::of_section("demo"));
     let mut wire = Wire::client(dial(&target, Timeouts::default()).await?, Version::V311);
     let mut connect = Connect::new(Version::V311, USER);
     connect.user_name = Some(USER.into());

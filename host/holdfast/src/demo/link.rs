@@ -1,6 +1,6 @@
 //! The link between the edge and the receiver: a relay that can be cut.
 
-use holdfast_net::{HostName, Listener, PlainTcp, Settings, Stream, Target, Timeouts, dial};
+use holdfast_net::{HostName, Listener, Settings, Stream, Target, Timeouts, Way, dial};
 use std::{net::SocketAddr, time::Duration};
 use tokio::sync::watch;
 
@@ -43,13 +43,7 @@ async fn relay(listener: Listener, to: SocketAddr, up: watch::Receiver<bool>) {
 }
 
 async fn pipe(mut near: Stream, to: SocketAddr, mut up: watch::Receiver<bool>) {
-    let target = Target {
-        host: HostName::Ip(to.ip()),
-        port: to.port(),
-        tls: None,
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("demo"),
-    };
+    let target = Target::new(HostName::Ip(to.ip()), to.port(), Way::Tcp, Settings::of_section("demo"));
     let Ok(mut far) = dial(&target, Timeouts::default()).await else { return };
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}

@@ -11,6 +11,7 @@ use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
 use holdfast_net::{
     ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
+    Way,
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
@@ -194,7 +195,7 @@ pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
         tls: "upstream.url = \"mqtts://…\"".into(),
         allow_plain: "upstream.allow_plain".into(),
     };
-    let tls = if given.address.tls {
+    let way = if given.address.tls {
         let roots = match &given.ca_file {
             Some(file) => Roots::File(file.clone()),
             None => Roots::Native,
@@ -203,23 +204,14 @@ pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
             certificates: identity.cert_file.clone(),
             key: identity.key_file.clone(),
         });
-        Some(ClientTls::build(&ClientTlsConfig {
-            roots,
-            identity,
-            server_name: None,
-            protocols: Vec::new(),
-        })?)
+        Way::Tls(ClientTls::build(&ClientTlsConfig { roots, identity, ..ClientTlsConfig::default() })?)
     } else {
-        None
+        Way::Tcp
     };
-    Ok(Target {
-        host: HostName::new(&given.address.host)
-            .with_context(|| format!("upstream.url names {}", given.address))?,
-        port: given.address.port,
-        tls,
-        plain: if given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly },
-        settings,
-    })
+    let host = HostName::new(&given.address.host)
+        .with_context(|| format!("upstream.url names {}", given.address))?;
+    let plain = if given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+    Ok(Target { plain, ..Target::new(host, given.address.port, way, settings) })
 }
 
 /// The password of the link, read from its file if it is in one.

@@ -2,9 +2,18 @@
 
 use super::{Identity, TlsFault, identity_fault, provider, read_identity, roots_of};
 use crate::{HandshakeFault, HostName};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::ServerName;
-use std::{path::PathBuf, sync::Arc};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 
@@ -44,24 +53,7 @@ impl ClientTls {
     /// # Errors
     /// Which file is wrong, and how.
     pub fn build(config: &ClientTlsConfig) -> Result<Self, TlsFault> {
-        let roots = match &config.roots {
-            Roots::Native => native_roots()?,
-            Roots::File(path) => roots_of(path)?,
-        };
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsFault::Setup(error.to_string()))?
-            .with_root_certificates(roots);
-        let mut built = match &config.identity {
-            None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let (certificates, key) = read_identity(identity)?;
-                builder
-                    .with_client_auth_cert(certificates, key)
-                    .map_err(|error| identity_fault(identity, &error))?
-            }
-        };
-        built.alpn_protocols.clone_from(&config.protocols);
+        let (built, _) = configured(config)?;
         Ok(Self { config: Arc::new(built), server_name: config.server_name.clone() })
     }
 
@@ -72,9 +64,8 @@ impl ClientTls {
     ) -> Result<client::TlsStream<TcpStream>, HandshakeFault> {
         let name = match self.server_name.as_ref().unwrap_or(host) {
             HostName::Ip(address) => ServerName::from(*address),
-            // A dot at the end is for resolvers; certificates and SNI do without (RFC 6066, section 3).
             HostName::Dns(name) => {
-                ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|error| {
+                ServerName::try_from(without_last_dot(name).to_owned()).map_err(|error| {
                     HandshakeFault::Other(format!("{name} cannot stand in a certificate: {error}"))
                 })?
             }
@@ -90,6 +81,95 @@ impl ClientTls {
 impl std::fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientTls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+/// A dot at the end is for resolvers; certificates and SNI do without (RFC 6066, section 3).
+pub(super) fn without_last_dot(name: &str) -> &str {
+    name.trim_end_matches('.')
+}
+
+/// Reads and checks everything that `config` names. What the verifier refuses is told by the second.
+pub(super) fn configured(config: &ClientTlsConfig) -> Result<(ClientConfig, Refusals), TlsFault> {
+    let roots = match &config.roots {
+        Roots::Native => native_roots()?,
+        Roots::File(path) => roots_of(path)?,
+    };
+    let setup = |error: String| TlsFault::Setup(error);
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| setup(error.to_string()))?;
+    let refusals = Refusals::default();
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Telling { verifier, refusals: refusals.clone() }));
+    let mut built = match &config.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (certificates, key) = read_identity(identity)?;
+            builder
+                .with_client_auth_cert(certificates, key)
+                .map_err(|error| identity_fault(identity, &error))?
+        }
+    };
+    built.alpn_protocols.clone_from(&config.protocols);
+    Ok((built, refusals))
+}
+
+/// The last refusal of a certificate. Over QUIC the library passes only its text on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusals(Arc<Mutex<Option<rustls::Error>>>);
+
+impl Refusals {
+    pub(crate) fn take(&self) -> Option<rustls::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The usual verifier of the library, which tells what it refuses.
+#[derive(Debug)]
+struct Telling {
+    verifier: Arc<WebPkiServerVerifier>,
+    refusals: Refusals,
+}
+
+impl ServerCertVerifier for Telling {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        *self.refusals.0.lock().unwrap_or_else(PoisonError::into_inner) = verified.as_ref().err().cloned();
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
     }
 }
 

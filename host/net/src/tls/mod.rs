@@ -1,9 +1,11 @@
 //! Certificates, keys and trust, read once and checked.
 
 mod client;
+mod quic;
 mod server;
 
 pub use client::{ClientTls, ClientTlsConfig, Roots};
+pub use quic::QuicTls;
 pub use server::{ClientAuth, ServerTls, ServerTlsConfig};
 
 use rustls::{

@@ -1,7 +1,9 @@
 //! MQTT over WebSocket (MQTT 5, section 6; RFC 6455): binary frames, whose borders mean nothing, as a stream of bytes.
 
+mod request;
 mod upgrade;
 
+pub(crate) use request::request;
 pub(crate) use upgrade::accept;
 
 use bytes::{Buf, Bytes};
@@ -27,7 +29,7 @@ const WRITE_FRAME_BYTES_MAX: usize = 16 << 10;
 /// taken to be written, and pings go unanswered.
 const WRITE_BYTES_MAX: usize = 2 * WRITE_FRAME_BYTES_MAX;
 
-/// Largest frame, and message in several frames, from a client of whom nothing is known yet.
+/// Largest frame, and message in several frames, from a peer of whom nothing is known yet.
 const FIRST_FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// A stream of bytes in frames over another one.
@@ -47,14 +49,14 @@ impl<S: std::fmt::Debug> std::fmt::Debug for WebSocket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Goes on behind the handshake; `rest` came behind its last byte.
-    fn server(raw: S, rest: Vec<u8>) -> Self {
+    fn begun(raw: S, rest: Vec<u8>, role: Role) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(WRITE_BYTES_MAX - 1)
             .max_write_buffer_size(WRITE_BYTES_MAX)
             .max_frame_size(Some(FIRST_FRAME_BYTES_MAX))
             .max_message_size(Some(FIRST_FRAME_BYTES_MAX));
-        let context = WebSocketContext::from_partially_read(rest, Role::Server, Some(config));
+        let context = WebSocketContext::from_partially_read(rest, role, Some(config));
         Self { raw, context, unread: Bytes::new() }
     }
 
@@ -87,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Ok(Message::Binary(bytes)) => return Poll::Ready(Ok(Some(bytes))),
                 Ok(Message::Text(_)) => {
                     self.say_goodbye(cx, CloseCode::Unsupported, "MQTT is sent in binary frames");
-                    let why = "the client sent a text frame; MQTT goes in binary frames [MQTT-6.0.0-1]";
+                    let why = "the other side sent a text frame; MQTT goes in binary frames [MQTT-6.0.0-1]";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
                 }
                 // The library answers pings, and a close with the next read.
@@ -107,10 +109,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Tells the client why the connection ends, if there is room for it.
+    /// Tells the other side why the connection ends, if there is room for it.
     fn say_goodbye(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &'static str) {
         let frame = CloseFrame { code, reason: reason.into() };
-        // A client that takes no bytes is not told.
+        // A peer that takes no bytes is not told.
         let _ = self.call(cx, |context, raw| context.close(raw, Some(frame)));
     }
 }
@@ -120,7 +122,7 @@ fn is_end(error: &Error) -> bool {
         error,
         Error::ConnectionClosed
             | Error::AlreadyClosed
-            // Many clients close the connection below without a word.
+            // Many peers close the connection below without a word.
             | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
     )
 }

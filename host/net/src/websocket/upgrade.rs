@@ -10,6 +10,7 @@ use tungstenite::{
         server::{Request, create_response, write_response},
     },
     http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+    protocol::Role,
 };
 
 /// Most bytes of the request: a token in a header or in the query takes some hundred.
@@ -60,7 +61,7 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     match decided {
         Ok((answer, length)) => {
             write(&mut raw, &answer).await?;
-            Ok(WebSocket::server(raw, bytes.split_off(length)))
+            Ok(WebSocket::begun(raw, bytes.split_off(length), Role::Server))
         }
         Err(refusal) => {
             let Refusal { status, text, headers } = refusal;
@@ -77,7 +78,7 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-async fn write(raw: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), HandshakeFault> {
+pub(super) async fn write(raw: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), HandshakeFault> {
     let written = async {
         raw.write_all(bytes).await?;
         raw.flush().await

@@ -9,7 +9,7 @@ pub mod receiver;
 pub mod scripted;
 
 use holdfast_broker::{Broker, BrokerConfig};
-use holdfast_net::{HostName, PlainTcp, Settings, Target};
+use holdfast_net::{HostName, Settings, Target, Way};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, StoredDeadLetter, SystemClock};
 use holdfast_types::{LogId, Message, Name, Priority, Source};
@@ -134,13 +134,8 @@ impl Link {
 }
 
 pub fn target(port: u16) -> Target {
-    Target {
-        host: HostName::new("127.0.0.1").unwrap(),
-        port,
-        tls: None,
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain"),
-    }
+    let settings = Settings::new("upstream.url", "mqtts:// in upstream.url", "upstream.allow_plain");
+    Target::new(HostName::new("127.0.0.1").unwrap(), port, Way::Tcp, settings)
 }
 
 /// A configuration that is in a hurry.
