@@ -4,6 +4,7 @@
 //! only then hands the commits on to be completed. An acknowledgement can therefore never run ahead of the disk.
 
 use crate::{
+    completions::{Completion, Completions, Done},
     config::{GROUP_MESSAGES_MAX, Linger, PARKED_BYTES_MAX, PARKED_COMMITS_MAX},
     control::Control,
     dead_letter::Letter,
@@ -21,10 +22,7 @@ use crate::{
 use bytes::Bytes;
 use holdfast_types::{LogId, QueueId, WhenFull};
 use std::{
-    sync::{
-        Arc,
-        mpsc::{Receiver, SendError, SyncSender},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -42,8 +40,6 @@ const LINGER_MAX: Duration = Duration::from_millis(2);
 
 /// Between two openings of a database for those who wait for room: it writes its tables after each, and must get to it.
 const WAKE_PATIENCE: Duration = Duration::from_secs(5);
-
-pub(crate) type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;
 
 pub(crate) struct EncodedAppend {
     pub(crate) queue: QueueId,
@@ -157,32 +153,9 @@ impl Job {
     }
 }
 
-pub(crate) type Completion = (Done, Committed);
-
-/// The commits of one group, and what became of it.
-pub(crate) type Group = (Vec<Completion>, Result<(), CommitError>);
-
-/// Groups that are on disk and not completed yet. Two are enough to keep the disk busy; when senders are slower than
-/// that, the committer waits for them.
-pub(crate) const GROUPS_MAX: usize = 2;
-
-/// Completes groups in order, on a thread of its own: waking many senders takes as long as a fast disk takes to sync,
-/// and the next group can be written meanwhile. Runs until the committer ends.
-pub(crate) fn run_completions(groups: &Receiver<Group>) {
-    while let Ok((completions, result)) = groups.recv() {
-        complete(completions, &result);
-    }
-}
-
-fn complete(completions: Vec<Completion>, result: &Result<(), CommitError>) {
-    for (done, committed) in completions {
-        done(result.clone().map(|()| committed));
-    }
-}
-
 pub(crate) struct Committer {
     shared: Arc<Shared>,
-    completed: SyncSender<Group>,
+    completions: Completions,
     /// Commits that wait for room, in the order in which they came.
     parked: Vec<Parked>,
     /// The chains that the group in hand carries on.
@@ -202,13 +175,13 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(shared: Arc<Shared>, completed: SyncSender<Group>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, completions: Completions) -> Self {
         let retention = crate::retention::Retention::new(&shared);
         Self {
             last_group: 0,
             waited: 0,
             shared,
-            completed,
+            completions,
             parked: Vec::new(),
             chains: Vec::new(),
             left: Vec::new(),
@@ -260,11 +233,17 @@ impl Committer {
         let patience = TICK.saturating_sub(self.looked_around.elapsed());
         match self.shared.config.linger {
             Linger::Fixed(time) => (patience, time, GROUP_MESSAGES_MAX),
-            Linger::Auto => {
-                let mean = Duration::from_micros(lock(&self.shared.stats).fsync_us_mean);
-                let linger = if mean < LINGER_FROM { Duration::ZERO } else { (mean / 4).min(LINGER_MAX) };
-                (patience, linger, self.waited + self.last_group)
-            }
+            Linger::Auto => (patience, self.lingering(), self.waited + self.last_group),
+        }
+    }
+
+    /// How long to wait for company as long as the disk is as slow as it is; nothing on a fast one.
+    fn lingering(&self) -> Duration {
+        let mean = Duration::from_micros(lock(&self.shared.stats).fsync_us_mean);
+        match self.shared.config.linger {
+            Linger::Fixed(_) => Duration::ZERO,
+            Linger::Auto if mean < LINGER_FROM => Duration::ZERO,
+            Linger::Auto => (mean / 4).min(LINGER_MAX),
         }
     }
 
@@ -420,12 +399,8 @@ impl Committer {
             lock(&self.shared.stats).failed += completions.len() as u64;
         }
         self.waited = self.shared.mailbox.waiting();
-        if completions.is_empty() {
-            return;
-        }
-        if let Err(SendError((completions, result))) = self.completed.send((completions, result)) {
-            // The completing thread ends only after this one.
-            complete(completions, &result);
+        if !completions.is_empty() {
+            self.completions.complete(completions, result, self.lingering() > Duration::ZERO);
         }
     }
 
@@ -469,7 +444,9 @@ impl Committer {
         let batch = prepared.batch(&read(&shared.index), engine)?;
         prepared.wait_for_flushes(engine)?;
         let started = Instant::now();
-        batch.commit().map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
+        engine
+            .write_journal(prepared.journal_bytes(), || batch.commit())
+            .map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
         shared.note_committed(engine);
         let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut stats = lock(&shared.stats);

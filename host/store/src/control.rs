@@ -187,7 +187,7 @@ fn delete(committer: &mut Committer, log: &LogId) -> Result<u64, StoreError> {
                 batch.remove(&engine.meta, guard.key().map_err(&fault)?);
             }
         }
-        batch.commit().map_err(&fault)?;
+        engine.write_journal(0, || batch.commit()).map_err(&fault)?;
         shared.note_committed(engine);
         queues.iter().try_for_each(|queue| engine.delete_queue(queue))
     })?;

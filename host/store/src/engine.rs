@@ -1,10 +1,11 @@
 //! The open database: how it is tuned, and the keyspaces in it.
 
 use crate::{
-    config::StoreConfig,
+    config::{Linger, StoreConfig},
     error::{CommitError, StoreError},
+    journal_space::JournalSpace,
     state::{FORMAT, keyspace_name, queue_of},
-    sync::{read, write},
+    sync::{lock, read, write},
 };
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode,
@@ -14,7 +15,7 @@ use holdfast_types::{QueueId, Text};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::RwLock,
+    sync::{Mutex, RwLock},
 };
 
 /// Journals that are kept before fjall asks idle keyspaces to flush: the least it takes.
@@ -29,6 +30,8 @@ pub(crate) struct Engine {
     pub(crate) documents: Keyspace,
     queues: RwLock<BTreeMap<QueueId, Keyspace>>,
     memtable_bytes: u64,
+    /// Held by who writes to the journal. Without space ahead where writing little counts more than speed.
+    space: Mutex<Option<JournalSpace>>,
 }
 
 /// fjall's folder within that of the store.
@@ -86,7 +89,15 @@ impl Engine {
                 queues.insert(queue, open(&name)?);
             }
         }
-        let engine = Self { db, meta, documents, queues: RwLock::new(queues), memtable_bytes };
+        let space = (config.linger == Linger::Auto).then(|| JournalSpace::new(path));
+        let engine = Self {
+            db,
+            meta,
+            documents,
+            queues: RwLock::new(queues),
+            memtable_bytes,
+            space: Mutex::new(space),
+        };
         engine.check_format(&config.path)?;
         Ok(engine)
     }
@@ -125,6 +136,19 @@ impl Engine {
             .map_err(|error| CommitError::Failed { reason: reason_of(&error) })?;
         write(&self.queues).insert(queue.clone(), keyspace.clone());
         Ok(keyspace)
+    }
+
+    /// Writes a group, or what else goes through the journal, about so many bytes; nobody else writes to it meanwhile.
+    pub(crate) fn write_journal<T>(
+        &self,
+        bytes: u64,
+        write: impl FnOnce() -> fjall::Result<T>,
+    ) -> fjall::Result<T> {
+        let mut space = lock(&self.space);
+        if let Some(space) = space.as_mut() {
+            space.prepare(bytes);
+        }
+        write()
     }
 
     /// Deletes a queue with all that is in it.

@@ -142,8 +142,8 @@ fn renew_newest(shared: &Shared, engine: &Engine, queue: &QueueId) -> Result<(),
         return Ok(());
     }
     let between = [key(Offset(cursor.0 - 1)).as_slice(), &[0]].concat();
-    keyspace
-        .insert(between, "")
+    engine
+        .write_journal(0, || keyspace.insert(between, ""))
         .and_then(|()| fjall_compat::rotate(&keyspace))
         .map_err(fault("renew a table"))
 }

@@ -319,6 +319,15 @@ impl Prepared {
             && self.documents.is_empty()
     }
 
+    /// About how many bytes it is in the journal, and not more.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        const ITEM_BYTES: usize = 21;
+        let packs = self.drafts.values().flat_map(|draft| &draft.packs).map(|(_, pack)| 8 + pack.len());
+        let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let documents = self.documents.iter().map(|(key, written)| key.len() + value(written));
+        packs.chain(documents).map(|bytes| (ITEM_BYTES + bytes) as u64).sum()
+    }
+
     /// Everything as one batch.
     pub(crate) fn batch(&self, index: &Index, engine: &Engine) -> Result<OwnedWriteBatch, CommitError> {
         let items: usize = self.drafts.values().map(|d| d.packs.len() + 2).sum();

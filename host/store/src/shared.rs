@@ -76,7 +76,7 @@ impl Shared {
         }
         let written = self.with_engine(|engine| {
             let batch = prepared.batch(&index, engine)?;
-            batch.commit().map_err(crate::engine::fault("write its counters"))
+            engine.write_journal(0, || batch.commit()).map_err(crate::engine::fault("write its counters"))
         });
         if let Err(error) = written {
             tracing::warn!(%error, "counters of expired and unreadable messages were not written at the end");

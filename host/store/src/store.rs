@@ -2,7 +2,8 @@
 
 use crate::{
     clock::Clock,
-    committer::{CommitJob, Committer, EncodedAppend, GROUPS_MAX, Job, run_completions},
+    committer::{CommitJob, Committer, EncodedAppend, Job},
+    completions::{Done, completions},
     config::{LOG_NAME_BYTES_MAX, StoreConfig},
     control::{Answer, Control, Which},
     dead_letter, documents,
@@ -42,11 +43,11 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Recove
         recovery,
         reopen_failed: Mutex::default(),
     });
-    let (completed, groups) = mpsc::sync_channel(GROUPS_MAX);
-    let committer = Committer::new(Arc::clone(&shared), completed);
+    let (completions, completer) = completions();
+    let committer = Committer::new(Arc::clone(&shared), completions);
     let threads = vec![
         spawn("holdfast-store", move || committer.run())?,
-        spawn("holdfast-store-done", move || run_completions(&groups))?,
+        spawn("holdfast-store-done", move || completer.run())?,
         spawn("holdfast-store-housekeeping", {
             let shared = Arc::clone(&shared);
             move || housekeeping::run(&shared)
@@ -396,7 +397,7 @@ fn check(commit: &Commit) -> Result<(), CommitError> {
 }
 
 /// Puts a checked commit into its form on disk, on the caller's thread.
-fn encode(commit: Commit, done: crate::committer::Done) -> Job {
+fn encode(commit: Commit, done: Done) -> Job {
     let encoded = |append: &Append| EncodedAppend {
         queue: append.queue.clone(),
         record: Encoded::new(&append.entry, None, append.when_full),

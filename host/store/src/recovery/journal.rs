@@ -64,7 +64,8 @@ pub(crate) fn repair(
     Ok(())
 }
 
-fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The journals, oldest first.
+pub(crate) fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }

@@ -16,6 +16,7 @@ mod report;
 mod slots;
 mod tables;
 
+pub(crate) use journal::list as journals;
 pub use report::{Loss, RecoveryReport};
 
 use crate::{
@@ -97,7 +98,7 @@ impl Recovery {
         if let Err(error) = recovery.ballast.take() {
             tracing::warn!(%error, "there is no room for the ballast; a full disk will stop the store until it has room");
         }
-        recovery.write_marks(config, &engine, &index, clock.now());
+        recovery.write_marks(config, &engine, || HighWater::of(&index, clock.now()));
         Ok(Opened { recovery, engine, index, epoch, report })
     }
 
@@ -144,15 +145,20 @@ impl Recovery {
             }
         }
         if let Some(engine) = read(&shared.engine).as_ref() {
-            self.write_marks(&shared.config, engine, &read(&shared.index), shared.clock.now());
+            self.write_marks(&shared.config, engine, || {
+                HighWater::of(&read(&shared.index), shared.clock.now())
+            });
         }
     }
 
-    fn write_marks(&self, config: &StoreConfig, engine: &Engine, index: &Index, now: UnixMillis) {
+    /// `how_far` is asked only when nobody else writes marks, so that an older answer never follows a newer one; and its
+    /// locks are gone when the disk is waited for.
+    fn write_marks(&self, config: &StoreConfig, engine: &Engine, how_far: impl FnOnce() -> HighWater) {
         let mut marks = lock(&self.marks);
         let mut written = lock(&self.keyspaces_written);
         let count = engine.queue_list().len();
-        let result = marks.write_high_water(HighWater::of(index, now)).and_then(|()| {
+        let how_far = how_far();
+        let result = marks.write_high_water(how_far).and_then(|()| {
             if *written != count {
                 marks.write_keyspaces(engine, &config.path)?;
                 *written = count;
