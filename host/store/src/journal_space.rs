@@ -96,3 +96,85 @@ impl JournalSpace {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, path::Path};
+
+    const JOURNAL_BYTES: u64 = 4 << 20;
+
+    fn journal(folder: &Path, number: u32, bytes: u64) -> (PathBuf, File) {
+        let path = folder.join(format!("{number}.jnl"));
+        let file = File::create_new(&path).unwrap();
+        file.set_len(bytes).unwrap();
+        (path, file)
+    }
+
+    /// A group as large as `bytes`, with a long run of zeros in it as a message may have.
+    fn group(bytes: usize, salt: u8) -> Vec<u8> {
+        let mut group = vec![salt | 1; bytes];
+        group[bytes / 4..bytes - bytes / 4].fill(0);
+        group
+    }
+
+    #[test]
+    fn groups_of_any_size_stay_as_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut space = JournalSpace::new(dir.path().to_owned());
+        let mut dice = 1_u64;
+        for number in 0..6 {
+            let (path, mut file) = journal(dir.path(), number, JOURNAL_BYTES);
+            let mut expected = Vec::new();
+            while expected.len() < 3 << 20 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                // Mostly small; at times as large as a whole part and more.
+                let bytes = if dice >> 60 == 0 { 700_000 } else { 200 + (dice >> 50) as usize };
+                let group = group(bytes, dice as u8);
+                // What the estimate does not know of, it finds out.
+                space.prepare(if number % 2 == 0 { bytes as u64 } else { bytes as u64 / 2 });
+                file.write_all(&group).unwrap();
+                expected.extend(group);
+            }
+            let mut found = fs::read(&path).unwrap();
+            assert_eq!(found.len() as u64, JOURNAL_BYTES);
+            assert!(found[expected.len()..].iter().all(|byte| *byte == 0));
+            found.truncate(expected.len());
+            assert!(found == expected, "journal {number} has changed");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn space_is_written_a_little_ahead_and_not_for_large_groups() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut file) = journal(dir.path(), 0, JOURNAL_BYTES);
+        let held = || fs::metadata(&path).unwrap().blocks() * 512;
+        let mut space = JournalSpace::new(dir.path().to_owned());
+        let mut written = 0;
+        for (bytes, ahead) in [(GROUP_BYTES_MAX, PART_BYTES as u64), (GROUP_BYTES_MAX * 4, 0)] {
+            for _ in 0..12 {
+                space.prepare(bytes);
+                file.write_all(&group(usize::try_from(bytes).unwrap(), 7)).unwrap();
+                written += bytes;
+            }
+            file.sync_all().unwrap();
+            let found = held().saturating_sub(written);
+            assert!(found <= ahead + LEAD_BYTES, "{found} ahead of {written}");
+            assert!(ahead == 0 || found > 0, "nothing was written ahead of {written}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_appended_to_does_not_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut file) = journal(dir.path(), 3, 0);
+        let mut space = JournalSpace::new(dir.path().to_owned());
+        for n in 1..200 {
+            space.prepare(5_000);
+            file.write_all(&group(5_000, 5)).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().len(), n * 5_000);
+        }
+    }
+}
