@@ -25,12 +25,13 @@ pub(crate) fn drop_range(db: &Database, keyspace: &Keyspace, from: &[u8], to: &[
         let range = &table.metadata.key_range;
         &range.min()[..] >= from && &range.max()[..] < to
     });
-    drop(version);
     if !inside || from >= to {
         return Ok(());
     }
     keyspace.tree.drop_range::<&[u8], _>((Bound::Included(from), Bound::Excluded(to)))?;
     keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), db.visible_seqno())?;
+    // Only here the files are deleted, when the lock that readers need is free again.
+    drop(version);
     Ok(())
 }
 

@@ -240,7 +240,8 @@ pub(crate) struct Pack {
     rest: Bytes,
     next: Offset,
     left: u32,
-    head: Option<(Bytes, Head)>,
+    /// The head that goes for the records to come, and its checksum, with which theirs begin.
+    head: Option<(u32, Head)>,
 }
 
 #[derive(Clone, Debug)]
@@ -347,7 +348,7 @@ impl Pack {
             found
         } else {
             let (head, _) = self.head.as_ref().ok_or(Malformed("the first record of a pack has no head"))?;
-            crc32c::crc32c_append(crc32c::crc32c(head), &rest)
+            crc32c::crc32c_append(*head, &rest)
         };
         if found != crc {
             return Err(Malformed("a record does not match its checksum"));
@@ -410,7 +411,8 @@ fn decode_death(rest: &mut Bytes) -> Result<Death, Malformed> {
     Ok(Death { priority, offset, attempts, reason: as_str(&reason)?.into() })
 }
 
-fn parse_head(bytes: &mut Bytes) -> Result<(Bytes, Head), Malformed> {
+/// Takes a head off, with its checksum.
+fn parse_head(bytes: &mut Bytes) -> Result<(u32, Head), Malformed> {
     let whole = bytes.clone();
     if bytes.len() < 2 {
         return Err(Malformed("a head is cut off"));
@@ -431,8 +433,8 @@ fn parse_head(bytes: &mut Bytes) -> Result<(Bytes, Head), Malformed> {
     };
     let input = if flags & HEAD_INPUT != 0 { Some(name(&text(bytes)?)?) } else { None };
     let route = as_str(&text(bytes)?)?.into();
-    let head = whole.slice(..whole.len() - bytes.len());
-    Ok((head, Head { dead: flags & HEAD_DEAD != 0, source, input, route }))
+    let (head, _) = whole.split_at_checked(whole.len() - bytes.len()).unwrap_or_default();
+    Ok((crc32c::crc32c(head), Head { dead: flags & HEAD_DEAD != 0, source, input, route }))
 }
 
 #[cfg(test)]

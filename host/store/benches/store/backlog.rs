@@ -68,7 +68,8 @@ fn drain_ours(store: &Store, count: u64) -> Vec<f64> {
         parts.push((at.0 - from.0) as f64 / started.elapsed().as_secs_f64());
     }
     if std::env::var_os("HOLDFAST_BENCH_NOTES").is_some() {
-        println!("  reading took {reading:?} of {:?}", whole.elapsed());
+        let rates: Vec<String> = parts.iter().map(|rate| format!("{:.0}", rate / 1e3)).collect();
+        println!("  reading took {reading:?} of {:?}; thousands/s {}", whole.elapsed(), rates.join(" "));
     }
     parts
 }
