@@ -41,6 +41,9 @@ const LINGER_MAX: Duration = Duration::from_millis(2);
 /// Between two openings of a database for those who wait for room: it writes its tables after each, and must get to it.
 const WAKE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Between two times that the journals are let go for want of room: the database is closed and opened for it.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(1);
+
 pub(crate) struct EncodedAppend {
     pub(crate) queue: QueueId,
     pub(crate) record: Encoded,
@@ -171,6 +174,8 @@ pub(crate) struct Committer {
     looked_around: Instant,
     /// When the database was opened again for those who wait for room.
     woken: Option<Instant>,
+    /// When the journals were last emptied for want of room.
+    emptied: Option<Instant>,
     retention: crate::retention::Retention,
 }
 
@@ -188,6 +193,7 @@ impl Committer {
             freed: false,
             looked_around: Instant::now(),
             woken: None,
+            emptied: None,
             retention,
         }
     }
@@ -259,6 +265,7 @@ impl Committer {
             self.freed = true;
             self.retention.watch_clock(&shared);
             self.wake_a_failed_database();
+            self.make_room();
         }
         let mut completions = Vec::new();
         let mut control = None;
@@ -293,6 +300,19 @@ impl Committer {
         self.woken = Some(Instant::now());
         if let Err(error) = self.shared.reopen() {
             tracing::warn!(%error, "the database failed while commits wait for room; it is tried again");
+        }
+    }
+
+    /// On a disk that comes short of room the journals are let go, at a pace at which that is worth it.
+    fn make_room(&mut self) {
+        let again = self.emptied.is_none_or(|at| at.elapsed() >= EMPTY_PATIENCE);
+        if !again || !self.shared.recovery.wants_journals_emptied(&self.shared) {
+            return;
+        }
+        self.emptied = Some(Instant::now());
+        match self.shared.empty_journals() {
+            Ok(()) => self.shared.recovery.lift(&self.shared),
+            Err(error) => tracing::warn!(%error, "the journals could not be let go; it is tried again"),
         }
     }
 
@@ -443,6 +463,7 @@ impl Committer {
         };
         let batch = prepared.batch(&read(&shared.index), engine)?;
         prepared.wait_for_flushes(engine)?;
+        shared.recovery.watch_room(shared, engine, prepared.journal_bytes());
         let started = Instant::now();
         engine
             .write_journal(prepared.journal_bytes(), || batch.commit())

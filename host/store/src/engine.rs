@@ -3,6 +3,7 @@
 use crate::{
     config::{Linger, StoreConfig},
     error::{CommitError, StoreError},
+    fjall_compat,
     journal_space::JournalSpace,
     state::{FORMAT, keyspace_name, queue_of},
     sync::{lock, read, write},
@@ -16,6 +17,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Mutex, RwLock},
+    time::{Duration, Instant},
 };
 
 /// Journals that are kept before fjall asks idle keyspaces to flush: the least it takes.
@@ -23,6 +25,8 @@ const JOURNALS_BYTES: u64 = 64 << 20;
 /// Two: one of fjall's workers prefers flushes, the other compacts.
 const WORKERS: usize = 2;
 const BLOCK_BYTES: u32 = 32 << 10;
+/// Longest time to write all memtables to tables: thirty-odd megabytes at the speed of a slow card.
+const TABLES_PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Engine {
     pub(crate) db: Database,
@@ -155,6 +159,35 @@ impl Engine {
     pub(crate) fn delete_queue(&self, queue: &QueueId) -> Result<(), StoreError> {
         let Some(keyspace) = write(&self.queues).remove(queue) else { return Ok(()) };
         self.db.delete_keyspace(keyspace).map_err(fault("delete a queue"))
+    }
+
+    fn keyspaces(&self) -> Vec<Keyspace> {
+        let own = [self.meta.clone(), self.documents.clone()];
+        own.into_iter().chain(read(&self.queues).values().cloned()).collect()
+    }
+
+    /// What is in memory and not yet in tables, in bytes.
+    pub(crate) fn unwritten_bytes(&self) -> u64 {
+        let unwritten = |keyspace: &Keyspace| fjall_compat::unwritten_bytes(keyspace, self.memtable_bytes);
+        self.keyspaces().iter().map(unwritten).sum()
+    }
+
+    /// Writes everything to tables and waits for that, as long as the background is alive.
+    pub(crate) fn write_tables(&self) -> Result<(), StoreError> {
+        let keyspaces = self.keyspaces();
+        let begun = Instant::now();
+        while !keyspaces.iter().all(fjall_compat::is_written) {
+            for keyspace in keyspaces.iter().filter(|keyspace| fjall_compat::memtable_bytes(keyspace) > 0) {
+                fjall_compat::rotate(keyspace).map_err(fault("write a memtable"))?;
+            }
+            self.db.persist(PersistMode::Buffer).map_err(fault("write its tables"))?;
+            if begun.elapsed() > TABLES_PATIENCE {
+                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                return Err(StoreError::file("write the tables of", "the database", &late));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Everything that was committed is on disk afterwards.

@@ -65,6 +65,16 @@ pub(crate) fn is_congested(keyspace: &Keyspace) -> bool {
     keyspace.sealed_memtable_count() >= 3 || keyspace.l0_table_count() >= 18
 }
 
+/// Memory in memtables at most: those that wait to be written are taken to be full.
+pub(crate) fn unwritten_bytes(keyspace: &Keyspace, full: u64) -> u64 {
+    memtable_bytes(keyspace) + keyspace.sealed_memtable_count() as u64 * full
+}
+
+/// Whether everything in the keyspace is in tables.
+pub(crate) fn is_written(keyspace: &Keyspace) -> bool {
+    keyspace.sealed_memtable_count() == 0 && keyspace.tree.active_memtable().size() == 0
+}
+
 /// The number that the next batch gets. Batches in the journal with this number or a higher one came later.
 pub(crate) fn next_batch(db: &Database) -> u64 {
     db.seqno()

@@ -83,6 +83,21 @@ impl Shared {
         }
     }
 
+    /// Closes the database when everything is in tables, empties its journals, and opens it again. Called where nobody
+    /// commits meanwhile.
+    pub(crate) fn empty_journals(&self) -> Result<(), StoreError> {
+        self.recovery.folder.check()?;
+        self.with_engine(Engine::write_tables)?;
+        let mut slot = write(&self.engine);
+        *slot = None;
+        let emptied = crate::recovery::empty_journals(&crate::engine::database_path(&self.config.path));
+        // Emptied or not, it goes on; when it does not open now, the next commit tries again.
+        let engine = self.recovery.reopen(self)?;
+        self.note_committed(&engine);
+        *slot = Some(engine);
+        emptied
+    }
+
     /// Closes the database, repairs it, and opens it again.
     pub(crate) fn reopen(&self) -> Result<(), CommitError> {
         let failed = |reason: String| CommitError::Failed { reason: reason.into() };

@@ -13,15 +13,17 @@ mod journal;
 mod load;
 mod marks;
 mod report;
+mod room;
 mod slots;
 mod tables;
 
 pub(crate) use journal::list as journals;
 pub use report::{Loss, RecoveryReport};
+pub(crate) use room::empty_journals;
 
 use crate::{
     clock::Clock,
-    config::StoreConfig,
+    config::{GROUP_BYTES_MAX, StoreConfig},
     engine::{Engine, database_path, fault},
     error::StoreError,
     queue_index::Index,
@@ -129,6 +131,42 @@ impl Recovery {
         Ok(engine)
     }
 
+    /// Before a group of so many bytes is written: the logs take no more after it when the disk comes short of room.
+    pub(crate) fn watch_room(&self, shared: &Shared, engine: &Engine, bytes: u64) {
+        // The next group may be as large as this one.
+        if room::has_room(&shared.config.path, engine, 2 * bytes) {
+            return;
+        }
+        let held = read(&shared.index).bytes();
+        if !self.is_short() {
+            tracing::warn!(held, "the disk is nearly full; the logs hold no more than they do now");
+            *lock(&self.ballast_tried) = Instant::now();
+        }
+        // Also when it was short before: what was given up since has not come back to the disk yet.
+        self.ceiling.fetch_min(held.saturating_add(bytes), Ordering::AcqRel);
+    }
+
+    /// Whether the disk is short of room and its journals can be let go.
+    pub(crate) fn wants_journals_emptied(&self, shared: &Shared) -> bool {
+        let database = database_path(&shared.config.path);
+        let can = |engine: &Engine| room::can_empty_journals(&shared.config.path, &database, engine);
+        self.is_short() && read(&shared.engine).as_ref().is_some_and(can)
+    }
+
+    /// Lets the logs grow again if there is room for a while: for a full group at least.
+    pub(crate) fn lift(&self, shared: &Shared) {
+        let has_room =
+            |engine: &Engine| room::has_room(&shared.config.path, engine, 2 * GROUP_BYTES_MAX as u64);
+        if read(&shared.engine).as_ref().is_some_and(has_room) {
+            self.ceiling.store(u64::MAX, Ordering::Release);
+            tracing::info!("the disk has room again");
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.ceiling() != u64::MAX
+    }
+
     /// The bound on all logs, which is lower while the disk is full.
     pub(crate) fn ceiling(&self) -> u64 {
         self.ceiling.load(Ordering::Acquire)
@@ -136,12 +174,10 @@ impl Recovery {
 
     /// Keeps what recovery will compare with. Called once a second, and with `all` when queues came or went.
     pub(crate) fn keep_marks(&self, shared: &Shared) {
-        let full = self.ceiling() != u64::MAX;
-        if full && lock(&self.ballast_tried).elapsed() >= BALLAST_PATIENCE {
+        if self.is_short() && lock(&self.ballast_tried).elapsed() >= BALLAST_PATIENCE {
             *lock(&self.ballast_tried) = Instant::now();
             if self.ballast.take().is_ok() && !disk_is_full(&shared.config.path) {
-                self.ceiling.store(u64::MAX, Ordering::Release);
-                tracing::info!("the disk has room again");
+                self.lift(shared);
             }
         }
         if let Some(engine) = read(&shared.engine).as_ref() {

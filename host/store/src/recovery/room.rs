@@ -1,0 +1,63 @@
+//! Room on the disk, before it is used up.
+//!
+//! A message stands in the journal first, and in a table soon; the database lets a journal go only when it is 64 MB
+//! large and everything in it is in tables. On a disk that is small or nearly full that moment may never come, and a
+//! database that cannot write its tables cannot give anything back either. Two things keep it from that:
+//!
+//! - The logs take no more while what is only in memory could not be written to tables.
+//! - Then everything is written to tables, the database is closed, its journals are emptied, and it is opened again.
+
+use crate::{engine::Engine, error::StoreError, recovery::journal};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+};
+
+/// Free space from which nothing has to be looked at closely: several times what the memtables can hold.
+const PLENTY_BYTES: u64 = 256 << 20;
+/// Manifests, marks, and what others write meanwhile.
+const RESERVE_BYTES: u64 = 2 << 20;
+/// Journals that hold less are not worth closing the database for.
+const JOURNALS_BYTES_MIN: u64 = 4 << 20;
+
+/// Whether everything in memory can be written to tables, and `more` bytes to the journal and to tables. A system that
+/// does not tell its free space has room until a write fails.
+pub(crate) fn has_room(store: &Path, engine: &Engine, more: u64) -> bool {
+    let Ok(free) = fs4::available_space(store) else { return true };
+    free >= PLENTY_BYTES || free >= engine.unwritten_bytes() + 2 * more + RESERVE_BYTES
+}
+
+/// Whether the journals are worth to be let go, and everything in them can be written to tables.
+pub(crate) fn can_empty_journals(store: &Path, database: &Path, engine: &Engine) -> bool {
+    journals_bytes(database).is_ok_and(|bytes| bytes >= JOURNALS_BYTES_MIN) && has_room(store, engine, 0)
+}
+
+/// What the journals take on the disk; the newest is a file of holes at its end.
+fn journals_bytes(database: &Path) -> io::Result<u64> {
+    let size = |path: &Path| {
+        let found = fs::metadata(path)?;
+        #[cfg(unix)]
+        let bytes = std::os::unix::fs::MetadataExt::blocks(&found) * 512;
+        #[cfg(not(unix))]
+        let bytes = found.len();
+        Ok(bytes)
+    };
+    journal::list(database)?.iter().map(|path| size(path)).sum()
+}
+
+/// Lets the journals of a closed database go, all of whose batches are in tables. The newest stays, empty: without one
+/// the database would number its batches from the beginning again.
+pub(crate) fn empty_journals(database: &Path) -> Result<(), StoreError> {
+    let fault = |error: io::Error| StoreError::file("empty the journals in", database, &error);
+    let mut journals = journal::list(database).map_err(fault)?;
+    let newest = journals.pop();
+    for path in journals {
+        fs::remove_file(path).map_err(fault)?;
+    }
+    if let Some(path) = newest {
+        let file = OpenOptions::new().write(true).open(path).map_err(fault)?;
+        file.set_len(0).and_then(|()| file.sync_all()).map_err(fault)?;
+    }
+    super::marks::sync_folder(database).map_err(fault)
+}
