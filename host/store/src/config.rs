@@ -42,7 +42,7 @@ pub enum Linger {
     /// nothing for a single sender, nothing on a disk that syncs within 2 ms, twice the throughput on a slow one.
     #[default]
     Auto,
-    /// A fixed time. 10 ms is the flash-friendly profile: fewer, fuller pages.
+    /// A fixed time. 10 ms is the flash-friendly profile: fewer, fuller pages, and nothing written ahead.
     Fixed(Duration),
 }
 
