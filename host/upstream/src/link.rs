@@ -1,6 +1,11 @@
 //! One connection: one task that reads, takes new messages and writes, in this order of urgency.
 
-use crate::{LinkFault, LinkState, sender::Sender};
+use crate::{
+    LinkFault, LinkState,
+    probe::{Moved, Probe},
+    run::INBOUND_PACKET_BYTES_MAX,
+    sender::Sender,
+};
 use bytes::BytesMut;
 use holdfast_net::{Stream, io_cause};
 use std::{future::Future, io, time::Duration};
@@ -16,6 +21,9 @@ const OUT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes made ready for one read: some thousand acknowledgements.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Largest frame of a WebSocket: any packet, and what else the other side had ready with it.
+const FRAME_BYTES_MAX: usize = 2 * INBOUND_PACKET_BYTES_MAX as usize;
+
 /// How long the last bytes may take to leave when the link ends.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -29,6 +37,8 @@ pub(crate) enum Ended {
         /// Messages that were not acknowledged in time.
         unacknowledged: usize,
     },
+    /// Another way is to be taken; this one has ended in order.
+    Moving(Moved),
     /// It is of no more use.
     Failed(LinkFault),
 }
@@ -62,10 +72,19 @@ impl Output {
 
 impl Sender {
     /// Runs one connection to its end.
-    pub(crate) async fn run(&mut self, mut stream: Stream, stop: &CancellationToken) -> Ended {
+    pub(crate) async fn run(
+        &mut self,
+        mut stream: Stream,
+        probe: &mut Probe,
+        stop: &CancellationToken,
+    ) -> Ended {
         self.open(stream.describe_encryption().map(Into::into), Instant::now().into_std());
         // IMPORTANT: else the link stands still for some 40 ms per window against a broker that gathers its small answers.
         stream.acknowledge_soon();
+        stream.set_frame_bytes_max(FRAME_BYTES_MAX);
+        self.open_beside(stream.branches());
+        let mut moving: Option<Moved> = None;
+        let mut stopping = false;
         let (mut read, mut write) = tokio::io::split(stream);
         let (mut input, mut output) = (BytesMut::new(), Output::default());
         let mut drain_until: Option<Instant> = None;
@@ -76,15 +95,25 @@ impl Sender {
                 return Ended::Failed(fault);
             }
             if drain_until.is_some_and(|until| until <= now || self.client.in_flight() == 0) {
-                return self.say_goodbye(&mut write, output).await;
+                let ended = self.say_goodbye(&mut write, output).await;
+                return match moving {
+                    Some(moved) if !stop.is_cancelled() => Ended::Moving(moved),
+                    _ => ended,
+                };
             }
-            let room =
-                if drain_until.is_some() || output.bytes.len() >= OUT_BYTES_MAX { 0 } else { self.room() };
+            let (room, above) = match self.wanted() {
+                _ if drain_until.is_some() => (0, None),
+                // What is urgent has a stream of its own, or waits behind these bytes anyway.
+                (_, None) if output.bytes.len() >= OUT_BYTES_MAX => (0, None),
+                wanted => wanted,
+            };
             let due = self.due(drain_until, now);
+            probe.is_silent(self.is_silent(now.into_std()));
             input.reserve(READ_BYTES);
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if drain_until.is_none() => {
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
                     drain_until = Some(now + self.drain_within);
                     self.teller.state(LinkState::Draining);
                 }
@@ -99,14 +128,35 @@ impl Sender {
                         return Ended::Failed(fault);
                     }
                 }
-                found = self.reader.next(room), if room > 0 => match found {
-                    Ok(deliveries) => self.take(deliveries),
+                arrived = self.lanes.arrived(), if self.lanes.are_open() => {
+                    let mut input = match arrived {
+                        Ok(input) => input,
+                        Err(error) => return Ended::Failed(self.broken(&error)),
+                    };
+                    if let Err(fault) = self.receive(&mut input, now.into_std()) {
+                        return Ended::Failed(fault);
+                    }
+                    self.lanes.put_back(input);
+                }
+                found = self.reader.next_above(room, above), if room > 0 => match found {
+                    Ok(deliveries) => self.take(deliveries, above.is_some()),
                     Err(error) => return Ended::Failed(LinkFault::Read(error)),
                 },
                 written = output.write(&mut write), if output.has_work() => {
                     if let Err(error) = written {
                         return Ended::Failed(self.broken(&error));
                     }
+                }
+                moved = probe.moved(), if drain_until.is_none() && self.is_welcomed() => {
+                    if moved.abandons {
+                        // An answer that came meanwhile shows that all is well.
+                        if self.is_silent(now.into_std()) {
+                            return Ended::Moving(moved);
+                        }
+                        continue;
+                    }
+                    moving = Some(moved);
+                    drain_until = Some(now + self.drain_within);
                 }
                 () = sleep_until(due) => {}
             }
@@ -131,7 +181,9 @@ impl Sender {
         let client = self.client.deadline().map(Instant::from_std);
         let hold = self.hold.until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
         let suspects = self.poison_until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
-        [client, hold, suspects, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
+        let kept = self.horizon.due().map(Instant::from_std);
+        let silent = self.silent_at().map(Instant::from_std).filter(|at| *at > now);
+        [client, hold, suspects, kept, silent, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
     }
 
     async fn say_goodbye(&mut self, write: &mut WriteHalf<Stream>, mut output: Output) -> Ended {
