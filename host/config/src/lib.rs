@@ -75,6 +75,8 @@
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
 //! | `modules.compile_cache` | true | whether compiled code is kept in `paths.cache` |
+//! | `deployment.exclusive` | false | whether a deployment's modules alone run, and not what else lies in `paths.plugins` |
+//! | `deployment.probation` | `"60 s"` | how long a failing module still brings the deployment before back; `"0 s"` does not wait |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -97,8 +99,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
-    Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
+    Config, Deployment, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules,
+    MqttVersion, Password, Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
 
@@ -166,6 +168,8 @@ pub const KEYS: &[&str] = &[
     "modules.call_time",
     "modules.retries",
     "modules.compile_cache",
+    "deployment.exclusive",
+    "deployment.probation",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",
