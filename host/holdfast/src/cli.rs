@@ -1,9 +1,13 @@
 //! The command line: names, help texts and arguments. What each command does stands in `commands/` under its name.
 
+mod deployments;
 mod devices;
+mod service;
 mod twins;
 
+pub use deployments::*;
 pub use devices::*;
+pub use service::*;
 pub use twins::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,7 +34,7 @@ pub enum Command {
     /// Write a commented holdfast.toml and the folders it names.
     Init(InitArgs),
     /// Run the edge until it is told to stop.
-    Run,
+    Run(RunArgs),
     /// Show the main job on this machine: modules, a cut link, a killed host, and the proof that nothing was lost.
     Demo(DemoArgs),
     /// Say how the running edge is: link, modules, what waits.
@@ -64,9 +68,12 @@ pub enum Command {
     /// See and touch what waits in the durable log.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// List routes, or explain what they would do with a message.
+    /// List routes, or explain what they would do with a message: those of the running edge, else those of the file.
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// Check and apply deployments: manifests of Azure IoT Edge.
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
     /// See and renew the certificates of this edge.
     #[command(subcommand)]
     Certificate(CertificateCommand),
@@ -80,6 +87,9 @@ pub enum Command {
     /// See the sessions of the gateway's clients.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Let systemd start the edge with the machine.
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod check;
 pub mod client;
+pub mod deployment;
 pub mod device;
 pub mod init;
 pub mod list;
@@ -14,6 +15,7 @@ pub mod module;
 pub mod queue;
 pub mod routes;
 pub mod send;
+pub mod service;
 pub mod session;
 pub mod status;
 pub mod tail;
