@@ -75,6 +75,10 @@
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
 //! | `modules.compile_cache` | true | whether compiled code is kept in `paths.cache` |
+//! | `modules.registry_credentials` | none | file of names and passwords for registries, as `docker login` writes it |
+//! | `modules.signature_keys` | `[]` | public keys (PEM), one of which must have signed what comes from a registry |
+//! | `http.listen` | none | where modules answer HTTP requests, such as `"127.0.0.1:8080"` |
+//! | `http.allow_remote_plain` | false | whether other machines may come without TLS |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -96,7 +100,7 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
+    Config, Devices, Gateway, Http, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
     Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
@@ -165,6 +169,10 @@ pub const KEYS: &[&str] = &[
     "modules.call_time",
     "modules.retries",
     "modules.compile_cache",
+    "modules.registry_credentials",
+    "modules.signature_keys",
+    "http.listen",
+    "http.allow_remote_plain",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",

@@ -107,8 +107,9 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let devices = sections::devices(devices_given);
     let hub_host_name = sections::hub(root.section("hub"));
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
-    let modules = sections::modules(root.section("modules"));
+    let modules = sections::modules(root.section("modules"), context);
     let metrics = sections::metrics(root.section("metrics"));
+    let http = sections::http(root.section("http"));
     let log = sections::log(root.section("log"));
     root.finish();
     Config {
@@ -123,6 +124,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
         devices,
         modules,
         metrics,
+        http,
         log,
     }
 }

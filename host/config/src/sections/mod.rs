@@ -10,7 +10,7 @@ mod upstream;
 mod users;
 
 pub(crate) use gateway::gateway;
-pub(crate) use metrics::metrics;
+pub(crate) use metrics::{http, metrics};
 pub(crate) use routes::routes;
 pub(crate) use small::{edge, log, modules, paths};
 pub(crate) use store::store;
