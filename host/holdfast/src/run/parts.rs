@@ -10,8 +10,8 @@ use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
 use holdfast_net::{
-    ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, Listener, PlainTcp, Roots, Settings, Target,
-    Way,
+    ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, Listener, PlainTcp, Roots, Settings,
+    Target, Way,
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
