@@ -2,7 +2,7 @@
 //! Python's paho on both sides. Each file is a story.
 //!
 //! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, a Python with paho-mqtt and aioquic, another with
-//! azure-iot-device, and Node.js with mqtt and azure-iot-device; `tests/run` gets them. What can be chosen by environment:
+//! azure-iot-device, docker-registry, and Node.js with mqtt and azure-iot-device; `tests/run` gets them. What can be chosen by environment:
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -21,10 +21,12 @@ mod agent;
 mod azure;
 mod command_line;
 mod deployments;
+mod developer;
 mod devices;
 mod doors;
 mod gateway_peers;
 mod modules;
+mod registry;
 mod service;
 mod sessions;
 mod support;

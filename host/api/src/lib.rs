@@ -53,5 +53,6 @@ pub use wire::{
     DeviceboundRequest, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText, MethodReplyItem,
     MethodRequest, ModuleAction, ModuleItem, ModuleRequest, NotCarriedItem, OPERATOR_PROPERTY, PassingItem,
     PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request,
-    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, SessionItem, StatusItem, StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
+    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, SessionItem, StatusItem,
+    StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
 };

@@ -96,6 +96,10 @@
 //! | `net.proxy.except` | `[]` | hosts reached without the proxy: names, `.ends` of names, addresses |
 //! | `deployment.exclusive` | false | whether a deployment's modules alone run, and not what else lies in `paths.plugins` |
 //! | `deployment.probation` | `"60 s"` | how long a failing module still brings the deployment before back; `"0 s"` does not wait |
+//! | `modules.registry_credentials` | none | file of names and passwords for registries, as `docker login` writes it |
+//! | `modules.signature_keys` | `[]` | public keys (PEM), one of which must have signed what comes from a registry |
+//! | `http.listen` | none | where modules answer HTTP requests, such as `"127.0.0.1:8080"` |
+//! | `http.allow_remote_plain` | false | whether other machines may come without TLS |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -119,7 +123,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Deployment, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password, Paths, Payload, Profile, Proof, Store, Transport, User,
+    Config, Deployment, Devices, Gateway, Http, Identity, Level, Linger, Listen, Log, Metrics, Modules,
+    MqttVersion, Password, Paths, Payload, Profile, Proof, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -209,6 +214,10 @@ pub const KEYS: &[&str] = &[
     "net.proxy.except",
     "deployment.exclusive",
     "deployment.probation",
+    "modules.registry_credentials",
+    "modules.signature_keys",
+    "http.listen",
+    "http.allow_remote_plain",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",

@@ -4,6 +4,7 @@ use crate::cache::CodeCache;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::handle::EngineHandle;
+use crate::http::HttpDoor;
 use crate::plan::Plan;
 use crate::runtime::Runtime;
 use crate::status::Registry;
@@ -27,6 +28,7 @@ pub(crate) struct Common {
     pub(crate) runtime: Runtime,
     pub(crate) cache: CodeCache,
     pub(crate) registry: Registry,
+    pub(crate) door: HttpDoor,
 }
 
 /// The module engine, ready to run.
@@ -45,12 +47,12 @@ impl Engine {
         fs::create_dir_all(folder).and_then(|()| fs::read_dir(folder).map(|_| ())).map_err(|error| {
             EngineError::Folder { what: "plugins folder", path: folder.clone(), reason: error.to_string() }
         })?;
-        let runtime = Runtime::new(config.profile)?;
+        let runtime = Runtime::new(config.profile, config.outgoing.clone())?;
         let cache = CodeCache::open(&config.cache_dir, config.cache_bytes_max, runtime.engine())?;
         let registry = Registry::default();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = EngineHandle { registry: registry.clone(), commands: sender };
-        let common = Common { broker, runtime, cache, registry };
+        let common = Common { broker, runtime, cache, registry, door: HttpDoor::default() };
         Ok(Self { config, common, handle, commands, plan: Plan::default() })
     }
 
@@ -63,6 +65,11 @@ impl Engine {
     /// A way to ask the engine, now or later.
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
+    }
+
+    /// Where HTTP requests for modules are brought to.
+    pub fn http(&self) -> HttpDoor {
+        self.common.door.clone()
     }
 
     /// Starts the modules of the plugins folder and keeps watching it. All tasks are on `tasks`; they end after `stop`

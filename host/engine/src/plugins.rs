@@ -5,6 +5,7 @@ use crate::config::Limits;
 use crate::load::FILE_BYTES_MAX;
 use crate::settings::{self, Settings};
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ impl Stamp {
 pub(crate) struct Files {
     /// The name of the component's file without `.wasm`.
     stem: String,
-    component: Stamp,
+    /// None if the component comes from a registry.
+    component: Option<Stamp>,
     settings: Option<(NamedAs, Stamp)>,
 }
 
@@ -49,7 +51,13 @@ enum NamedAs {
 impl Files {
     /// Whether both were left alone for `settle`.
     pub(crate) fn are_old(&self, settle: Duration) -> bool {
-        self.component.is_old(settle) && self.settings.is_none_or(|(_, stamp)| stamp.is_old(settle))
+        let is_old = |stamp: Option<Stamp>| stamp.is_none_or(|stamp| stamp.is_old(settle));
+        is_old(self.component) && is_old(self.settings.map(|(_, stamp)| stamp))
+    }
+
+    /// Whether the component is fetched.
+    pub(crate) const fn are_fetched(&self) -> bool {
+        self.component.is_none()
     }
 
     /// The name of the component's file without `.wasm`.
@@ -67,9 +75,19 @@ impl Files {
     }
 }
 
-/// What lies in the folder: every `name.wasm` and every `name.toml`.
+/// Fetches components from elsewhere. It is asked on a thread that may wait.
+pub trait Source: Debug + Send + Sync + 'static {
+    /// The component of this name; an error says what failed and the fix.
+    ///
+    /// # Errors
+    /// What failed, and the fix.
+    fn fetch(&self, reference: &str) -> Result<Vec<u8>, String>;
+}
+
+/// What lies in the folder: every `name.wasm`, and every `name.toml`, some of which name a registry in its place.
 pub(crate) struct Folder {
-    components: BTreeMap<String, Stamp>,
+    /// None for what a registry has.
+    components: BTreeMap<String, Option<Stamp>>,
     settings: BTreeMap<String, Stamp>,
 }
 
@@ -106,12 +124,24 @@ pub(crate) fn scan(folder: &Path) -> io::Result<Folder> {
             continue;
         }
         match extension.to_str() {
-            Some("wasm") => found.components.insert(stem, Stamp::of(&about)),
-            Some("toml") => found.settings.insert(stem, Stamp::of(&about)),
-            _ => None,
-        };
+            Some("wasm") => drop(found.components.insert(stem, Some(Stamp::of(&about)))),
+            Some("toml") => drop(found.settings.insert(stem, Stamp::of(&about))),
+            _ => {}
+        }
+    }
+    for name in found.settings.keys() {
+        if !found.components.contains_key(name) && names_a_source(&folder.join(format!("{name}.toml"))) {
+            found.components.insert(name.clone(), None);
+        }
     }
     Ok(found)
+}
+
+/// Settings that were left behind by a module that is gone name none.
+fn names_a_source(path: &Path) -> bool {
+    let text = read(path, settings::BYTES_MAX).ok();
+    let text = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.is_some_and(|text| text.lines().any(|line| line.trim_start().starts_with("[source]")))
 }
 
 /// The path of a component.
@@ -119,10 +149,25 @@ pub(crate) fn component_path(folder: &Path, stem: &str) -> PathBuf {
     folder.join(format!("{stem}.wasm"))
 }
 
-/// Reads a component and its digest.
-pub(crate) fn read_component(folder: &Path, files: &Files) -> Result<(Vec<u8>, String), String> {
+/// Reads a component and its digest, or fetches it from `oci`, which the module's settings name.
+pub(crate) fn read_component(
+    folder: &Path,
+    files: &Files,
+    oci: Option<&str>,
+    source: Option<&dyn Source>,
+) -> Result<(Vec<u8>, String), String> {
     let path = component_path(folder, &files.stem);
-    let bytes = read(&path, FILE_BYTES_MAX)?;
+    let bytes = match (oci, source) {
+        (Some(reference), _) if path.exists() => {
+            tracing::debug!(reference, path = %path.display(), "the file is there; it is not fetched");
+            read(&path, FILE_BYTES_MAX)?
+        }
+        (Some(reference), Some(source)) => source.fetch(reference)?,
+        (Some(reference), None) => {
+            return Err(format!("{reference} cannot be fetched: this host has no registry"));
+        }
+        (None, _) => read(&path, FILE_BYTES_MAX)?,
+    };
     let digest = digest_of(&bytes);
     Ok((bytes, digest))
 }

@@ -12,7 +12,7 @@ mod upstream;
 mod users;
 
 pub(crate) use gateway::gateway;
-pub(crate) use metrics::metrics;
+pub(crate) use metrics::{http, metrics};
 pub(crate) use net::net;
 pub(crate) use routes::{ROUTES_MAX, route_name_fault, route_problem, routes};
 pub(crate) use small::{deployment, edge, log, modules, paths};

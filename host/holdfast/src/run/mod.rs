@@ -8,6 +8,7 @@ mod deployments;
 pub mod devices;
 pub mod doors;
 pub mod host;
+mod http;
 pub mod life;
 pub mod logging;
 mod metrics;
@@ -67,6 +68,8 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
     };
 
     let metrics = parts::metrics(&config).await?;
+    let http = parts::http(&config).await?;
+    let http_door = engine.http();
     let stop_asked = CancellationToken::new();
     let shown = Arc::new(RunningHost {
         broker,
@@ -84,6 +87,7 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
 
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
+    running.spawn_http(http, http_door);
     running.spawn_certificates(keeper);
     running.spawn_deployer(deployer);
     running.spawn_agent(Agent::new(shown.broker.clone(), shown.engine.clone()));

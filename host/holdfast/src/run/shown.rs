@@ -1,7 +1,8 @@
 //! From what the rooms hold to what the control socket shows.
 
 use holdfast_api::{
-    Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, SessionItem, StoredItem, UpstreamItem, WayItem,
+    Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, SessionItem, StoredItem,
+    UpstreamItem, WayItem,
 };
 use holdfast_engine::{CommandError, ModuleStatus};
 use holdfast_gateway::ShownSession;
