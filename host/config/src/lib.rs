@@ -69,6 +69,9 @@
 //! | `users.publish` | `[]` | topic filters that it may publish to |
 //! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
 //! | `hub.host_name` | the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
+//! | `hub.listen` | `"127.0.0.1:8480"` | where a hub is asked over HTTP; `tls://` for other machines |
+//! | `hub.events_age_max` | `"7 d"` | how long a hub keeps telemetry |
+//! | `hub.events_quota` | none | most bytes of telemetry that a hub keeps |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
 //! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
@@ -96,8 +99,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
-    Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
+    Config, Devices, Gateway, Hub, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion,
+    Password, Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
 
@@ -159,6 +162,9 @@ pub const KEYS: &[&str] = &[
     "users.publish",
     "users.subscribe",
     "hub.host_name",
+    "hub.listen",
+    "hub.events_age_max",
+    "hub.events_quota",
     "devices.publish",
     "devices.subscribe",
     "modules.memory",

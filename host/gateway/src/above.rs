@@ -13,6 +13,7 @@ use holdfast_types::{Identity, Message, Name};
 use serde_json::Value;
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// An answer about a twin.
 pub type TwinAnswer<T> = Pin<Box<dyn Future<Output = Result<T, TwinError>> + Send>>;
@@ -42,6 +43,8 @@ pub struct EdgeLink {
     pub door: Box<dyn EdgeDoor>,
     /// What the edge is to be sent, in order.
     pub outgoing: mpsc::Receiver<Publish>,
+    /// Cancelled by the hub to end the connection.
+    pub over: CancellationToken,
 }
 
 /// Takes what an edge sends.

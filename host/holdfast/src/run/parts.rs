@@ -8,7 +8,7 @@ use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, Tru
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
-use holdfast_gateway::{Gateway, GatewayConfig, Limits};
+use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
 use holdfast_net::{
     ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
     Way,
@@ -108,6 +108,7 @@ pub async fn gateway(
     listen: Vec<ListenConfig>,
     broker: &Broker,
     registry: Arc<Registry>,
+    hub: Option<Arc<dyn Above>>,
 ) -> anyhow::Result<Option<Gateway>> {
     if listen.is_empty() {
         return Ok(None);
@@ -132,7 +133,10 @@ pub async fn gateway(
         anonymous: config.gateway.anonymous.clone(),
         instance,
     };
-    Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
+    Ok(Some(match hub {
+        Some(hub) => Gateway::bind_as_hub(gateway, broker.clone(), registry, hub).await?,
+        None => Gateway::bind(gateway, broker.clone(), registry).await?,
+    }))
 }
 
 /// The door for whoever reads metrics, bound; none if it is nowhere.
