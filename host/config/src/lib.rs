@@ -72,6 +72,9 @@
 //! | `hub.listen` | `"127.0.0.1:8480"` | where a hub is asked over HTTP; `tls://` for other machines |
 //! | `hub.events_age_max` | `"7 d"` | how long a hub keeps telemetry |
 //! | `hub.events_quota` | none | most bytes of telemetry that a hub keeps |
+//! | `hub.primary.url` | none | the API of the hub whose registry this one follows |
+//! | `hub.primary.token_file` | none | file with the token of that API |
+//! | `hub.primary.ca_file` | the system's | authority to trust there |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
 //! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
@@ -100,7 +103,7 @@ pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
     Config, Devices, Gateway, Hub, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion,
-    Password, Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
+    Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
 };
 pub use template::TOPIC_PLACES;
 
@@ -165,6 +168,9 @@ pub const KEYS: &[&str] = &[
     "hub.listen",
     "hub.events_age_max",
     "hub.events_quota",
+    "hub.primary.url",
+    "hub.primary.token_file",
+    "hub.primary.ca_file",
     "devices.publish",
     "devices.subscribe",
     "modules.memory",

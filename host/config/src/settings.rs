@@ -328,6 +328,19 @@ pub struct Hub {
     pub events_age_max: Option<Duration>,
     /// Most bytes of the stream; none is what the store has.
     pub events_quota_bytes: Option<u64>,
+    /// The hub whose registry this one follows.
+    pub primary: Option<PrimaryHub>,
+}
+
+/// `[hub.primary]`: the hub whose registry a secondary one follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryHub {
+    /// Its API: `https://hub-a.example:8480`.
+    pub url: String,
+    /// The file with the token of its API.
+    pub token_file: PathBuf,
+    /// The authority to trust with https (PEM); none is those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[devices]`: what each device of the registry may do as a plain client. `{device}` stands for its name.

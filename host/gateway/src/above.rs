@@ -50,7 +50,7 @@ pub struct EdgeLink {
 /// Takes what an edge sends.
 pub trait EdgeDoor: Send + Sync {
     /// The connection begins: fates of messages go to `fates`.
-    fn begin(&mut self, fates: Fates);
+    fn begin(&mut self, fates: Arc<dyn Fates>);
 
     /// Takes a message. Its fate is told in time, in any order; the slices of the message keep a whole buffer alive, so
     /// that what is kept is copied.
@@ -61,13 +61,14 @@ pub trait EdgeDoor: Send + Sync {
 }
 
 /// Where the fates of messages go.
-#[derive(Clone)]
-pub struct Fates(pub(crate) Arc<Board>);
-
-impl Fates {
+pub trait Fates: Send + Sync {
     /// Tells the fates of messages, many at once.
-    pub fn tell(&self, fates: impl IntoIterator<Item = (Ticket, Outcome)>) {
-        self.0.settle_many(fates);
+    fn tell(&self, fates: Vec<(Ticket, Outcome)>);
+}
+
+impl Fates for Board {
+    fn tell(&self, fates: Vec<(Ticket, Outcome)>) {
+        self.settle_many(fates);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A connection that is the link of an edge: the hub takes what comes and says what goes.
 
 use crate::{
-    above::{EdgeDoor, EdgeLink, Fates},
+    above::{EdgeDoor, EdgeLink},
     board::Board,
     connection::Client,
     end::End,
@@ -23,7 +23,7 @@ pub(crate) struct Linked {
 impl Linked {
     pub(crate) fn begin(link: EdgeLink, board: &Arc<Board>) -> Box<Self> {
         let EdgeLink { mut door, outgoing, over } = link;
-        door.begin(Fates(board.clone()));
+        door.begin(board.clone());
         Box::new(Self { door, outgoing, over, taken: false })
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     backend::{Backend, BackendError, Expect, Space, Write},
-    hub::HubError,
+    error::HubError,
 };
 use holdfast_broker::{DEVICEBOUND_BYTES_MAX, DEVICEBOUND_LIFE_MAX, DEVICEBOUND_PENDING_MAX};
 use holdfast_link::{CloudToDevice, Document};

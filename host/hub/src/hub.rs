@@ -1,37 +1,29 @@
-//! The hub itself: what it holds, what services ask of it, and what the gateway asks of it.
+//! The hub itself: what it holds, and what services ask of it.
 
 use crate::{
-    backend::{Backend, BackendError, Batch, Event, Events, Origin, Progress, Space, Span, Write},
-    deployments::{DeploymentError, Deployments, StoredDeployment},
+    backend::{Backend, BackendError, Events, Progress, Space, Span, Write},
+    deployments::{Deployments, StoredDeployment},
     devicebound::Devicebound,
-    directory::{Applied, Directory, DirectoryError},
+    directory::{Applied, Directory},
+    error::HubError,
     ingest::{Counts, Ingest},
-    link::{CallFault, Door, Down, Link},
+    link::{Down, Link},
     twins::{HubTwin, TwinPatch, Twins},
 };
-use bytes::Bytes;
 use holdfast_auth::{Registry, Sealer};
-use holdfast_broker::{Broker, Done, MethodError, MethodTimes, Receipt, Refused, Twin, TwinError};
-use holdfast_gateway::{Above, EdgeLink, TwinAnswer};
-use holdfast_link::{
-    Call, Change, ChildState, DesiredChange, DesiredForm, Document, IdentityRecord, MethodAnswer,
-    MethodRequest,
-};
-use holdfast_types::{Envelope, Identity, Message, Name, Source, UnixMillis};
+use holdfast_broker::Broker;
+use holdfast_link::{Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_types::{Identity, Name, UnixMillis};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
-    time::Duration,
 };
 use tokio_util::task::TaskTracker;
 
 /// The key of the name of the registry, in the space `hub`.
 const ID_KEY: &str = "id";
-
-/// How much longer than the method itself the answer of an edge may take.
-const EDGE_TIME: Duration = Duration::from_secs(5);
 
 /// Children whose presence an edge has told are remembered up to this number.
 const CHILD_STATES_MAX: usize = 100_000;
@@ -48,86 +40,6 @@ pub struct HubConfig {
     pub sealer: Sealer,
     /// Serves methods, desired changes and messages of devices that are connected here.
     pub broker: Broker,
-}
-
-/// Why the hub does not do what a service asks for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HubError {
-    /// There is no such device or module.
-    #[error("there is no device {0}; `holdfast hub device add` adds one")]
-    NoSuchDevice(Identity),
-    /// What is asked for is malformed.
-    #[error("{0}")]
-    Bad(String),
-    /// It is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// It is too large.
-    #[error("{0}")]
-    TooLarge(String),
-    /// There is no room for now.
-    #[error("{0}")]
-    Busy(String),
-    /// The edge did not do it.
-    #[error("{why}")]
-    Edge {
-        /// The status that tells it.
-        status: u16,
-        /// What went wrong.
-        why: String,
-    },
-    /// A change of the registry was refused.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// A twin was not read or changed.
-    #[error(transparent)]
-    Twin(#[from] TwinError),
-    /// A method was not called.
-    #[error(transparent)]
-    Method(#[from] MethodError),
-    /// A deployment was refused.
-    #[error(transparent)]
-    Deployment(#[from] DeploymentError),
-    /// The storage failed.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-}
-
-impl HubError {
-    /// The status of HTTP that tells it.
-    pub fn status(&self) -> u16 {
-        use holdfast_auth::RegistryFault;
-        let backend = |error: &BackendError| match error {
-            BackendError::Conflict { .. } => 412,
-            BackendError::Refused(_) => 400,
-            BackendError::Failed(_) | BackendError::OutOfTurn => 500,
-            BackendError::Stopping => 503,
-        };
-        match self {
-            Self::NoSuchDevice(_) | Self::NotFound(_) => 404,
-            Self::Bad(_) => 400,
-            Self::TooLarge(_) => 413,
-            Self::Busy(_) => 429,
-            Self::Edge { status, .. } => *status,
-            Self::Directory(error) => match error {
-                DirectoryError::Registry(RegistryFault::NoSuchDevice(_)) => 404,
-                DirectoryError::Registry(RegistryFault::Exists(_)) | DirectoryError::HasChildren { .. } => {
-                    409
-                }
-                DirectoryError::Backend(error) => backend(error),
-                DirectoryError::Sealed(..) => 500,
-                _ => 400,
-            },
-            Self::Twin(error) => error.status(),
-            Self::Method(error) => error.status(),
-            Self::Deployment(error) => match error {
-                DeploymentError::NoSuch(_) => 404,
-                DeploymentError::Backend(error) => backend(error),
-                _ => 400,
-            },
-            Self::Backend(error) => backend(error),
-        }
-    }
 }
 
 /// An edge as services see it.
@@ -162,25 +74,25 @@ pub struct HubCounts {
 
 /// The hub.
 pub struct Hub {
-    me: Weak<Self>,
+    pub(crate) me: Weak<Self>,
     /// Names the registry.
-    id: String,
-    name: Name,
-    backend: Arc<dyn Backend>,
-    directory: Directory,
-    twins: Twins,
-    deployments: Deployments,
-    devicebound: Devicebound,
-    broker: Broker,
-    links: Mutex<HashMap<Name, Arc<Link>>>,
-    ingests: Mutex<HashMap<Name, Arc<Ingest>>>,
-    present: Mutex<HashMap<Identity, usize>>,
-    child_states: Mutex<HashMap<Identity, ChildState>>,
-    counts: Arc<Counts>,
-    tasks: TaskTracker,
+    pub(crate) id: String,
+    pub(crate) name: Name,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) directory: Directory,
+    pub(crate) twins: Twins,
+    pub(crate) deployments: Deployments,
+    pub(crate) devicebound: Devicebound,
+    pub(crate) broker: Broker,
+    pub(crate) links: Mutex<HashMap<Name, Arc<Link>>>,
+    pub(crate) ingests: Mutex<HashMap<Name, Arc<Ingest>>>,
+    pub(crate) present: Mutex<HashMap<Identity, usize>>,
+    pub(crate) child_states: Mutex<HashMap<Identity, ChildState>>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) tasks: TaskTracker,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -240,10 +152,6 @@ impl Hub {
 
     pub(crate) fn twins(&self) -> &Twins {
         &self.twins
-    }
-
-    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
     }
 
     pub(crate) fn now(&self) -> UnixMillis {
@@ -311,9 +219,24 @@ impl Hub {
     /// # Errors
     /// It is refused, or not stored.
     pub async fn put_device(&self, record: IdentityRecord) -> Result<u64, HubError> {
-        let edge = record.edge.then(|| record.identity.device.clone());
-        let applied = self.directory.put(record, self.now()).await?;
+        self.put_device_added(record, self.now()).await
+    }
+
+    pub(crate) async fn put_device_added(
+        &self,
+        record: IdentityRecord,
+        added: UnixMillis,
+    ) -> Result<u64, HubError> {
+        let device = record.identity.device.clone();
+        // A module changes nothing of what its device is.
+        let is_edge = record.edge || record.identity.module.is_some();
+        let edge = is_edge.then(|| device.clone());
+        let applied = self.directory.put(record, added).await?;
         let revision = self.tell(applied);
+        if let (None, Some(link)) = (&edge, lock(&self.links).get(&device)) {
+            // It is no edge any longer.
+            link.over.cancel();
+        }
         if let Some(edge) = edge {
             self.reassign(&edge).await?;
         }
@@ -346,7 +269,7 @@ impl Hub {
         revision
     }
 
-    fn known(&self, who: &Identity) -> Result<(), HubError> {
+    pub(crate) fn known(&self, who: &Identity) -> Result<(), HubError> {
         match self.directory.get(&Identity::device(who.device.clone())) {
             Some(_) => Ok(()),
             None => Err(HubError::NoSuchDevice(who.clone())),
@@ -400,141 +323,6 @@ impl Hub {
         self.broker.twins().changed_elsewhere(who, before, after, version, patch);
         if let Some(link) = self.directory.way_to(who).and_then(|edge| self.link(&edge)) {
             link.tell(Down::Desired(DesiredChange { identity: who.clone(), version, revision: None, form }));
-        }
-    }
-
-    // Methods and messages.
-
-    /// Calls a method of a device that is connected here, or of what is behind an edge.
-    ///
-    /// # Errors
-    /// Nobody answers, in time or at all.
-    pub async fn method(
-        &self,
-        who: &Identity,
-        name: &str,
-        payload: Value,
-        times: MethodTimes,
-    ) -> Result<(i32, Value), HubError> {
-        self.known(who)?;
-        let link =
-            self.directory.way_to(who).and_then(|edge| self.link(&edge)).filter(|link| link.is_ready());
-        let is_here = self.broker.methods().is_served(who);
-        let Some(link) = link.filter(|_| !is_here) else {
-            let text = if payload.is_null() { Bytes::new() } else { payload.to_string().into() };
-            let reply = self.broker.methods().call(who, name, text, times).await?;
-            let payload = match serde_json::from_slice(&reply.payload) {
-                Ok(payload) => payload,
-                Err(_) if reply.payload.is_empty() => Value::Null,
-                Err(_) => String::from_utf8_lossy(&reply.payload).into_owned().into(),
-            };
-            return Ok((reply.status, payload));
-        };
-        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-        let request = MethodRequest {
-            target: who.clone(),
-            name: name.to_owned(),
-            payload,
-            response_timeout_s: seconds(times.response),
-            connect_timeout_s: seconds(times.connect),
-        };
-        let body = request.encode().map_err(|fault| HubError::TooLarge(fault.to_string()))?;
-        let within = times.response + times.connect + EDGE_TIME;
-        let answer = link.call(Call::Method, body, within).await.map_err(edge_error)?;
-        let answer = MethodAnswer::decode(&answer)
-            .map_err(|fault| HubError::Edge { status: 502, why: fault.to_string() })?;
-        Ok((answer.status, answer.payload))
-    }
-
-    /// Keeps a message for a device until it has it; gives its id when it is durable.
-    ///
-    /// # Errors
-    /// There is no such device, it is too large, too many wait, or it is not stored.
-    pub async fn send(
-        &self,
-        device: &Name,
-        message: &Message,
-        expires: Option<UnixMillis>,
-    ) -> Result<String, HubError> {
-        self.known(&Identity::device(device.clone()))?;
-        let id = self.devicebound.post(&self.id, device, message, expires, self.now()).await?;
-        self.deliver_soon(device);
-        Ok(id)
-    }
-
-    /// How many messages wait for a device.
-    ///
-    /// # Errors
-    /// The storage cannot be read.
-    pub async fn pending(&self, device: &Name) -> Result<usize, HubError> {
-        Ok(self.devicebound.pending(device, self.now()).await?.len())
-    }
-
-    pub(crate) fn has_post(&self) -> bool {
-        self.devicebound.has_any()
-    }
-
-    fn deliver_soon(&self, device: &Name) {
-        let (Some(me), device) = (self.me.upgrade(), device.clone()) else { return };
-        self.spawn(async move {
-            if let Err(error) = me.deliver(&device).await {
-                tracing::warn!(%device, %error, "messages of a device wait on");
-            }
-        });
-    }
-
-    /// Hands over what waits for a device, as far as there is somebody to take it.
-    async fn deliver(&self, device: &Name) -> Result<(), BackendError> {
-        // One who comes while another one is at it is not needed: what is new is seen by the look behind the last one.
-        let Some(_turn) = self.devicebound.turn(device) else { return Ok(()) };
-        let who = Identity::device(device.clone());
-        loop {
-            let pending = self.devicebound.pending(device, self.now()).await?;
-            if pending.is_empty() {
-                return Ok(());
-            }
-            for (key, message) in pending {
-                let link = self.directory.way_to(&who).and_then(|edge| self.link(&edge));
-                if self.is_present(&who) {
-                    let sent =
-                        self.broker.cloud_to_device(device, message.message.into(), message.expires).await;
-                    match sent {
-                        Err(error) if !error.is_permanent() => return Ok(()),
-                        Ok(()) | Err(_) => {}
-                    }
-                } else if let Some(link) = link.filter(|link| link.is_ready()) {
-                    match link.cloud_to_device(&message).await {
-                        Ok(()) => {}
-                        Err(CallFault::Refused { status: 400 | 413, why, .. }) => {
-                            tracing::warn!(%device, id = message.id, why, "an edge refuses a message to a device; it is dropped");
-                        }
-                        // It may not know the child yet, or have no room.
-                        Err(fault) => {
-                            tracing::debug!(%device, %fault, "a message to a device waits on");
-                            return Ok(());
-                        }
-                    }
-                } else {
-                    return Ok(());
-                }
-                self.devicebound.remove(&key).await?;
-            }
-        }
-    }
-
-    /// Hands over what waits for devices behind an edge.
-    pub(crate) async fn deliver_through(&self, link: &Link) {
-        let waiting = match self.devicebound.waiting().await {
-            Ok(waiting) => waiting,
-            Err(error) => {
-                tracing::warn!(edge = %link.edge, %error, "messages to devices wait on");
-                return;
-            }
-        };
-        for device in waiting {
-            if self.directory.way_to(&Identity::device(device.clone())).as_ref() == Some(&link.edge) {
-                self.deliver_soon(&device);
-            }
         }
     }
 
@@ -622,7 +410,7 @@ impl Hub {
         }
     }
 
-    fn is_present(&self, who: &Identity) -> bool {
+    pub(crate) fn is_present(&self, who: &Identity) -> bool {
         lock(&self.present).contains_key(who)
     }
 
@@ -652,7 +440,7 @@ impl Hub {
         }
     }
 
-    fn ingest(&self, edge: &Name) -> Arc<Ingest> {
+    pub(crate) fn ingest(&self, edge: &Name) -> Arc<Ingest> {
         let mut ingests = lock(&self.ingests);
         let made = || Arc::new(Ingest::new(edge.clone(), self.backend.clone(), self.counts.clone()));
         ingests.entry(edge.clone()).or_insert_with(made).clone()
@@ -669,80 +457,4 @@ async fn id(backend: &dyn Backend) -> Result<String, HubError> {
     let id = format!("{:016x}", u64::from_be_bytes(random));
     backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone())]).await?;
     Ok(id)
-}
-
-pub(crate) fn edge_error(fault: CallFault) -> HubError {
-    let why = fault.to_string();
-    match fault {
-        CallFault::Away(_) => HubError::Edge { status: 404, why },
-        CallFault::TimedOut { .. } => HubError::Edge { status: 504, why },
-        CallFault::Refused { status, .. } => HubError::Edge { status, why },
-    }
-}
-
-impl Above for Hub {
-    fn telemetry(&self, from: &Identity, mut message: Message, done: Done) {
-        let received = self.now();
-        message.system.creation_time.get_or_insert(received);
-        let source = Source::Child { child: from.device.clone(), topic: None };
-        let envelope = Arc::new(Envelope { message, source, received, hops: 0 });
-        let batch = Batch { events: vec![Event { envelope, origin: Origin::Direct }], ..Batch::default() };
-        let appended = |result: Result<(), BackendError>| {
-            done(match result {
-                Ok(()) => Ok(Receipt { durable: 1, ..Receipt::default() }),
-                Err(BackendError::Stopping) => Err(Refused::Stopping),
-                Err(BackendError::Refused(why)) => Err(Refused::CannotBeRecorded(why)),
-                Err(error) => Err(Refused::NotRecorded(error.to_string())),
-            });
-        };
-        self.backend.append(batch, Box::new(appended));
-    }
-
-    fn twin(&self, who: &Identity) -> TwinAnswer<Twin> {
-        let (me, who) = (self.me.upgrade(), who.clone());
-        Box::pin(async move {
-            let hub = me.ok_or(TwinError::Stopping)?;
-            Ok(hub.twins.get(&who).await?.into())
-        })
-    }
-
-    fn report(&self, who: &Identity, patch: Value, version: Option<u64>) -> TwinAnswer<u64> {
-        let (me, who) = (self.me.upgrade(), who.clone());
-        Box::pin(async move {
-            let hub = me.ok_or(TwinError::Stopping)?;
-            hub.twins.report(&who, patch, version).await
-        })
-    }
-
-    fn present(&self, who: &Identity, present: bool) {
-        let mut all = lock(&self.present);
-        let count = all.entry(who.clone()).or_default();
-        *count = if present { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
-            all.remove(who);
-        }
-        drop(all);
-        if present && who.module.is_none() && self.has_post() {
-            self.deliver_soon(&who.device);
-        }
-    }
-
-    fn link(&self, edge: &Name) -> Result<EdgeLink, String> {
-        let device = self.directory.get(&Identity::device(edge.clone()));
-        if !device.is_some_and(|device| device.edge) {
-            return Err(format!(
-                "{edge} is no edge at this hub; `holdfast hub device set {edge} --edge` makes it one"
-            ));
-        }
-        let hub = self.me.upgrade().ok_or_else(|| "the hub is stopping".to_owned())?;
-        let (link, outgoing, downs) = Link::new(edge.clone());
-        let before = lock(&self.links).insert(edge.clone(), link.clone());
-        if let Some(before) = before {
-            before.over.cancel();
-        }
-        let ingest = self.ingest(edge);
-        self.spawn(link.clone().run(hub.clone(), downs));
-        let over = link.over.clone();
-        Ok(EdgeLink { door: Box::new(Door::new(hub, link, ingest)), outgoing, over })
-    }
 }

@@ -85,7 +85,7 @@ impl Ingest {
     }
 
     /// Stores what came, in order, and tells the fate of each message when it is durable.
-    pub(crate) fn take(self: &Arc<Self>, came: Vec<Came>, now: UnixMillis, fates: &Fates) {
+    pub(crate) fn take(self: &Arc<Self>, came: Vec<Came>, now: UnixMillis, fates: &Arc<dyn Fates>) {
         // Batches are handed over in the order in which they were reckoned. A backend that refuses at once calls back
         // before it returns, so that this is not the lock of the state.
         let _in_order = self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +93,7 @@ impl Ingest {
         let reckoned = self.reckon(came, now);
         let Some((batch, generation)) = reckoned else {
             // Before the first call, or behind a failure: the edge comes again.
-            return fates.tell(told.into_iter().map(again));
+            return fates.tell(told.into_iter().map(again).collect());
         };
         let (me, fates, count) = (self.clone(), fates.clone(), batch.events.len() as u64);
         let done = move |result: Result<(), BackendError>| {
@@ -108,7 +108,7 @@ impl Ingest {
                         edge = %me.edge, %error, messages = told.len(),
                         "telemetry was not stored; the edge sends it again"
                     );
-                    fates.tell(told.into_iter().map(again));
+                    fates.tell(told.into_iter().map(again).collect());
                 }
             }
         };

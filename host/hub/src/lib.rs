@@ -9,6 +9,7 @@
 //! [`holdfast_gateway::Above`]), runs no module, and reads no configuration. Everything durable goes through
 //! [`backend::Backend`], so that another storage can stand in the place of the embedded one.
 
+mod above;
 mod answers;
 pub mod api;
 pub mod backend;
@@ -16,16 +17,22 @@ pub mod client;
 mod deployments;
 mod devicebound;
 mod directory;
+mod down;
+mod error;
 mod events;
+mod follow;
 mod hub;
 mod ingest;
 mod link;
 mod query;
+mod transfer;
 mod twins;
 
 pub use deployments::{DEPLOYMENTS_MAX, Deployments, StoredDeployment, Target};
 pub use directory::{Directory, DirectoryError, record_of};
+pub use error::HubError;
 pub use events::event_json;
-pub use hub::{Hub, HubConfig, HubError};
+pub use follow::follow;
+pub use hub::{EdgeItem, Hub, HubConfig, HubCounts};
 pub use query::{Condition, InvalidCondition};
 pub use twins::{HubTwin, TwinPatch};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use holdfast_gateway::{EdgeDoor, Fates};
 use holdfast_link::{
     ANSWER_TOPIC, CALL_TOPIC_PREFIX, Call, Change, CloudToDevice, Delta, DesiredChange, Direction, Document,
-    EVENTS_TOPIC, Problem, STATUS_PROPERTY, Status,
+    EVENTS_TOPIC, Problem, Revision, STATUS_PROPERTY, Status,
 };
 use holdfast_mqtt::{
     Publish, PublishProperties, QoS, ReasonCode,
@@ -196,8 +196,10 @@ impl Link {
             }
         };
         match (result, down) {
-            (Ok(_), Down::Changes { revision, .. }) => {
-                self.known.fetch_max(revision, Ordering::AcqRel);
+            (Ok(answer), Down::Changes { revision, .. }) => {
+                // An edge that had to fetch everything may have a newer one.
+                let has = Revision::decode(&answer).map_or(revision, |has| has.revision);
+                self.known.fetch_max(has.max(revision), Ordering::AcqRel);
                 self.post.notify_one();
             }
             (Ok(_), Down::Desired(_)) => {}
@@ -228,7 +230,7 @@ pub(crate) struct Door {
     hub: Arc<Hub>,
     link: Arc<Link>,
     ingest: Arc<Ingest>,
-    fates: Option<Fates>,
+    fates: Option<Arc<dyn Fates>>,
     came: Vec<Came>,
     /// Devices that the edge may speak for, and of which change of the registry this holds.
     speakers: (u64, HashMap<Name, bool>),
@@ -241,7 +243,7 @@ impl Door {
 
     fn settle(&self, ticket: Ticket, outcome: Outcome) {
         if let Some(fates) = &self.fates {
-            fates.tell([(ticket, outcome)]);
+            fates.tell(vec![(ticket, outcome)]);
         }
     }
 
@@ -366,7 +368,7 @@ impl Door {
 }
 
 impl EdgeDoor for Door {
-    fn begin(&mut self, fates: Fates) {
+    fn begin(&mut self, fates: Arc<dyn Fates>) {
         self.fates = Some(fates);
     }
 

@@ -47,6 +47,10 @@ pub enum HubCommand {
     Deploy(HubDeployCommand),
     /// Show telemetry.
     Monitor(HubMonitorArgs),
+    /// Write the registry (devices, twins, deployments) to a file, credentials sealed under a password.
+    Export(HubExportArgs),
+    /// Merge an exported registry into this one; doing it again changes nothing.
+    Import(HubExportArgs),
 }
 
 /// Arguments of `hub init`.
@@ -208,6 +212,16 @@ pub struct HubDeploySetArgs {
     /// Of two whose conditions hold, the one with the higher number goes first.
     #[arg(long, default_value_t = 0)]
     pub priority: u32,
+}
+
+/// Arguments of `hub export` and `import`.
+#[derive(Debug, Args)]
+pub struct HubExportArgs {
+    /// The file.
+    pub file: PathBuf,
+    /// A file with the password, at least 12 characters; its last line end is not part of it.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: PathBuf,
 }
 
 /// Arguments of `hub monitor`.

@@ -2,19 +2,20 @@
 
 use super::{certificates, doors, life, logging, parts, signals, stop};
 use crate::{
-    commands::hub::{make_token, token_file},
+    commands::hub::{make_token, target, token_file},
     identities, output,
 };
 use anyhow::Context;
 use holdfast_broker::{Broker, BrokerConfig};
-use holdfast_config::{Config, Transport};
+use holdfast_config::{Config, PrimaryHub, Transport};
 use holdfast_gateway::Above;
 use holdfast_hub::{
     Hub, HubConfig,
     api::{ApiServer, Token},
     backend::{Embedded, EmbeddedConfig},
+    client::Client,
 };
-use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
+use holdfast_net::{Door, ListenConfig, PlainTcp, Roots, Settings};
 use holdfast_routes::RouteTable;
 use holdfast_store::{Clock, SystemClock};
 use std::{fs, sync::Arc};
@@ -72,6 +73,9 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
     let mut running = stop::Running::default();
     tracing::info!(api = %api.address(), "the API answers");
     running.spawn_hub(api, hub.clone());
+    if let Some(primary) = &config.hub.primary {
+        running.spawn_follower(hub.clone(), primary_client(primary)?);
+    }
     running.spawn_gateway(gateway);
     running.spawn_certificates(keeper);
     tracing::info!(hub = %config.edge, id = hub.id(), "running");
@@ -83,6 +87,13 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
     store.close().context("the store was not closed cleanly; it is checked at the next start")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn primary_client(primary: &PrimaryHub) -> anyhow::Result<Client> {
+    let roots = primary.ca_file.as_ref().map_or(Roots::Native, |file| Roots::File(file.clone()));
+    let token = fs::read_to_string(&primary.token_file)
+        .with_context(|| format!("hub.primary.token_file {} cannot be read", primary.token_file.display()))?;
+    Ok(Client::new(target(&primary.url, roots).context("hub.primary.url")?, &token))
 }
 
 fn api_door(config: &Config, doors: &doors::Doors) -> anyhow::Result<ListenConfig> {

@@ -230,9 +230,9 @@ pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secre
 }
 
 /// An editor ends the last line; that is not part of the password.
-fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = fs::read(path)
-        .with_context(|| format!("upstream.password_file {} cannot be read", path.display()))?;
+pub fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes =
+        fs::read(path).with_context(|| format!("the password in {} cannot be read", path.display()))?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

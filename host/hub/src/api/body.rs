@@ -1,6 +1,6 @@
 //! Bodies of requests and answers.
 
-use crate::hub::HubError;
+use crate::error::HubError;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::{

@@ -4,7 +4,7 @@ use super::{
     Context,
     body::{Body, respond},
 };
-use crate::{event_json, hub::HubError};
+use crate::{error::HubError, event_json};
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::Response;
 use tokio::sync::mpsc;

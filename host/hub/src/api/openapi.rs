@@ -23,6 +23,14 @@ const OPERATIONS: &[(&str, &str, &str, &str)] = &[
     ("/twins/{device}/modules/{module}", "patch", "Merge into desired properties", "Twin"),
     ("/twins/{device}/methods", "post", "Call a method of a device", "Method"),
     ("/twins/{device}/modules/{module}/methods", "post", "Call a method of a module", "Method"),
+    (
+        "/registry/export",
+        "post",
+        "The registry as lines of JSON, credentials sealed under a password",
+        "Export",
+    ),
+    ("/registry/import", "post", "Merge an export into the registry", "Import"),
+    ("/registry/changes", "get", "What has changed after a revision, for a secondary hub", "?after ?wait"),
     ("/deployments", "get", "Every deployment", ""),
     ("/deployments/{id}", "get", "A deployment", ""),
     (
@@ -103,6 +111,10 @@ fn schemas() -> Value {
                 "properties": { "type": "array" }, "system": { "type": "array" } } },
             "life_s": { "type": "integer", "minimum": 1 },
         } },
+        "Export": { "type": "object", "required": ["password"], "additionalProperties": false, "properties": {
+            "password": { "type": "string", "minLength": 12 } } },
+        "Import": { "type": "object", "required": ["password", "text"], "additionalProperties": false, "properties": {
+            "password": text, "text": text } },
         "Deployment": { "type": "object", "required": ["target", "manifest"], "properties": {
             "target": { "oneOf": [
                 { "type": "object", "required": ["device"], "properties": { "device": text } },

@@ -4,7 +4,7 @@ use super::{
     Context,
     body::{Body, done, json, read},
 };
-use crate::{hub::HubError, record_of};
+use crate::{error::HubError, record_of};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use holdfast_auth::Device;
 use holdfast_link::{Access, IdentityRecord, Proof, Secret};

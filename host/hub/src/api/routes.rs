@@ -2,13 +2,15 @@
 
 use super::{
     Context,
-    body::{Body, done, json, read},
+    body::{Body, done, json, read, respond},
     events::{Wanted, events},
     registry,
 };
 use crate::{
     deployments::StoredDeployment,
-    hub::{EdgeItem, HubError},
+    error::HubError,
+    follow::{Changes, PATIENCE_S},
+    hub::EdgeItem,
     twins::{HubTwin, TwinPatch},
 };
 use holdfast_broker::MethodTimes;
@@ -102,6 +104,16 @@ pub(super) async fn answer(
             tracing::info!(deployment = %id, "a deployment was removed");
             Ok(done())
         }
+        ("POST", ["registry", "export"]) => {
+            let given: PasswordGiven = read(request.into_body()).await?;
+            let text = hub.export(&given.password).await?;
+            Ok(respond(200, "application/x-ndjson", Body::Whole(text.into())))
+        }
+        ("POST", ["registry", "import"]) => {
+            let given: ImportGiven = read(request.into_body()).await?;
+            Ok(json(200, &hub.import(&given.text, &given.password).await?))
+        }
+        ("GET", ["registry", "changes"]) => changes(context, &query).await,
         (method, _) => Err(HubError::NotFound(format!(
             "{method} {} is nothing that this hub answers; /openapi.json says what is",
             request.uri().path()
@@ -199,6 +211,41 @@ async fn method(
     };
     let (status, payload) = context.hub.method(&who, &given.method_name, given.payload, times).await?;
     Ok(json(200, &value!({ "status": status, "payload": payload })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PasswordGiven {
+    password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportGiven {
+    password: String,
+    text: String,
+}
+
+/// What has changed after a revision; waits for news if there is none and the request says how long.
+async fn changes(context: &Context, query: &[(String, String)]) -> Result<Response<Body>, HubError> {
+    let number = |wanted: &str| {
+        let found = query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let read = found.map(|value| value.parse::<u64>()).transpose();
+        read.map_err(|_| HubError::Bad(format!("{wanted} is no number")))
+    };
+    let after = number("after")?.unwrap_or_default();
+    let wait = Duration::from_secs(number("wait")?.unwrap_or_default().min(PATIENCE_S));
+    let hub = &context.hub;
+    let mut news = hub.backend.revision();
+    let is_there = tokio::time::timeout(wait, news.wait_for(|revision| *revision > after));
+    tokio::select! {
+        () = context.stop.cancelled() => {}
+        _ = is_there => {}
+    }
+    // An asker that is ahead of all, as one that asks whose registry this is, hears of nothing.
+    let (changes, revision) =
+        if after > hub.revision() { (Vec::new(), after) } else { hub.changes(after).await? };
+    Ok(json(200, &Changes { hub: hub.id().to_owned(), revision, changes }))
 }
 
 /// A message to a device.

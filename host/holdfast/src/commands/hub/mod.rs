@@ -1,6 +1,7 @@
 //! `holdfast hub …`: clients of the hub's API.
 
 mod init;
+mod registry;
 
 pub use init::{init, make_token, token_file};
 
@@ -55,6 +56,8 @@ pub async fn run(named: Option<&Path>, args: &HubArgs, json: bool) -> anyhow::Re
         HubCommand::Method(args) => return method(&client, args, json).await,
         HubCommand::Send(args) => send(&client, args, json).await?,
         HubCommand::Deploy(command) => deploy(&client, command, json).await?,
+        HubCommand::Export(args) => registry::export(&client, args, json).await?,
+        HubCommand::Import(args) => return registry::import(&client, args, json).await,
         HubCommand::Monitor(args) => monitor(&client, args, json).await?,
     }
     Ok(true)
