@@ -125,6 +125,7 @@ pub struct Edge {
     outgoing: mpsc::Receiver<Publish>,
     pub over: CancellationToken,
     told: Arc<Told>,
+    settled: usize,
     packets: u16,
 }
 
@@ -162,6 +163,7 @@ impl Edge {
             outgoing: link.outgoing,
             over: link.over,
             told,
+            settled: 0,
             packets: 0,
         }
     }
@@ -180,8 +182,22 @@ impl Edge {
         (edge, welcome)
     }
 
+    /// As many packets wait for their fates as a real connection may have.
+    fn settle(&mut self) {
+        let told = self.told.0.lock().unwrap();
+        for (ticket, outcome) in told.iter().skip(self.settled) {
+            self.connection.settle(*ticket, *outcome);
+        }
+        self.settled = told.len();
+        // One that ends the connection has been looked at by the story.
+        let _ = self.connection.ready(|_| {});
+    }
+
     fn hand_over(&mut self, mut publish: Publish) {
-        self.packets += 1;
+        if self.connection.unsettled() > 10_000 {
+            self.settle();
+        }
+        self.packets = self.packets.checked_add(1).unwrap_or(1);
         publish.qos = QoS::AtLeastOnce;
         publish.packet_id = PacketId::new(self.packets);
         let mut actions = Vec::new();
@@ -195,29 +211,36 @@ impl Edge {
     /// Sends messages of a source with these sequences, in one read.
     pub fn send_from(&mut self, source: &Source, sequences: impl IntoIterator<Item = u64>) {
         for sequence in sequences {
-            let id = StableId {
-                edge: self.name.clone(),
-                epoch: EPOCH,
-                priority: Priority::DEFAULT,
-                sequence: Offset(sequence),
-            };
             let mut message = Message::new(format!("message {sequence}"));
             message.properties.set("n", &sequence.to_string());
-            let fields = event::encode(Some(&id), source, &message);
-            let properties = PublishProperties {
-                user_properties: fields
-                    .user
-                    .iter()
-                    .map(|(name, value)| ((&**name).into(), (&**value).into()))
-                    .collect(),
-                ..PublishProperties::default()
-            };
-            self.hand_over(Publish {
-                properties: Some(Box::new(properties)),
-                ..Publish::new(EVENTS_TOPIC, message.body.clone())
-            });
+            self.event(source, sequence, &message);
         }
         self.door.as_mut().unwrap().flush();
+    }
+
+    /// The same from a module, with bodies of so many bytes.
+    pub fn send_body(&mut self, sequences: impl IntoIterator<Item = u64>, bytes: usize) {
+        let source = Source::Module { module: name("m"), output: None };
+        let message = Message::new(vec![b'x'; bytes]);
+        sequences.into_iter().for_each(|sequence| self.event(&source, sequence, &message));
+        self.door.as_mut().unwrap().flush();
+    }
+
+    fn event(&mut self, source: &Source, sequence: u64, message: &Message) {
+        let id = StableId {
+            edge: self.name.clone(),
+            epoch: EPOCH,
+            priority: Priority::DEFAULT,
+            sequence: Offset(sequence),
+        };
+        let fields = event::encode(Some(&id), source, message);
+        let user = fields.user.iter().map(|(name, value)| ((&**name).into(), (&**value).into()));
+        let properties =
+            PublishProperties { user_properties: user.collect(), ..PublishProperties::default() };
+        self.hand_over(Publish {
+            properties: Some(Box::new(properties)),
+            ..Publish::new(EVENTS_TOPIC, message.body.clone())
+        });
     }
 
     /// The same from a module of the edge.
