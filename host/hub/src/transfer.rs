@@ -267,7 +267,7 @@ impl Hub {
             Item::Gone { space, key } => match Space::of(&space) {
                 Some(Space::Identities) => match Identity::parse(&key) {
                     Some(who) if self.directory().get(&who).is_some() => {
-                        drop(self.remove_device(&who).await?)
+                        self.remove_device(&who).await?;
                     }
                     _ => return Ok(false),
                 },

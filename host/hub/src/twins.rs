@@ -77,7 +77,6 @@ pub struct TwinPatch {
 pub(crate) struct Changed {
     pub(crate) before: HubTwin,
     pub(crate) after: HubTwin,
-    pub(crate) revision: u64,
 }
 
 /// What a report of an edge came to.
@@ -165,17 +164,17 @@ impl Twins {
             let (before, expect) = self.load(who).await?;
             let mut after = before.clone();
             if !change(&mut after)? {
-                return Ok(Changed { after: before.clone(), before, revision: 0 });
+                return Ok(Changed { after: before.clone(), before });
             }
             let value = serde_json::to_vec(&after).map_err(|why| unreadable(who, &why))?;
             let write = Write::set(Space::Twins, &who.to_string(), value).when(expect);
             match self.backend.put(vec![write]).await {
-                Ok(revision) => {
+                Ok(_) => {
                     if who.module.is_none() && before.tags != after.tags {
                         let mut tags = self.tags.write().unwrap_or_else(PoisonError::into_inner);
                         tags.insert(who.device.clone(), Arc::new(after.tags.clone()));
                     }
-                    return Ok(Changed { before, after, revision });
+                    return Ok(Changed { before, after });
                 }
                 Err(conflict @ BackendError::Conflict { .. }) => last = conflict,
                 Err(error) => return Err(failed(who, error)),

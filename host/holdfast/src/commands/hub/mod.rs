@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use holdfast_config::{Config, ConfigError, Transport};
 use holdfast_hub::client::{Client, Lines, Method, segment};
 use holdfast_link::WireMessage;
-use holdfast_net::{ClientTls, ClientTlsConfig, HostName, PlainTcp, Roots, Settings, Target};
+use holdfast_net::{ClientTls, ClientTlsConfig, HostName, Roots, Settings, Target, Way};
 use serde_json::{Map, Value, json};
 use std::{
     fs,
@@ -98,24 +98,14 @@ pub fn target(url: &str, roots: Roots) -> anyhow::Result<Target> {
     let bad = || format!("{url:?} is no address of a hub; write for example https://hub.example:8480");
     let (scheme, rest) = url.split_once("://").with_context(bad)?;
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':').with_context(bad)?;
-    let tls = match scheme {
-        "http" => None,
-        "https" => Some(ClientTls::build(&ClientTlsConfig {
-            roots,
-            identity: None,
-            server_name: None,
-            protocols: Vec::new(),
-        })?),
+    let way = match scheme {
+        "http" => Way::Tcp,
+        "https" => Way::Tls(ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() })?),
         _ => bail!(bad()),
     };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(Target {
-        host: HostName::new(host).with_context(bad)?,
-        port: port.parse().with_context(bad)?,
-        tls,
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::new("--hub", "https:// in --hub", "https:// in --hub, nothing else"),
-    })
+    let host = HostName::new(host.trim_start_matches('[').trim_end_matches(']')).with_context(bad)?;
+    let settings = Settings::new("--hub", "https:// in --hub", "https:// in --hub, nothing else");
+    Ok(Target::new(host, port.parse().with_context(bad)?, way, settings))
 }
 
 fn print(value: &Value, json: bool) -> anyhow::Result<()> {
