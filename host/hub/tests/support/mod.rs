@@ -1,4 +1,5 @@
 //! A hub without sockets: its storage in a folder, and edges that hand it packets as the gateway does.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use bytes::Bytes;
 use holdfast_auth::{Registry, Sealer};
