@@ -25,6 +25,7 @@ mod developer;
 mod devices;
 mod doors;
 mod gateway_peers;
+mod hub;
 mod modules;
 mod registry;
 mod service;

@@ -2,11 +2,13 @@
 
 mod deployments;
 mod devices;
+mod hub;
 mod service;
 mod twins;
 
 pub use deployments::*;
 pub use devices::*;
+pub use hub::*;
 pub use service::*;
 pub use twins::*;
 
@@ -92,6 +94,8 @@ pub enum Command {
     /// Let systemd start the edge with the machine.
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Be or ask a hub: the upstream side of edges and devices.
+    Hub(Box<HubArgs>),
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),

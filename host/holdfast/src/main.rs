@@ -17,7 +17,7 @@ mod run;
 mod wire;
 
 use clap::Parser;
-use cli::{Cli, Command, MethodCommand};
+use cli::{Cli, Command, HubCommand, MethodCommand};
 use holdfast_api::ModuleAction;
 use std::{process::ExitCode, time::Duration};
 
@@ -114,6 +114,15 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Device(command) => commands::device::run(&config()?, command, json).await?,
         Command::Session(command) => commands::session::run(&control()?, command, json).await?,
         Command::Service(command) => commands::service::run(cli.config.as_deref(), command, json)?,
+        Command::Hub(args) => match &args.command {
+            HubCommand::Init(init) => commands::hub::init(init, json)?,
+            HubCommand::Run => {
+                let config = commands::hub::config(cli.config.as_deref())?;
+                let log = run::logging::start(config.log.level);
+                run::hub::run(config, log).await?;
+            }
+            _ => return commands::hub::run(cli.config.as_deref(), args, json).await,
+        },
         Command::Module(command) => return commands::module::run(cli.config.as_deref(), command, json).await,
         // It was carried out before there were threads.
         Command::Compile(_) => {}

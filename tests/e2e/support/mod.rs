@@ -5,6 +5,7 @@ mod broker;
 mod clients;
 mod dice;
 mod edge;
+mod hub;
 mod link;
 mod process;
 mod registry;
@@ -14,6 +15,7 @@ pub use broker::Broker;
 pub use clients::{Publisher, Receiver, Role, Subscriber, node_says, publish, publish_as, python_says};
 pub use dice::Dice;
 pub use edge::{Edge, USER, holdfast, ready_made};
+pub use hub::Hub;
 pub use link::Link;
 pub use registry::{REGISTRY_USER, Registry, registry_that_says};
 

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["types", "mqtt", "auth", "net", "broker"]),
     ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
+    ("hub", &["types", "mqtt", "link", "auth", "net", "store", "broker", "gateway"]),
 ];
 
 /// Libraries that one room alone may name.
@@ -33,7 +34,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["net"]),
     ("tungstenite", &["net"]),
     ("interprocess", &["api"]),
-    ("hyper", &["api", "engine", "holdfast"]),
+    ("hyper", &["api", "engine", "holdfast", "hub"]),
     ("anyhow", &["holdfast"]),
     ("clap", &["holdfast"]),
 ];

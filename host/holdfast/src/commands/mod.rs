@@ -6,6 +6,7 @@ pub mod client;
 pub mod deployment;
 pub mod develop;
 pub mod device;
+pub mod hub;
 pub mod init;
 pub mod list;
 pub mod logs;

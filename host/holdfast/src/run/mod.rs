@@ -9,6 +9,7 @@ pub mod devices;
 pub mod doors;
 pub mod host;
 mod http;
+pub mod hub;
 pub mod life;
 pub mod logging;
 mod metrics;
@@ -57,7 +58,7 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
         clock,
     );
     let identities = Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?;
-    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
+    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
     let deployer = Deployer::open(&config, &broker, file).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let engine = engine.with_plan(deployer.plan());

@@ -8,7 +8,7 @@ use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, Tru
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
-use holdfast_gateway::{Gateway, GatewayConfig, Limits};
+use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
 use holdfast_net::{
     ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, Listener, PlainTcp, Roots, Settings,
     Target, Way,
@@ -133,6 +133,7 @@ pub async fn gateway(
     listen: Vec<ListenConfig>,
     broker: &Broker,
     registry: Arc<Registry>,
+    hub: Option<Arc<dyn Above>>,
 ) -> anyhow::Result<Option<Gateway>> {
     if listen.is_empty() {
         return Ok(None);
@@ -159,7 +160,10 @@ pub async fn gateway(
         anonymous: config.gateway.anonymous.clone(),
         instance,
     };
-    Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
+    Ok(Some(match hub {
+        Some(hub) => Gateway::bind_as_hub(gateway, broker.clone(), registry, hub).await?,
+        None => Gateway::bind(gateway, broker.clone(), registry).await?,
+    }))
 }
 
 /// The door for whoever reads metrics, bound; none if it is nowhere.
@@ -249,7 +253,7 @@ pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secre
 }
 
 /// An editor ends the last line; that is not part of the password.
-fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes =
         fs::read(path).with_context(|| format!("the password file {} cannot be read", path.display()))?;
     if bytes.last() == Some(&b'\n') {
