@@ -53,5 +53,5 @@ pub use wire::{
     MethodReplyItem, MethodRequest, ModuleAction, ModuleItem, ModuleRequest, OPERATOR_PROPERTY, PassingItem,
     PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request,
     RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, StatusItem, StoredItem,
-    TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION,
+    TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
 };

@@ -31,7 +31,13 @@
 //! | `routes.NAME.durability` | `"durable"` | `"volatile"`: in memory only |
 //! | `routes.NAME.when_full` | `"drop-oldest"` | `"block"`, `"drop-newest"` |
 //! | `routes.NAME.topic` | `upstream.topic` | topic template of its messages upstream |
-//! | `upstream.url` | needed | `mqtts://host:8883` or `mqtt://host:1883` |
+//! | `upstream.url` | one of two | `mqtts://host:8883`, `wss://host:443/mqtt`, `quic://host:14567`; `mqtt://` and `ws://` are plain |
+//! | `upstream.hubs` | one of two | several hubs or brokers: `[{ address = "hub-a.example", priority = 1 }]` |
+//! | `upstream.hubs.address` | needed | a host, or an address as in `upstream.url` |
+//! | `upstream.hubs.priority` | 0 | the least is preferred |
+//! | `upstream.transports` | that of the address; for a host all | ways to try, in order: `["quic", "mqtt:8883", "websocket:443/mqtt"]` |
+//! | `upstream.return_after` | `"5 min"` | how long a way must have worked before better ones are tried again |
+//! | `upstream.failover_after` | `"30 s"` | how long a hub may be out of reach before the next is tried |
 //! | `upstream.client_id` | `edge` | MQTT client id |
 //! | `upstream.user` | none | MQTT user name |
 //! | `upstream.password` | none | MQTT password |
@@ -47,7 +53,7 @@
 //! | `upstream.ca_file` | system's | certificates to trust (PEM) |
 //! | `upstream.cert_file` | none | certificate of this edge (PEM), with `key_file` |
 //! | `upstream.key_file` | none | its private key (PEM) |
-//! | `upstream.allow_plain` | false | whether `mqtt://` may leave the machine |
+//! | `upstream.allow_plain` | false | whether `mqtt://` and `ws://` may leave the machine |
 //! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on, behind what is spoken there: nothing or `tcp://`, `tls://`, `ws://`, `wss://`, `quic://` |
 //! | `gateway.allow_remote_plain` | false | whether other machines may connect without TLS |
 //! | `gateway.host_names` | `[]` | names and addresses by which devices know this edge; they stand in its own certificate |
@@ -75,6 +81,12 @@
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
 //! | `modules.compile_cache` | true | whether compiled code is kept in `paths.cache` |
+//! | `net.name_servers` | system's | name servers to ask in its place, such as `["10.0.0.2:53"]` |
+//! | `net.proxy.url` | `HTTPS_PROXY` | HTTP proxy for TLS and WebSocket, `http://host:port`; QUIC goes through none |
+//! | `net.proxy.user` | none | user name for the proxy |
+//! | `net.proxy.password` | none | password for the proxy |
+//! | `net.proxy.password_file` | none | file that holds it |
+//! | `net.proxy.except` | `[]` | hosts reached without the proxy: names, `.ends` of names, addresses |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -87,6 +99,7 @@ mod reader;
 mod secret;
 mod sections;
 mod settings;
+mod settings_upstream;
 mod template;
 mod units;
 mod values;
@@ -97,8 +110,9 @@ pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
     Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
-    Paths, Payload, Profile, Proof, Store, Transport, Upstream, UpstreamAddress, User,
+    Paths, Payload, Profile, Proof, Store, Transport, User,
 };
+pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
 
 /// Every key of the file with its section; `NAME` and `LOG` stand for names that the writer chooses.
@@ -122,6 +136,12 @@ pub const KEYS: &[&str] = &[
     "routes.NAME.when_full",
     "routes.NAME.topic",
     "upstream.url",
+    "upstream.hubs",
+    "upstream.hubs.address",
+    "upstream.hubs.priority",
+    "upstream.transports",
+    "upstream.return_after",
+    "upstream.failover_after",
     "upstream.client_id",
     "upstream.user",
     "upstream.password",
@@ -165,6 +185,12 @@ pub const KEYS: &[&str] = &[
     "modules.call_time",
     "modules.retries",
     "modules.compile_cache",
+    "net.name_servers",
+    "net.proxy.url",
+    "net.proxy.user",
+    "net.proxy.password",
+    "net.proxy.password_file",
+    "net.proxy.except",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",

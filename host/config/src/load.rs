@@ -108,6 +108,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let hub_host_name = sections::hub(root.section("hub"));
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
     let modules = sections::modules(root.section("modules"));
+    let net = sections::net(root.section("net"), context);
     let metrics = sections::metrics(root.section("metrics"));
     let log = sections::log(root.section("log"));
     root.finish();
@@ -117,6 +118,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
         store,
         routes,
         upstream,
+        net,
         gateway,
         users,
         hub_host_name,

@@ -1,6 +1,6 @@
 //! The checked configuration: plain values that need no further questions.
 
-use crate::Secret;
+use crate::{Net, Secret, Upstream};
 use holdfast_types::{LogId, Name, TopicFilter};
 use std::{
     collections::BTreeMap,
@@ -25,6 +25,8 @@ pub struct Config {
     pub upstream: Option<Upstream>,
     /// The MQTT gateway for devices and programs of this machine.
     pub gateway: Gateway,
+    /// How this machine reaches others.
+    pub net: Net,
     /// Who may connect to the gateway.
     pub users: Vec<User>,
     /// What the hub is called in tokens and connection strings of devices; none means as this edge.
@@ -87,64 +89,6 @@ pub enum Profile {
     Standard,
     /// For small devices (IoT Edge: `OptimizeForPerformance=false`).
     Small,
-}
-
-/// `[upstream]`.
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// Where the broker is.
-    pub address: UpstreamAddress,
-    /// Whether plain TCP may go to another machine (`allow_plain`). The address keeps this rule already; it is here for
-    /// the room that dials.
-    pub allow_plain: bool,
-    /// The MQTT client id.
-    pub client_id: String,
-    /// The MQTT user name.
-    pub user: Option<String>,
-    /// Where the password is.
-    pub password: Option<Password>,
-    /// The MQTT version spoken.
-    pub version: MqttVersion,
-    /// The topic of messages whose route names none; holds `{edge}`, `{source}` and other places.
-    pub topic: String,
-    /// What the body of a published message is.
-    pub payload: Payload,
-    /// Most messages sent and not yet acknowledged.
-    pub window: u16,
-    /// Most bytes in one MQTT packet that is sent, where the broker allows less than the protocol and cannot say so.
-    pub packet_bytes_max: Option<u32>,
-    /// Longest silence on the connection before a ping.
-    pub keep_alive: Duration,
-    /// First wait before a new connection is tried.
-    pub backoff_min: Duration,
-    /// Longest wait between two tries.
-    pub backoff_max: Duration,
-    /// Certificates to trust instead of the system's (PEM).
-    pub ca_file: Option<PathBuf>,
-    /// The certificate chain and the key that this edge shows (PEM).
-    pub identity: Option<Identity>,
-}
-
-/// Where the upstream broker is, and whether the way there is encrypted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamAddress {
-    /// `mqtts`. Plain `mqtt` leaves the machine only if the file allows it.
-    pub tls: bool,
-    /// A host name, or an address without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-}
-
-/// As it is written in the file.
-impl fmt::Display for UpstreamAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
-        }
-    }
 }
 
 /// A certificate and its key.

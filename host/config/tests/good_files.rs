@@ -62,7 +62,35 @@ fn routes_keep_the_order_of_the_file_and_take_both_spellings_of_the_time_to_live
 fn upstream_gateway_and_users_are_read_as_they_are_written() {
     let config = full();
     let upstream = config.upstream.unwrap();
-    assert_eq!(upstream.address.to_string(), "mqtts://[2001:db8::1]:8884");
+    let ways =
+        |place: usize| -> Vec<_> { upstream.places[place].ways.iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        ways(0),
+        [
+            "quic://[2001:db8::1]:443",
+            "mqtts://[2001:db8::1]:8884",
+            "wss://[2001:db8::1]:8443/$iothub/websocket"
+        ],
+        "the least priority is the preferred hub, and its address keeps its port"
+    );
+    assert_eq!(upstream.places[1].name, "hub-b.example");
+    assert_eq!(
+        ways(1),
+        [
+            "quic://hub-b.example:443",
+            "mqtts://hub-b.example:8883",
+            "wss://hub-b.example:8443/$iothub/websocket"
+        ]
+    );
+    assert_eq!(
+        (upstream.return_after, upstream.failover_after),
+        (Duration::from_secs(60), Duration::from_secs(10))
+    );
+    let servers: Vec<_> = config.net.name_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["10.0.0.2:53", "[2001:db8::53]:5353"]);
+    let proxy = config.net.proxy.unwrap();
+    assert_eq!((&*proxy.host, proxy.port, proxy.user.as_deref()), ("proxy.example", 3128, Some("press")));
+    assert_eq!(proxy.except, [".plant", "10.0.0.7"]);
     assert_eq!((&*upstream.client_id, upstream.user.as_deref()), ("press-4", Some("press")));
     assert_eq!(upstream.password, Some(Password::File("/etc/holdfast/upstream.password".into())));
     assert_eq!(
@@ -109,7 +137,7 @@ fn every_key_is_in_the_full_file_and_in_the_table_of_the_documentation() {
         let last = key.rsplit('.').next().unwrap();
         let chosen = matches!(last, "NAME" | "LOG");
         // The full file shows one of the two places of a password.
-        let left_out = *key == "upstream.password";
+        let left_out = matches!(*key, "upstream.password" | "upstream.url");
         assert!(chosen || left_out || FULL.contains(&format!("{last} = ")), "{key} is not in the full file");
         assert!(documentation.contains(&format!("//! | `{key}` | ")), "{key} is not in the table");
     }

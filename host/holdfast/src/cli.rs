@@ -57,6 +57,8 @@ pub enum Command {
     /// Call a method of a module or a device.
     #[command(subcommand)]
     Method(MethodCommand),
+    /// Say which of several hubs or brokers the running edge uses from now on.
+    Upstream(UpstreamArgs),
     /// Watch messages pass, each with the route that took it.
     Tail(TailArgs),
     /// See and touch what waits in the durable log.
@@ -113,6 +115,14 @@ pub struct DemoArgs {
     /// How many seconds the link stays cut.
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     pub cut: u32,
+}
+
+/// Arguments of `upstream`.
+#[derive(Debug, Args)]
+pub struct UpstreamArgs {
+    /// The hub or broker, as `holdfast status` names it; `auto` lets the edge choose again.
+    #[arg(long = "use", value_name = "NAME")]
+    pub place: String,
 }
 
 /// Arguments of `logs`.

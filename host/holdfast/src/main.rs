@@ -7,6 +7,7 @@ mod certificates;
 mod cli;
 mod commands;
 mod demo;
+mod environment;
 mod identities;
 mod module;
 mod output;
@@ -75,6 +76,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         }
         Command::Demo(args) => return demo::run(args, json).await,
         Command::Status => commands::status::run(&control()?, json).await?,
+        Command::Upstream(args) => commands::upstream::run(&control()?, args).await?,
         Command::Metrics => commands::metrics::run(&control()?, json).await?,
         Command::List => commands::list::list(&control()?, json).await?,
         Command::Logs(args) => commands::logs::logs(&control()?, args, json).await?,

@@ -20,7 +20,7 @@ use holdfast_net::{HostName, Settings, Target, Way};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, SystemClock};
 use holdfast_types::{Message, Name, Source};
-use holdfast_upstream::{Upstream, UpstreamConfig};
+use holdfast_upstream::{Place, Upstream, UpstreamConfig};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -104,7 +104,7 @@ fn fill(broker: &Broker, messages: u64) {
 fn run(port: u16, window: u16, version: Version, broker: &Broker) {
     let host = HostName::new("127.0.0.1").unwrap();
     let target = Target::new(host, port, Way::Tcp, Settings::of_section("upstream"));
-    let config = UpstreamConfig { version, window, ..UpstreamConfig::new(target, "edge-1") };
+    let config = UpstreamConfig { version, window, ..UpstreamConfig::new(vec![Place::of(target)], "edge-1") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let link = Upstream::build(config, broker).unwrap().spawn(CancellationToken::new());

@@ -1,9 +1,9 @@
 //! What the link is told, and everything that can be wrong with it, found at once.
 
-use crate::{BackoffConfig, InvalidTemplate, Template};
+use crate::{BackoffConfig, ChoiceRules, InvalidTemplate, Template};
 use bytes::Bytes;
 use holdfast_mqtt::Version;
-use holdfast_net::{Target, Timeouts};
+use holdfast_net::{Settings, Target, Timeouts};
 use holdfast_types::Text;
 use std::{fmt, num::NonZeroU16, time::Duration};
 
@@ -27,11 +27,30 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// One hub or broker, and the ways to it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What people call it: its host, or the address that was given for it.
+    pub name: Text,
+    /// The ways to it, the preferred one first.
+    pub targets: Vec<Target>,
+}
+
+impl Place {
+    /// One with one way, called `host:port`.
+    pub fn of(target: Target) -> Self {
+        Self { name: format!("{}:{}", target.host, target.port).into(), targets: vec![target] }
+    }
+}
+
 /// What the link is told.
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
-    /// The broker. The names of settings in errors follow its [`holdfast_net::Settings`].
-    pub target: Target,
+    /// The hubs or brokers, the preferred one first; messages go to one of them at a time. The names of settings in errors
+    /// follow the [`holdfast_net::Settings`] of the first.
+    pub places: Vec<Place>,
+    /// When to leave one for another.
+    pub choice: ChoiceRules,
     /// How long each step of dialling may take.
     pub timeouts: Timeouts,
     /// The version of MQTT to speak.
@@ -73,11 +92,12 @@ pub struct UpstreamConfig {
 }
 
 impl UpstreamConfig {
-    /// The defaults for a broker. The topic is `holdfast/{edge}/{source}`.
-    pub fn new(target: Target, client_id: impl Into<Text>) -> Self {
+    /// The defaults for hubs or brokers. The topic is `holdfast/{edge}/{source}`.
+    pub fn new(places: Vec<Place>, client_id: impl Into<Text>) -> Self {
         let seconds = Duration::from_secs;
         Self {
-            target,
+            places,
+            choice: ChoiceRules::default(),
             timeouts: Timeouts::default(),
             version: Version::V5,
             client_id: client_id.into(),
@@ -137,7 +157,13 @@ pub(crate) struct Checked {
 impl UpstreamConfig {
     /// The section of the configuration that this stands in.
     pub(crate) fn section(&self) -> &str {
-        self.target.settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section)
+        let setting = self.settings().map(|settings| &*settings.address);
+        setting.and_then(|setting| setting.rsplit_once('.')).map_or("upstream", |(section, _)| section)
+    }
+
+    /// The names of the settings that the first place came from.
+    pub(crate) fn settings(&self) -> Option<&Settings> {
+        self.places.first()?.targets.first().map(|target| &target.settings)
     }
 
     fn fault(&self, name: &str, text: impl Into<String>) -> ConfigFault {
@@ -169,6 +195,9 @@ impl UpstreamConfig {
                 self.backoff.min, self.backoff.max
             );
             faults.push(self.fault("backoff_min", text));
+        }
+        if self.places.is_empty() || self.places.iter().any(|place| place.targets.is_empty()) {
+            faults.push(self.fault("url", "there is no way to a broker; give at least one"));
         }
         self.check_identity(&mut faults);
         match (template, window, keep_alive_s) {

@@ -29,6 +29,19 @@ pub enum LinkFault {
 }
 
 impl LinkFault {
+    /// Whether another way may fare better: nobody was reached, or what was reached did not speak MQTT.
+    pub(crate) fn is_about_the_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Dial(_)
+                | Self::NotWelcomed(_)
+                | Self::Broken(_)
+                | Self::Closed
+                | Self::Protocol(_)
+                | Self::Session(Fault::NoConnAck { .. }, _)
+        )
+    }
+
     /// Whether the other side ended a connection that it had welcomed, perhaps over what it was sent.
     pub(crate) fn is_by_peer(&self) -> bool {
         match self {

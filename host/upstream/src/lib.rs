@@ -4,7 +4,8 @@
 //! through the broker's reader, gives each message its topic from a template and its stable identity, keeps a window of
 //! QoS 1 messages in flight, and tells the reader which are done. A broken link is dialled again after a jittered
 //! back-off; what was not acknowledged is sent again, under the same identity. A message that the other side will never
-//! take becomes a dead letter with the reason.
+//! take becomes a dead letter with the reason. Where there are several ways (QUIC, TLS, WebSocket) or several receivers,
+//! it chooses among them (`choice.rs`), and returns to the preferred one when that is proven beside the one that works.
 //!
 //! What it does not do: it holds no queue of its own beside the window, decides no route, and opens no socket but
 //! through `net`.
@@ -15,11 +16,13 @@
 //! after those sent behind it.
 
 mod backoff;
+mod choice;
 mod config;
 mod fault;
 mod hold;
 mod link;
 mod poison;
+mod probe;
 mod run;
 mod sender;
 mod status;
@@ -29,9 +32,10 @@ mod verdict;
 mod wire;
 
 pub use backoff::{Backoff, BackoffConfig};
-pub use config::{BuildError, ConfigFault, Payload, Secret, UpstreamConfig};
+pub use choice::ChoiceRules;
+pub use config::{BuildError, ConfigFault, Payload, Place, Secret, UpstreamConfig};
 pub use fault::LinkFault;
 pub use holdfast_mqtt::Version;
 pub use run::{Drained, Running, Upstream};
-pub use status::{Counters, LastError, LinkState, Status, StatusHandle};
+pub use status::{Counters, LastError, LinkState, Status, StatusHandle, WayState, WayStatus};
 pub use template::{InvalidTemplate, Template};

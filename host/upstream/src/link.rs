@@ -1,6 +1,11 @@
 //! One connection: one task that reads, takes new messages and writes, in this order of urgency.
 
-use crate::{LinkFault, LinkState, sender::Sender};
+use crate::{
+    LinkFault, LinkState,
+    probe::{Moved, Probe},
+    run::INBOUND_PACKET_BYTES_MAX,
+    sender::Sender,
+};
 use bytes::BytesMut;
 use holdfast_net::{Stream, io_cause};
 use std::{future::Future, io, time::Duration};
@@ -16,6 +21,9 @@ const OUT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes made ready for one read: some thousand acknowledgements.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Largest frame of a WebSocket: any packet, and what else the other side had ready with it.
+const FRAME_BYTES_MAX: usize = 2 * INBOUND_PACKET_BYTES_MAX as usize;
+
 /// How long the last bytes may take to leave when the link ends.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -29,6 +37,8 @@ pub(crate) enum Ended {
         /// Messages that were not acknowledged in time.
         unacknowledged: usize,
     },
+    /// Another way is to be taken; this one has ended in order.
+    Moving(Moved),
     /// It is of no more use.
     Failed(LinkFault),
 }
@@ -62,10 +72,18 @@ impl Output {
 
 impl Sender {
     /// Runs one connection to its end.
-    pub(crate) async fn run(&mut self, mut stream: Stream, stop: &CancellationToken) -> Ended {
+    pub(crate) async fn run(
+        &mut self,
+        mut stream: Stream,
+        probe: &mut Probe,
+        stop: &CancellationToken,
+    ) -> Ended {
         self.open(stream.describe_encryption().map(Into::into), Instant::now().into_std());
         // IMPORTANT: else the link stands still for some 40 ms per window against a broker that gathers its small answers.
         stream.acknowledge_soon();
+        stream.set_frame_bytes_max(FRAME_BYTES_MAX);
+        let mut moving: Option<Moved> = None;
+        let mut stopping = false;
         let (mut read, mut write) = tokio::io::split(stream);
         let (mut input, mut output) = (BytesMut::new(), Output::default());
         let mut drain_until: Option<Instant> = None;
@@ -76,7 +94,11 @@ impl Sender {
                 return Ended::Failed(fault);
             }
             if drain_until.is_some_and(|until| until <= now || self.client.in_flight() == 0) {
-                return self.say_goodbye(&mut write, output).await;
+                let ended = self.say_goodbye(&mut write, output).await;
+                return match moving {
+                    Some(moved) if !stop.is_cancelled() => Ended::Moving(moved),
+                    _ => ended,
+                };
             }
             let room =
                 if drain_until.is_some() || output.bytes.len() >= OUT_BYTES_MAX { 0 } else { self.room() };
@@ -84,7 +106,8 @@ impl Sender {
             input.reserve(READ_BYTES);
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if drain_until.is_none() => {
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
                     drain_until = Some(now + self.drain_within);
                     self.teller.state(LinkState::Draining);
                 }
@@ -107,6 +130,10 @@ impl Sender {
                     if let Err(error) = written {
                         return Ended::Failed(self.broken(&error));
                     }
+                }
+                moved = probe.moved(), if drain_until.is_none() && self.is_welcomed() => {
+                    moving = Some(moved);
+                    drain_until = Some(now + self.drain_within);
                 }
                 () = sleep_until(due) => {}
             }

@@ -1,17 +1,26 @@
 //! The task: dial, run a connection, wait, again.
 
 use crate::{
-    Backoff, BuildError, ConfigFault, LinkFault, LinkState, StatusHandle, UpstreamConfig, link::Ended,
-    sender::Sender, status::Teller, topics::Topics,
+    Backoff, BuildError, ConfigFault, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
+    choice::Choice,
+    link::Ended,
+    probe::{Moved, Probe, Shared},
+    sender::Sender,
+    status::Teller,
+    topics::Topics,
 };
 use holdfast_broker::Broker;
 use holdfast_mqtt::{
     Version,
     client::{Client, Options},
 };
-use holdfast_net::{Stream, dial};
+use holdfast_net::{Stream, Timeouts, dial};
 use holdfast_types::LogId;
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::{sleep, timeout},
@@ -46,9 +55,22 @@ pub struct Drained {
 }
 
 struct Run {
-    config: UpstreamConfig,
+    places: Arc<Vec<Place>>,
+    timeouts: Timeouts,
+    shared: Shared,
+    probe: Probe,
     sender: Sender,
     backoff: Backoff,
+}
+
+/// How one round of attempts ended.
+enum Round {
+    /// It was told to stop.
+    Stopped { unacknowledged: usize },
+    /// Another round is due at once.
+    Again,
+    /// Another round is due after a wait.
+    Wait(LinkFault, Duration),
 }
 
 impl Upstream {
@@ -76,8 +98,11 @@ impl Upstream {
             will: None,
             user_properties: Vec::new(),
         };
-        let target = format!("{}:{}", config.target.host, config.target.port);
-        let (teller, handle) = Teller::new(target.into());
+        let places = Arc::new(config.places.clone());
+        let choice = Choice::new(config.choice, places.iter().map(|place| place.targets.len()));
+        let shared = Shared::new(choice);
+        let (teller, handle) = Teller::new(places.clone(), shared.clone());
+        let probe = Probe::new(places.clone(), config.timeouts, shared.clone());
         let (topics, faults) = Topics::new(broker, checked.topic);
         if !faults.is_empty() {
             let of_route = |(route, why)| ConfigFault {
@@ -90,7 +115,11 @@ impl Upstream {
         let reader = broker.reader(LogId::upstream());
         let sender = Sender::new(&config, topics, Client::new(options), reader, teller);
         let backoff = Backoff::new(config.backoff);
-        Ok(Self { run: Run { config, sender, backoff }, handle, notes })
+        Ok(Self {
+            run: Run { timeouts: config.timeouts, places, shared, probe, sender, backoff },
+            handle,
+            notes,
+        })
     }
 
     /// What works, but not as well as it could; for `holdfast check`.
@@ -131,28 +160,19 @@ impl Run {
     async fn run(mut self, stop: CancellationToken) -> Drained {
         let mut attempt = 1;
         let unacknowledged = loop {
-            self.sender.teller.state(LinkState::Connecting { attempt });
-            let dialled = tokio::select! {
-                biased;
-                () = stop.cancelled() => break 0,
-                dialled = dial(&self.config.target, self.config.timeouts) => dialled,
-            };
-            let (fault, delay) = match dialled {
-                Err(error) => (LinkFault::Dial(error), self.backoff.failed(random())),
-                Ok(stream) => match self.connection(stream, &stop).await {
-                    (Ended::Stopped { unacknowledged }, _) => break unacknowledged,
-                    (Ended::Failed(fault), Some(since)) => {
-                        attempt = 0;
-                        (fault, self.backoff.ended(since.elapsed(), random()))
+            match self.round(&mut attempt, &stop).await {
+                Round::Stopped { unacknowledged } => break unacknowledged,
+                Round::Again => {}
+                Round::Wait(fault, delay) => {
+                    attempt = attempt.saturating_add(1);
+                    self.sender.teller.waiting(fault.to_string().into(), delay);
+                    tokio::select! {
+                        () = stop.cancelled() => break 0,
+                        // Somebody said where to go: that need not wait.
+                        () = self.shared.told.notified() => {}
+                        () = sleep(delay) => {}
                     }
-                    (Ended::Failed(fault), None) => (fault, self.backoff.failed(random())),
-                },
-            };
-            attempt = attempt.saturating_add(1);
-            self.sender.teller.waiting(fault.to_string().into(), delay);
-            tokio::select! {
-                () = stop.cancelled() => break 0,
-                () = sleep(delay) => {}
+                }
             }
         };
         // What was acknowledged is recorded before the link is said to have ended: else the next one would send it again.
@@ -166,9 +186,65 @@ impl Run {
         Drained { unacknowledged }
     }
 
+    /// Tries one way after another until one leads to a welcome, and runs that connection to its end.
+    async fn round(&mut self, attempt: &mut u32, stop: &CancellationToken) -> Round {
+        let mut ways: VecDeque<Moved> =
+            self.shared.choice().round(Instant::now()).into_iter().map(Moved::to).collect();
+        let mut last = None;
+        while let Some(Moved { at, stream }) = ways.pop_front() {
+            self.sender.teller.tries(at);
+            self.sender.teller.state(LinkState::Connecting { attempt: *attempt });
+            let target = self.places.get(at.place).and_then(|place| place.targets.get(at.way));
+            let dialled = match (stream, target) {
+                (Some(stream), _) => Ok(stream),
+                (None, None) => continue,
+                (None, Some(target)) => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Round::Stopped { unacknowledged: 0 },
+                    dialled = dial(target, self.timeouts) => dialled,
+                },
+            };
+            let fault = match dialled {
+                Err(error) => LinkFault::Dial(error),
+                Ok(stream) => match self.connection(stream, stop).await {
+                    (Ended::Stopped { unacknowledged }, _) => return Round::Stopped { unacknowledged },
+                    (Ended::Moving(moved), _) => {
+                        *attempt = 1;
+                        ways = VecDeque::from([moved]);
+                        // Should the better way fail after all, there is another round at once.
+                        last = Some(None);
+                        continue;
+                    }
+                    (Ended::Failed(fault), Some(since)) => {
+                        *attempt = 0;
+                        return Round::Wait(fault, self.backoff.ended(since.elapsed(), random()));
+                    }
+                    (Ended::Failed(fault), None) if fault.is_about_the_way() => fault,
+                    // Whoever answers with a refusal has been reached; other ways lead to the same answer.
+                    (Ended::Failed(fault), None) => {
+                        self.shared.choice().failed(at, fault.to_string().into(), Instant::now());
+                        return Round::Wait(fault, self.backoff.failed(random()));
+                    }
+                },
+            };
+            self.shared.choice().failed(at, fault.to_string().into(), Instant::now());
+            last = Some(match last {
+                Some(None) => None,
+                _ => Some(fault),
+            });
+        }
+        match last {
+            Some(Some(fault)) => Round::Wait(fault, self.backoff.failed(random())),
+            Some(None) | None => Round::Again,
+        }
+    }
+
     /// Runs one connection; tells how it ended, and since when it was welcomed if it was.
     async fn connection(&mut self, stream: Stream, stop: &CancellationToken) -> (Ended, Option<Instant>) {
-        let ended = self.sender.run(stream, stop).await;
+        self.probe.reset();
+        let ended = self.sender.run(stream, &mut self.probe, stop).await;
+        self.probe.reset();
+        self.shared.choice().ended(Instant::now());
         let by_peer = matches!(&ended, Ended::Failed(fault) if fault.is_by_peer());
         let welcomed = self.sender.disconnected(by_peer, Instant::now());
         (ended, welcomed)

@@ -117,7 +117,7 @@ impl Sender {
             version: config.version,
             payload: config.payload,
             packet_bytes_max: config.packet_bytes_max,
-            settings: config.target.settings.clone(),
+            settings: config.settings().cloned().unwrap_or_else(|| Settings::of_section("upstream")),
             drain_within: config.drain_within,
             client,
             reader,
@@ -273,7 +273,7 @@ impl Sender {
         }
         self.welcomed = Some(now);
         self.counters.connected += 1;
-        self.teller.connected(self.encryption.clone());
+        self.teller.connected(self.encryption.clone(), now);
     }
 
     fn answered(&mut self, delivery: Delivery, reason: ReasonCode, words: Option<ByteString>, now: Instant) {

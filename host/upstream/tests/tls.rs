@@ -27,8 +27,9 @@ fn over_tls(port: u16, authority: &Authority, identity: Option<Identity>) -> Ups
     let roots = Roots::File(authority.root());
     let tls = ClientTlsConfig { roots, identity, ..ClientTlsConfig::default() };
     let mut config = config(port, Version::V5);
-    config.target.host = HostName::new("localhost").unwrap();
-    config.target.way = Way::Tls(ClientTls::build(&tls).unwrap());
+    let target = &mut config.places[0].targets[0];
+    target.host = HostName::new("localhost").unwrap();
+    target.way = Way::Tls(ClientTls::build(&tls).unwrap());
     config
 }
 

@@ -103,6 +103,28 @@ pub struct UpstreamItem {
     pub reason: Option<String>,
     /// Messages acknowledged since the host started.
     pub acknowledged: u64,
+    /// What carries the bytes, such as `quic`; absent while it is not connected.
+    #[serde(default)]
+    pub transport: Option<String>,
+    /// Every way to every hub or broker, the preferred ones first.
+    #[serde(default)]
+    pub ways: Vec<WayItem>,
+}
+
+/// One way upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayItem {
+    /// The hub or broker.
+    pub place: String,
+    /// `tcp`, `tls`, `ws`, `wss` or `quic`.
+    pub transport: String,
+    /// The port.
+    pub port: u16,
+    /// Whether messages go this way now.
+    pub in_use: bool,
+    /// Why it did not lead there the last time it was tried; absent where it did, or was not tried.
+    #[serde(default)]
+    pub fault: Option<String>,
 }
 
 /// A device or module of the registry.

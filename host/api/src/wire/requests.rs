@@ -56,6 +56,8 @@ pub enum Request {
     Method(MethodRequest),
     /// Leave a message for a child. [`super::Item::Done`] when it is on disk.
     CloudToDevice(DeviceboundRequest),
+    /// Say which hub or broker to use from now on; with none, the rules decide again. [`super::Item::Done`].
+    UsePlace(Option<String>),
     /// Stop the host in order. [`super::Item::Done`] when it has begun to.
     Stop,
 }

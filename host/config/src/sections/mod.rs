@@ -3,6 +3,8 @@
 mod gateway;
 mod listen;
 mod metrics;
+mod net;
+mod places;
 mod routes;
 mod small;
 mod store;
@@ -11,6 +13,7 @@ mod users;
 
 pub(crate) use gateway::gateway;
 pub(crate) use metrics::metrics;
+pub(crate) use net::net;
 pub(crate) use routes::routes;
 pub(crate) use small::{edge, log, modules, paths};
 pub(crate) use store::store;

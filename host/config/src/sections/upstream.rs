@@ -1,8 +1,8 @@
 //! `[upstream]`.
 
-use super::Context;
+use super::{Context, places};
 use crate::{
-    Identity, MqttVersion, Password, Payload, Upstream, UpstreamAddress,
+    Identity, MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
     reader::{Problem, Section, Value},
     template, values,
 };
@@ -24,7 +24,8 @@ pub(crate) fn upstream(
     edge: &Name,
     context: &Context<'_>,
 ) -> Option<Upstream> {
-    let address = address(&mut section);
+    let places = places::read(&mut section);
+    let (return_after, failover_after) = places::patience(&mut section);
     let (allow_plain, may_be_plain) = values::switch(&mut section, "allow_plain");
     let client_id = section.take("client_id", |value| credential(value, "\"edge-1\""));
     let user = section.take("user", |value| credential(value, "\"edge-1\""));
@@ -43,8 +44,8 @@ pub(crate) fn upstream(
         section.take("keep_alive", |value| values::time(value, Duration::from_secs(5), KEEP_ALIVE_MAX));
     let (backoff_min, backoff_max) = backoff(&mut section);
     let (ca_file, identity) = certificates(&mut section, context);
-    if let Some(address) = &address {
-        check_encryption(&section, address, may_be_plain);
+    if let Some(places) = &places {
+        check_encryption(&section, places, may_be_plain);
     }
     if password.is_some() && !section.holds("user") && version == MqttVersion::V311 {
         let reason = "there is a password and no user, which MQTT 3.1.1 forbids";
@@ -52,7 +53,9 @@ pub(crate) fn upstream(
     }
     section.finish();
     Some(Upstream {
-        address: address?,
+        places: places?,
+        return_after,
+        failover_after,
         allow_plain,
         client_id: client_id.unwrap_or_else(|| edge.to_string()),
         user,
@@ -70,71 +73,7 @@ pub(crate) fn upstream(
     })
 }
 
-fn address(section: &mut Section<'_, '_, '_>) -> Option<UpstreamAddress> {
-    let address =
-        section.take("url", |value| url(values::text(value, "\"mqtts://broker.example.com:8883\"")?));
-    if !section.holds("url") {
-        let problem = Problem::new(
-            "there is no address of the broker",
-            "add url = \"mqtts://broker.example.com:8883\"",
-        );
-        section.missing("url", problem);
-    }
-    address
-}
-
-/// `mqtt[s]://host[:port]`. What is refused is not repeated whole, since it may hold a password.
-fn url(text: &str) -> Result<UpstreamAddress, Problem> {
-    let form = "write mqtts://host:8883 or mqtt://host:1883";
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(Problem::new("the address does not begin with mqtt:// or mqtts://", form));
-    };
-    let tls = match scheme {
-        "mqtts" => true,
-        "mqtt" => false,
-        _ => {
-            let fix = match scheme.to_ascii_lowercase().as_str() {
-                "ssl" | "tls" | "mqtts" | "mqtt+ssl" => "write mqtts:// in its place",
-                "tcp" | "mqtt" | "mqtt+tcp" => "write mqtt:// in its place",
-                _ => form,
-            };
-            return Err(Problem::new(format!("{scheme}:// is not spoken here"), fix));
-        }
-    };
-    if rest.contains('@') {
-        let fix = "remove it from the address; write user = \"…\" and password_file = \"…\"";
-        return Err(Problem::new("the address holds a user or password", fix));
-    }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if let Some(at) = rest.find(['/', '?', '#']) {
-        let problem = Problem::new("the address goes on after the port", "end it after the port");
-        return Err(problem.at(scheme.len() + 3 + at));
-    }
-    let (host, port) = split_port(rest);
-    let host = values::host(host).map_err(|problem| problem.at(scheme.len() + 3))?;
-    let port = match port {
-        None => Ok(if tls { 8883 } else { 1883 }),
-        Some(port) => port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| {
-            Problem::new(format!("{port:?} is not a port"), "write a number from 1 to 65535")
-                .at(text.len() - port.len())
-        }),
-    };
-    Ok(UpstreamAddress { tls, host, port: port? })
-}
-
-fn split_port(rest: &str) -> (&str, Option<&str>) {
-    if let Some((host, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return (host, after.strip_prefix(':').or(if after.is_empty() { None } else { Some(after) }));
-    }
-    match rest.rsplit_once(':') {
-        // An IPv6 address without brackets has no port that could be told apart.
-        Some((host, _)) if host.contains(':') => (rest, None),
-        Some((host, port)) => (host, Some(port)),
-        None => (rest, None),
-    }
-}
-
-fn credential(value: Value<'_, '_>, example: &str) -> Result<String, Problem> {
+pub(super) fn credential(value: Value<'_, '_>, example: &str) -> Result<String, Problem> {
     let text = values::text(value, example)?;
     if text.len() > CREDENTIAL_BYTES_MAX {
         let reason = format!("the text has {} bytes; at most {CREDENTIAL_BYTES_MAX} are allowed", text.len());
@@ -146,7 +85,7 @@ fn credential(value: Value<'_, '_>, example: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn password(section: &mut Section<'_, '_, '_>, context: &Context<'_>) -> Option<Password> {
+pub(super) fn password(section: &mut Section<'_, '_, '_>, context: &Context<'_>) -> Option<Password> {
     let inline = section.take("password", values::secret);
     let file = values::file(section, "password_file", context);
     if let (true, Some(value)) = (section.holds("password_file"), section.value_of("password")) {
@@ -184,19 +123,25 @@ fn certificates(
 }
 
 /// Only TLS leaves the machine unless the file says otherwise, and settings of TLS mean that TLS is wanted.
-fn check_encryption(section: &Section<'_, '_, '_>, address: &UpstreamAddress, may_be_plain: bool) {
-    if address.tls {
-        return;
-    }
-    let loopback =
-        address.host == "localhost" || address.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if let (false, Some(value)) = (loopback || may_be_plain, section.value_of("url")) {
-        let reason = format!("{} would carry messages and passwords unencrypted", value_text(address));
+fn check_encryption(section: &Section<'_, '_, '_>, places: &[UpstreamPlace], may_be_plain: bool) {
+    let ways = || places.iter().flat_map(|place| &place.ways);
+    let open = ways().find(|way| !way.transport.is_encrypted() && !is_loopback(&way.host));
+    let key = if section.holds("url") { "url" } else { "hubs" };
+    if let (false, Some(open), Some(value)) = (may_be_plain, open, section.value_of(key)) {
+        let (plain, safe) = match open.transport {
+            Transport::WebSocket => ("ws", "wss://"),
+            _ => ("mqtt", "mqtts://"),
+        };
+        let reason = format!("{plain} to {} would carry messages and passwords unencrypted", open.host);
+        let port = open.transport.encrypted().usual_port();
         let fix = format!(
-            "write mqtts://{}:8883, or add allow_plain = true to [upstream] if the network is trusted",
-            address.host
+            "write {safe}{}:{port}, or add allow_plain = true to [upstream] if the network is trusted",
+            open.host
         );
-        section.fault(value, "url", Problem::new(reason, fix));
+        section.fault(value, key, Problem::new(reason, fix));
+    }
+    if ways().any(|way| way.transport.is_encrypted()) {
+        return;
     }
     for key in ["ca_file", "cert_file", "key_file"] {
         if let Some(value) = section.value_of(key) {
@@ -206,6 +151,6 @@ fn check_encryption(section: &Section<'_, '_, '_>, address: &UpstreamAddress, ma
     }
 }
 
-fn value_text(address: &UpstreamAddress) -> String {
-    format!("mqtt to {}", address.host)
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

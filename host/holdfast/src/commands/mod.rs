@@ -17,6 +17,7 @@ pub mod send;
 pub mod status;
 pub mod tail;
 pub mod twin;
+pub mod upstream;
 
 use anyhow::Context;
 use holdfast_config::{Config, ConfigError};
@@ -33,14 +34,16 @@ pub fn host_name() -> String {
 /// Reads the configuration: the file that was named, else `holdfast.toml` in this folder, else the defaults here.
 pub fn config(named: Option<&Path>) -> anyhow::Result<Config> {
     let file = named.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_owned);
-    match Config::load(&file, &host_name()) {
-        Ok(config) => Ok(config),
+    let mut config = match Config::load(&file, &host_name()) {
+        Ok(config) => config,
         Err(ConfigError::Missing { .. }) if named.is_none() => {
             let here = std::env::current_dir().context("this folder cannot be used")?;
-            Ok(Config::default_for(&here, &host_name()))
+            Config::default_for(&here, &host_name())
         }
-        Err(error) => Err(error.into()),
-    }
+        Err(error) => return Err(error.into()),
+    };
+    crate::environment::apply(&mut config)?;
+    Ok(config)
 }
 
 /// The names of the settings of the gateway's addresses.

@@ -29,6 +29,11 @@ pub async fn run(control: &Path, json: bool) -> anyhow::Result<()> {
     let (used, quota) = (output::bytes(status.store_bytes), output::bytes(status.store_quota_bytes));
     table.row(["store".into(), format!("{used} of {quota} in {}", status.data)]);
     table.print();
+    for way in status.upstream.iter().flat_map(|link| &link.ways) {
+        if let Some(fault) = way.fault.as_ref().filter(|_| !way.in_use) {
+            output::line(format!("not by {} to {}: {fault}", way.transport, way.place));
+        }
+    }
     for warning in &status.warnings {
         output::line(format!("warning: {warning}"));
     }
@@ -39,7 +44,9 @@ fn link(status: &StatusItem) -> String {
     match &status.upstream {
         None => "none configured; messages wait in the log".to_owned(),
         Some(link) if link.connected => {
-            format!("connected to {}, {} acknowledged", link.address, link.acknowledged)
+            let by =
+                link.transport.as_deref().map(|transport| format!(" by {transport}")).unwrap_or_default();
+            format!("connected to {}{by}, {} acknowledged", link.address, link.acknowledged)
         }
         Some(link) => {
             format!("not connected to {}: {}", link.address, link.reason.as_deref().unwrap_or("unknown"))

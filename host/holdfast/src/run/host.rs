@@ -121,12 +121,29 @@ impl RunningHost {
                     ))
                     .await?;
             }
+            Request::UsePlace(place) => items.send(Item::Done(self.use_place(place.as_deref())?)).await?,
             Request::Stop => {
                 items.send(Item::Done("stopping".to_owned())).await?;
                 self.stop.cancel();
             }
         }
         Ok(())
+    }
+
+    fn use_place(&self, place: Option<&str>) -> Result<String, Refusal> {
+        let Some(upstream) = &self.upstream else {
+            return Err(Refusal::new(Code::BadRequest, "no upstream is configured"));
+        };
+        upstream.use_place(place).map_err(|names| {
+            let fix = format!("name one of {}, or auto", names.join(", "));
+            Refusal::new(Code::NotFound, "there is no such hub or broker in [upstream]").with_fix(fix)
+        })?;
+        Ok(match place {
+            Some(place) => {
+                format!("messages go to {place} from now on, until `holdfast upstream --use auto`")
+            }
+            None => "the edge chooses again".to_owned(),
+        })
     }
 
     fn status(&self) -> StatusItem {

@@ -8,6 +8,7 @@ use holdfast_api::{
 };
 use holdfast_store::QueueStatus;
 use holdfast_types::Priority;
+use holdfast_upstream::WayState;
 
 impl MetricsSource for RunningHost {
     fn metrics(&self) -> Vec<MetricFamily> {
@@ -168,7 +169,23 @@ impl RunningHost {
         let Some(upstream) = &self.upstream else { return Vec::new() };
         let status = upstream.status();
         let counted = status.counters;
+        let mut ways = MetricFamily::new(
+            "holdfast_upstream_way",
+            Gauge,
+            "For each way upstream: 1 for its state, in_use, works, untried or failed.",
+        );
+        for way in &status.ways {
+            let state = match way.state {
+                _ if way.in_use => "in_use",
+                WayState::Works => "works",
+                WayState::Untried => "untried",
+                WayState::Failed(_) => "failed",
+            };
+            let transport = way.transport.to_string();
+            ways.push(&[("place", &way.place), ("transport", &transport), ("state", state)], 1);
+        }
         vec![
+            ways,
             one(
                 "holdfast_upstream_up",
                 Gauge,

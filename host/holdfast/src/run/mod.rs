@@ -12,6 +12,7 @@ pub mod parts;
 pub mod shown;
 mod signals;
 mod stop;
+pub mod ways;
 
 use crate::{identities::Identities, output};
 use anyhow::Context;
@@ -51,7 +52,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let upstream = match &config.upstream {
-        Some(upstream) => Some(parts::upstream(upstream, &broker)?),
+        Some(upstream) => Some(parts::upstream(upstream, &config.net, &broker)?),
         None => None,
     };
 

@@ -1,6 +1,6 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
-use super::devices;
+use super::{devices, ways};
 use crate::identities::random;
 use anyhow::{Context, anyhow};
 use holdfast_api::MetricsServer;
@@ -9,13 +9,10 @@ use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
-use holdfast_net::{
-    ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, PlainTcp, Roots, Settings, Target,
-    Way,
-};
+use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
-use holdfast_upstream::{Payload, Secret, Upstream, UpstreamConfig, Version};
+use holdfast_upstream::{ChoiceRules, Payload, Secret, Upstream, UpstreamConfig, Version};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
 
@@ -165,8 +162,9 @@ pub fn engine(config: &Config) -> EngineConfig {
 }
 
 /// The link upstream.
-pub fn upstream(given: &config::Upstream, broker: &Broker) -> anyhow::Result<Upstream> {
-    let mut upstream = UpstreamConfig::new(target(given)?, given.client_id.as_str());
+pub fn upstream(given: &config::Upstream, net: &config::Net, broker: &Broker) -> anyhow::Result<Upstream> {
+    let mut upstream = UpstreamConfig::new(ways::places(given, net)?, given.client_id.as_str());
+    upstream.choice = ChoiceRules { return_after: given.return_after, failover_after: given.failover_after };
     upstream.version = match given.version {
         config::MqttVersion::V311 => Version::V311,
         config::MqttVersion::V5 => Version::V5,
@@ -188,32 +186,6 @@ pub fn upstream(given: &config::Upstream, broker: &Broker) -> anyhow::Result<Ups
     Ok(Upstream::build(upstream, broker)?)
 }
 
-/// Where the link goes.
-pub fn target(given: &config::Upstream) -> anyhow::Result<Target> {
-    let settings = Settings {
-        address: "upstream.url".into(),
-        tls: "upstream.url = \"mqtts://…\"".into(),
-        allow_plain: "upstream.allow_plain".into(),
-    };
-    let way = if given.address.tls {
-        let roots = match &given.ca_file {
-            Some(file) => Roots::File(file.clone()),
-            None => Roots::Native,
-        };
-        let identity = given.identity.as_ref().map(|identity| Identity {
-            certificates: identity.cert_file.clone(),
-            key: identity.key_file.clone(),
-        });
-        Way::Tls(ClientTls::build(&ClientTlsConfig { roots, identity, ..ClientTlsConfig::default() })?)
-    } else {
-        Way::Tcp
-    };
-    let host = HostName::new(&given.address.host)
-        .with_context(|| format!("upstream.url names {}", given.address))?;
-    let plain = if given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
-    Ok(Target { plain, ..Target::new(host, given.address.port, way, settings) })
-}
-
 /// The password of the link, read from its file if it is in one.
 pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secret>> {
     match given {
@@ -227,8 +199,8 @@ pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secre
 
 /// An editor ends the last line; that is not part of the password.
 fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = fs::read(path)
-        .with_context(|| format!("upstream.password_file {} cannot be read", path.display()))?;
+    let mut bytes =
+        fs::read(path).with_context(|| format!("the password file {} cannot be read", path.display()))?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

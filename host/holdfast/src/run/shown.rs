@@ -2,12 +2,13 @@
 
 use holdfast_api::{
     Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, StoredItem, UpstreamItem,
+    WayItem,
 };
 use holdfast_engine::{CommandError, ModuleStatus};
 use holdfast_routes::Origin;
 use holdfast_store::StoreError;
 use holdfast_types::{LogId, Offset, Priority, Source, StableId, UnixMillis, WhenFull};
-use holdfast_upstream::{LinkState, StatusHandle};
+use holdfast_upstream::{LinkState, StatusHandle, WayState, WayStatus};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A stored message.
@@ -59,7 +60,19 @@ pub fn upstream(handle: &StatusHandle) -> UpstreamItem {
         LinkState::Stopped => (false, 0, Some("stopped".to_owned())),
     };
     let address = status.target.to_string();
-    UpstreamItem { address, connected, since_ms, reason, acknowledged: status.counters.acknowledged }
+    let acknowledged = status.counters.acknowledged;
+    let transport = status.transport.map(|transport| transport.to_string());
+    let ways = status.ways.iter().map(way).collect();
+    UpstreamItem { address, connected, since_ms, reason, acknowledged, transport, ways }
+}
+
+fn way(way: &WayStatus) -> WayItem {
+    let fault = match &way.state {
+        WayState::Failed(why) => Some(why.to_string()),
+        WayState::Untried | WayState::Works => None,
+    };
+    let (place, transport) = (way.place.to_string(), way.transport.to_string());
+    WayItem { place, transport, port: way.port, in_use: way.in_use, fault }
 }
 
 /// The message of a request, and who is to have sent it.

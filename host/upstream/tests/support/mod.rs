@@ -7,6 +7,8 @@ pub mod mosquitto;
 pub mod proxy;
 pub mod receiver;
 pub mod scripted;
+pub mod taker;
+pub mod udp;
 
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_net::{HostName, Settings, Target, Way};
@@ -14,7 +16,7 @@ use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, StoredDeadLetter, SystemClock};
 use holdfast_types::{LogId, Message, Name, Priority, Source};
 use holdfast_upstream::{
-    BackoffConfig, Drained, LinkState, Running, StatusHandle, Upstream, UpstreamConfig, Version,
+    BackoffConfig, Drained, LinkState, Place, Running, StatusHandle, Upstream, UpstreamConfig, Version,
 };
 use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -148,7 +150,7 @@ pub fn config(port: u16, version: Version) -> UpstreamConfig {
             max: Duration::from_millis(200),
             stable_after: Duration::from_millis(500),
         },
-        ..UpstreamConfig::new(target(port), "edge-1")
+        ..UpstreamConfig::new(vec![Place::of(target(port))], "edge-1")
     }
 }
 

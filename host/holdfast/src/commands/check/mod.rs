@@ -94,7 +94,10 @@ fn configured(config: &Config) -> Finding {
         output::count(config.routes.len(), "route"),
         output::count(config.users.len(), "user"),
         match &config.upstream {
-            Some(upstream) => format!("upstream {}", upstream.address),
+            Some(upstream) => {
+                let ways = upstream.places.iter().flat_map(|place| &place.ways);
+                format!("upstream {}", ways.map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
             None => "no upstream: messages wait in the log".to_owned(),
         }
     ))

@@ -1,11 +1,16 @@
-//! Whether the way upstream is open: name, port, certificate, and the broker's own answer.
+//! Whether each way upstream is open: name, port, proxy, certificate, and the broker's own answer. One that works is enough
+//! to run; the others are told, since they would be missed on the day when it does not.
 
 use super::Finding;
-use crate::{run::parts, wire::Wire};
+use crate::{
+    run::{parts, ways},
+    wire::Wire,
+};
 use anyhow::bail;
 use holdfast_config::{Config, MqttVersion, Upstream};
 use holdfast_mqtt::{Connect, Packet, ReasonCode, Version};
-use holdfast_net::{Stream, Timeouts, dial};
+use holdfast_net::{Stream, Target, Timeouts, dial};
+use holdfast_upstream::Place;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -20,21 +25,38 @@ pub async fn check(config: &Config) -> Finding {
                 .to_owned(),
         );
     };
-    let target = match parts::target(upstream) {
-        Ok(target) => target,
+    let places = match ways::places(upstream, &config.net) {
+        Ok(places) => places,
         Err(error) => return Finding::Error(format!("{error:#}")),
     };
-    let stream = match dial(&target, Timeouts::default()).await {
-        Ok(stream) => stream,
-        Err(error) => return Finding::Error(error.to_string()),
-    };
-    let how = stream.describe_encryption().unwrap_or_else(|| "plain TCP".to_owned());
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for Place { name, targets } in &places {
+        for target in targets {
+            let way = format!("{name} by {}", target.way.transport());
+            match try_way(target, upstream).await {
+                Ok(how) => good.push(format!("{way}: welcomes us ({how})")),
+                Err(why) => bad.push(format!("{way}: {why}")),
+            }
+        }
+    }
+    let all =
+        |first: Vec<String>, then: Vec<String>| first.into_iter().chain(then).collect::<Vec<_>>().join("\n");
+    match (good.is_empty(), bad.is_empty()) {
+        (_, true) => Finding::Ok(good.join("\n")),
+        (false, false) => Finding::Warning(all(bad, good)),
+        (true, false) => Finding::Error(bad.join("\n")),
+    }
+}
+
+/// Tries one way; tells how it is encrypted, or what to do.
+async fn try_way(target: &Target, upstream: &Upstream) -> Result<String, String> {
+    let stream = dial(target, Timeouts::default()).await.map_err(|error| error.to_string())?;
+    let how = stream.describe_encryption().unwrap_or_else(|| "not encrypted".to_owned());
     match timeout(ANSWER_WITHIN, welcomed(stream, upstream)).await {
-        Ok(Ok(())) => Finding::Ok(format!("{} welcomes us ({how})", upstream.address)),
-        Ok(Err(error)) => Finding::Error(format!("{}: {error:#}", upstream.address)),
-        Err(_) => Finding::Error(format!(
-            "{} takes connections and does not answer CONNECT within {} s; is it an MQTT broker?",
-            upstream.address,
+        Ok(Ok(())) => Ok(how),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Err(_) => Err(format!(
+            "it takes connections and does not answer CONNECT within {} s; is it an MQTT broker?",
             ANSWER_WITHIN.as_secs()
         )),
     }

@@ -1,0 +1,106 @@
+//! Whom the link goes to and by which ways, as the rooms want it.
+
+use super::parts;
+use crate::environment;
+use anyhow::{Context, anyhow};
+use holdfast_config::{self as config, UpstreamAddress};
+use holdfast_net::{
+    ClientTls, ClientTlsConfig, HostName, Identity, Names, PlainTcp, Proxy, QuicTls, Roots, Settings, Target,
+    Way,
+};
+use holdfast_upstream::Place;
+
+/// The hubs or brokers.
+pub fn places(given: &config::Upstream, net: &config::Net) -> anyhow::Result<Vec<Place>> {
+    let maker = Maker::new(given, net)?;
+    let place = |place: &config::UpstreamPlace| {
+        let targets = place.ways.iter().map(|way| maker.target(way)).collect::<anyhow::Result<_>>()?;
+        Ok(Place { name: name(place).into(), targets })
+    };
+    given.places.iter().map(place).collect()
+}
+
+/// What people call it. An address without a port has the usual one added, since a firewall asks for it.
+fn name(place: &config::UpstreamPlace) -> String {
+    match place.ways.as_slice() {
+        [only] if only.host.contains(':') => format!("[{}]:{}", only.host, only.port),
+        [only] => format!("{}:{}", only.host, only.port),
+        _ => place.name.clone(),
+    }
+}
+
+/// What all ways share. TLS is made once, so that sessions are resumed whatever way was taken before.
+struct Maker<'c> {
+    given: &'c config::Upstream,
+    tls: Option<(ClientTls, QuicTls)>,
+    names: Names,
+    proxy: Option<(Proxy, &'c [String])>,
+}
+
+impl<'c> Maker<'c> {
+    fn new(given: &'c config::Upstream, net: &'c config::Net) -> anyhow::Result<Self> {
+        let encrypted =
+            given.places.iter().flat_map(|place| &place.ways).any(|way| way.transport.is_encrypted());
+        let tls = encrypted.then(|| tls(given)).transpose()?;
+        let names = Names::of_servers(&net.name_servers, "net.name_servers")
+            .map_err(|why| anyhow!("net.name_servers cannot be used: {why}"))?;
+        let proxy = net.proxy.as_ref().map(|given| Ok::<_, anyhow::Error>((proxy(given)?, &*given.except)));
+        Ok(Self { given, tls, names, proxy: proxy.transpose()? })
+    }
+
+    fn target(&self, way: &UpstreamAddress) -> anyhow::Result<Target> {
+        let settings = Settings {
+            address: "upstream.url".into(),
+            tls: "upstream.url = \"mqtts://…\"".into(),
+            allow_plain: "upstream.allow_plain".into(),
+        };
+        let host = HostName::new(&way.host).with_context(|| format!("upstream.url names {way}"))?;
+        let proxy = self.proxy.as_ref().filter(|(_, except)| !environment::is_excepted(&way.host, except));
+        Ok(Target {
+            plain: if self.given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly },
+            proxy: proxy.map(|(proxy, _)| proxy.clone()),
+            names: self.names.clone(),
+            ..Target::new(host, way.port, self.way(way)?, settings)
+        })
+    }
+
+    fn way(&self, way: &UpstreamAddress) -> anyhow::Result<Way> {
+        let tls = || self.tls.as_ref().context("TLS was not set up");
+        let path = || way.path.as_str().into();
+        Ok(match way.transport {
+            config::Transport::Tcp => Way::Tcp,
+            config::Transport::Tls => Way::Tls(tls()?.0.clone()),
+            config::Transport::WebSocket => Way::WebSocket(path()),
+            config::Transport::WebSocketTls => Way::WebSocketTls(tls()?.0.clone(), path()),
+            config::Transport::Quic => Way::Quic(tls()?.1.clone()),
+        })
+    }
+}
+
+fn tls(given: &config::Upstream) -> anyhow::Result<(ClientTls, QuicTls)> {
+    let roots = match &given.ca_file {
+        Some(file) => Roots::File(file.clone()),
+        None => Roots::Native,
+    };
+    let identity = given.identity.as_ref().map(|identity| Identity {
+        certificates: identity.cert_file.clone(),
+        key: identity.key_file.clone(),
+    });
+    let config = ClientTlsConfig { roots, identity, ..ClientTlsConfig::default() };
+    Ok((ClientTls::build(&config)?, QuicTls::build(&config)?))
+}
+
+fn proxy(given: &config::Proxy) -> anyhow::Result<Proxy> {
+    let password = match parts::password(given.password.as_ref())? {
+        Some(secret) => {
+            String::from_utf8(secret.0.into()).context("the password of the proxy is not UTF-8")?
+        }
+        None => String::new(),
+    };
+    Ok(Proxy {
+        host: HostName::new(&given.host).context("the host of the proxy")?,
+        port: given.port,
+        credentials: given.user.clone().map(|user| (user, password)),
+        setting: "net.proxy.url".into(),
+    })
+}
