@@ -48,6 +48,9 @@
 //! | `upstream.window` | 256 | most messages sent and not acknowledged, 1 to 65535 |
 //! | `upstream.packet_max` | what the broker says | largest MQTT packet that is sent; for brokers that cannot say it (3.1.1) |
 //! | `upstream.keep_alive` | `"60 s"` | longest silence before a ping, 5 s to 18 h |
+//! | `upstream.streams` | true | whether each priority gets a stream of its own over QUIC |
+//! | `upstream.keep_acknowledged` | `"0 s"` | how long acknowledged messages are kept, to be sent to another hub when one dies |
+//! | `upstream.keep_acknowledged_max` | `"64 MiB"` | most bytes of bodies kept so |
 //! | `upstream.backoff_min` | `"1 s"` | first wait before a new connection |
 //! | `upstream.backoff_max` | `"60 s"` | longest wait before a new connection |
 //! | `upstream.ca_file` | system's | certificates to trust (PEM) |
@@ -152,6 +155,9 @@ pub const KEYS: &[&str] = &[
     "upstream.window",
     "upstream.packet_max",
     "upstream.keep_alive",
+    "upstream.streams",
+    "upstream.keep_acknowledged",
+    "upstream.keep_acknowledged_max",
     "upstream.backoff_min",
     "upstream.backoff_max",
     "upstream.ca_file",

@@ -86,6 +86,11 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
         (upstream.return_after, upstream.failover_after),
         (Duration::from_secs(60), Duration::from_secs(10))
     );
+    assert!(!upstream.streams);
+    assert_eq!(
+        (upstream.keep_acknowledged, upstream.keep_acknowledged_bytes),
+        (Duration::from_secs(600), 1 << 20)
+    );
     let servers: Vec<_> = config.net.name_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.0.0.2:53", "[2001:db8::53]:5353"]);
     let proxy = config.net.proxy.unwrap();

@@ -3,6 +3,8 @@
 use crate::{
     Counters, LinkFault, Payload, UpstreamConfig,
     hold::Hold,
+    horizon::Horizon,
+    lanes::Lanes,
     poison::Poison,
     run::INBOUND_PACKET_BYTES_MAX,
     status::Teller,
@@ -17,14 +19,21 @@ use holdfast_mqtt::{
     Codec, Packet, ReasonCode, Version,
     client::{Action, Client, Granted},
 };
-use holdfast_net::Settings;
-use holdfast_types::{Text, UnixMillis};
+use holdfast_net::{Branches, Settings};
+use holdfast_types::{Priority, Text, UnixMillis};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::Notify;
+
+/// How long to wait for acknowledgements over QUIC at least: longer than it takes itself to find out that nobody is there.
+const QUIC_ACK_WITHIN: Duration = Duration::from_secs(120);
+
+/// Silence with messages in flight after which the way in use is tried anew beside. Brokers acknowledge within a second;
+/// nothing is given up yet, so one that takes longer is not disturbed.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Carries messages from the reader to the session and acknowledgements back. Lives as long as the link.
 pub(crate) struct Sender {
@@ -38,6 +47,7 @@ pub(crate) struct Sender {
     pub(crate) reader: Reader,
     pub(crate) teller: Teller,
     pub(crate) hold: Hold,
+    pub(crate) horizon: Horizon,
     poison: Poison,
     pub(crate) records: Arc<Records>,
     codec: Codec,
@@ -45,6 +55,17 @@ pub(crate) struct Sender {
     welcomed: Option<Instant>,
     encryption: Option<Text>,
     window: u16,
+    window_bytes: usize,
+    ack_within: Duration,
+    /// Whether priorities may have streams of their own, and those that they have.
+    streams: bool,
+    pub(crate) lanes: Lanes,
+    /// The priority of the message that is being sent.
+    sending: Priority,
+    /// The priority that was read last; what is more urgent may pass it.
+    reads: Priority,
+    /// Whether some messages may be more urgent than others.
+    has_priorities: bool,
     /// Read but not sent: large messages can fill the window in bytes before all that were read have room.
     ready: VecDeque<Delivery>,
     turn: Turn,
@@ -123,6 +144,7 @@ impl Sender {
             reader,
             teller,
             hold: Hold::new(config.backoff.min, config.backoff.max),
+            horizon: Horizon::new(config.keep_acknowledged),
             poison: Poison::default(),
             records: Arc::default(),
             codec: codec(config.version),
@@ -130,10 +152,29 @@ impl Sender {
             welcomed: None,
             encryption: None,
             window: 1,
+            window_bytes: config.window_bytes,
+            ack_within: config.ack_within,
+            // A session that outlives its connection sends again on its own stream, and would overtake itself.
+            streams: config.streams && config.clean_start,
+            lanes: Lanes::default(),
+            sending: Priority::DEFAULT,
+            reads: Priority::DEFAULT,
+            has_priorities: false,
             ready: VecDeque::new(),
             turn: Turn::default(),
             told: None,
         }
+    }
+
+    /// Streams beside that of the session may be opened here.
+    pub(crate) fn open_beside(&mut self, door: Option<Branches>) {
+        // Over QUIC a connection goes on after an outage; it says itself when it does not.
+        self.client.set_ack_within(if door.is_some() {
+            self.ack_within.max(QUIC_ACK_WITHIN)
+        } else {
+            self.ack_within
+        });
+        self.lanes = Lanes::new(door.filter(|_| self.streams));
     }
 
     /// A stream is open: begins the session.
@@ -161,8 +202,9 @@ impl Sender {
             }
         }
         self.client.limit_window(self.pace());
-        self.send_ready(now);
+        self.send_ready(now, out)?;
         self.act(now, out)?;
+        self.turn.done.extend(self.horizon.done(now));
         self.settle();
         self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
         Ok(())
@@ -192,19 +234,36 @@ impl Sender {
         }
     }
 
-    /// How many messages to read now: none until a fair part of the window is free, so that under load tens of them
-    /// share a read of the log, a write to the socket and a record of their acknowledgements.
-    pub(crate) fn room(&self) -> usize {
-        if self.hold.is_on() || !self.ready.is_empty() {
-            return 0;
+    /// How many messages to read now, and how urgent they must be: none until a fair part of the window is free, so that
+    /// under load tens of them share a read of the log, a write to the socket and a record of their acknowledgements. Where
+    /// messages have priorities, an eighth of the window is kept for what is more urgent than what was read last.
+    pub(crate) fn wanted(&self) -> (usize, Option<Priority>) {
+        let (pace, room) = (self.pace(), self.client.room());
+        if self.hold.is_on() || room == 0 {
+            return (0, None);
         }
-        let room = self.client.room();
-        let fair = usize::from(self.window.min(self.pace()) / 4).clamp(1, 64);
-        if room >= fair || self.client.in_flight() == 0 { room } else { 0 }
+        let kept = if self.has_priorities && pace == u16::MAX { usize::from(self.window / 8) } else { 0 };
+        let free = room.saturating_sub(kept);
+        let full = kept > 0 && self.client.in_flight_bytes() >= self.window_bytes / 8 * 7;
+        let fair = usize::from(self.window.min(pace) / 4).clamp(1, 64);
+        if self.ready.is_empty() && !full && (free >= fair || self.client.in_flight() == 0) {
+            return (free.max(1), None);
+        }
+        (room.min(kept), Some(self.reads))
     }
 
     fn pace(&self) -> u16 {
         self.hold.pace().min(self.poison.pace())
+    }
+
+    /// When the connection counts as silent, if nothing comes before.
+    pub(crate) fn silent_at(&self) -> Option<Instant> {
+        self.client.unanswered_since().map(|since| since + SILENT_AFTER)
+    }
+
+    /// Whether messages are in flight and nothing has come for long.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        self.silent_at().is_some_and(|at| at <= now)
     }
 
     /// When messages that were kept back as suspects are due.
@@ -213,37 +272,64 @@ impl Sender {
     }
 
     /// Takes messages that were read.
-    pub(crate) fn take(&mut self, deliveries: Vec<Delivery>) {
+    pub(crate) fn take(&mut self, deliveries: Vec<Delivery>, urgent: bool) {
+        let Some(priority) = deliveries.first().map(priority) else { return };
+        if !urgent {
+            self.reads = priority;
+        }
+        // Before what is less urgent and was read earlier, behind what is as urgent.
+        let at = self.ready.iter().position(|waiting| self::priority(waiting) > priority);
+        let behind = at.map(|at| self.ready.split_off(at));
         self.ready.extend(deliveries);
+        self.ready.extend(behind.into_iter().flatten());
     }
 
-    fn send_ready(&mut self, now: Instant) {
+    fn send_ready(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
         if self.ready.is_empty() {
-            return;
+            return Ok(());
         }
         for (route, why) in self.topics.refresh() {
             tracing::warn!(%route, %why, "the route's own topic cannot be used; its messages go to the usual one");
         }
         let unix = unix_now();
         while !self.hold.is_on() && self.client.room() > 0 {
-            let Some(delivery) = self.ready.pop_front() else { return };
+            let Some(delivery) = self.ready.pop_front() else { return Ok(()) };
+            if self.horizon.was_taken(delivery.id.as_ref()) {
+                self.horizon.keeps(&delivery, now);
+                continue;
+            }
             let Some(delivery) = self.poison.admit(delivery, self.welcomed, now) else { continue };
             match self.topics.of(&delivery) {
                 Ok(topic) => {
                     self.poison.sent(&delivery, &topic, now);
                     let publish = wire::publish(&delivery, topic, self.version, self.payload, unix);
-                    if let Err((delivery, _)) = self.client.publish(delivery, publish, now) {
+                    self.sending = priority(&delivery);
+                    let sent = if self.lanes.output(self.sending).is_some() {
+                        self.client.publish_beside(delivery, publish, now)
+                    } else {
+                        self.client.publish(delivery, publish, now)
+                    };
+                    if let Err((delivery, _)) = sent {
                         self.poison.withdrawn(delivery.id.as_ref());
                         self.ready.push_front(delivery);
-                        return;
+                        return Ok(());
+                    }
+                    if self.lanes.are_open() {
+                        // While it is known whose bytes these are.
+                        self.act(now, out)?;
                     }
                 }
                 Err(why) => self.give_up(&delivery, format!("no topic can be made for it: {why}"), 0),
             }
         }
+        Ok(())
     }
 
     fn encode(&mut self, packet: &Packet, out: &mut BytesMut) -> Result<(), LinkFault> {
+        let out = match packet {
+            Packet::Publish(_) => self.lanes.output(self.sending).unwrap_or(out),
+            _ => out,
+        };
         match (self.codec.encode(packet, out), packet) {
             (Ok(()), Packet::Publish(publish)) => {
                 self.counters.sent += 1;
@@ -268,9 +354,11 @@ impl Sender {
         if let Some(max) = granted.maximum_packet_bytes.and_then(|max| usize::try_from(max).ok()) {
             self.codec.peer_max_packet_bytes = max.min(self.packet_bytes_max);
         }
+        self.horizon.goes_to(self.teller.place());
         if !granted.session_present {
             self.start_over();
         }
+        self.has_priorities = self.reader.has_priorities();
         self.welcomed = Some(now);
         self.counters.connected += 1;
         self.teller.connected(self.encryption.clone(), now);
@@ -286,7 +374,9 @@ impl Sender {
         if verdict == Verdict::Done {
             self.counters.acknowledged += 1;
             self.hold.passed(delivery.id.as_ref(), true);
-            self.turn.done.push(delivery.ticket);
+            if !self.horizon.keeps(&delivery, now) {
+                self.turn.done.push(delivery.ticket);
+            }
             return;
         }
         // A volatile message is not worth holding up others for.
@@ -354,6 +444,7 @@ impl Sender {
             );
             self.give_up(&condemned.delivery, reason, ends);
         }
+        self.lanes = Lanes::default();
         self.settle();
         self.client.closed();
         // A kept session is resumed with what is in flight, unless the store lost count of it, or messages must go alone.
@@ -367,11 +458,17 @@ impl Sender {
     /// Forgets all that was read and is not acknowledged, and reads from the cursor again.
     fn start_over(&mut self) {
         self.client.forget();
+        self.horizon.rewound();
         self.ready.clear();
         self.hold.forget();
         self.poison.forget();
         self.reader.rewind();
     }
+}
+
+/// Of a message that is not recorded, the lowest.
+fn priority(delivery: &Delivery) -> Priority {
+    delivery.id.as_ref().map_or(Priority::DEFAULT, |id| id.priority)
 }
 
 fn unix_now() -> UnixMillis {

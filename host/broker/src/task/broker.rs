@@ -175,7 +175,7 @@ impl Broker {
 
     /// The routes in force.
     pub fn routes(&self) -> Arc<RouteTable> {
-        read(&self.inner.routing).table.clone()
+        self.inner.routes()
     }
 
     /// Says whether the host runs a module. Outputs of a present module that no route's `FROM` could match go upstream.
@@ -243,6 +243,10 @@ impl Broker {
 }
 
 impl Inner {
+    pub(crate) fn routes(&self) -> Arc<RouteTable> {
+        read(&self.routing).table.clone()
+    }
+
     pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
         let (table, present) = {
             let routing = read(&self.routing);

@@ -12,7 +12,7 @@ use holdfast_gateway::{Gateway, GatewayConfig, Limits};
 use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
-use holdfast_upstream::{ChoiceRules, Payload, Secret, Upstream, UpstreamConfig, Version};
+use holdfast_upstream::{ChoiceRules, KeepAcknowledged, Payload, Secret, Upstream, UpstreamConfig, Version};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
 
@@ -180,6 +180,11 @@ pub fn upstream(given: &config::Upstream, net: &config::Net, broker: &Broker) ->
     if let Some(bytes) = given.packet_bytes_max.and_then(|bytes| usize::try_from(bytes).ok()) {
         upstream.packet_bytes_max = upstream.packet_bytes_max.min(bytes);
     }
+    upstream.streams = given.streams;
+    upstream.keep_acknowledged = KeepAcknowledged {
+        time: given.keep_acknowledged,
+        bytes: usize::try_from(given.keep_acknowledged_bytes).unwrap_or(usize::MAX),
+    };
     upstream.keep_alive = given.keep_alive;
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;
