@@ -95,7 +95,8 @@ impl Supervisor {
         let mut waves = Waves::default();
         for (name, (files, version)) in versions {
             let files = wanted.get(&name).cloned().unwrap_or(files);
-            self.seen.insert(name.clone(), Seen { files, since: Instant::now(), taken: true });
+            self.seen
+                .insert(name.clone(), Seen { files, since: Instant::now(), taken: true, again_at: None });
             let shared = self.shared(&name);
             let mut status = shared.status();
             (status.refused, status.rolled_back) = (None, None);
