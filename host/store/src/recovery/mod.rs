@@ -133,8 +133,8 @@ impl Recovery {
 
     /// Before a group of so many bytes is written: the logs take no more after it when the disk comes short of room.
     pub(crate) fn watch_room(&self, shared: &Shared, engine: &Engine, bytes: u64) {
-        // The next group may be as large as this one.
-        if room::has_room(&shared.config.path, engine, 2 * bytes) {
+        // The next group is planned before it can be looked at, and may be a full one.
+        if room::has_room(&shared.config.path, engine, bytes + GROUP_BYTES_MAX as u64) {
             return;
         }
         let held = read(&shared.index).bytes();
@@ -146,17 +146,26 @@ impl Recovery {
         self.ceiling.fetch_min(held.saturating_add(bytes), Ordering::AcqRel);
     }
 
-    /// Whether the disk is short of room and its journals can be let go.
+    /// Whether the disk is short of room and its journals can be let go. If memory cannot even be written to tables for
+    /// that, this is what the ballast is for.
     pub(crate) fn wants_journals_emptied(&self, shared: &Shared) -> bool {
-        let database = database_path(&shared.config.path);
-        let can = |engine: &Engine| room::can_empty_journals(&shared.config.path, &database, engine);
-        self.is_short() && read(&shared.engine).as_ref().is_some_and(can)
+        if !self.is_short() || !room::is_worth_emptying(&database_path(&shared.config.path)) {
+            return false;
+        }
+        let has_room = |engine: &Engine| room::has_room(&shared.config.path, engine, 0);
+        let can = || read(&shared.engine).as_ref().is_some_and(has_room);
+        if can() {
+            return true;
+        }
+        self.ballast.release();
+        *lock(&self.ballast_tried) = Instant::now();
+        can()
     }
 
-    /// Lets the logs grow again if there is room for a while: for a full group at least.
+    /// Lets the logs grow again if there is room for a while: for more than a full group.
     pub(crate) fn lift(&self, shared: &Shared) {
-        let has_room =
-            |engine: &Engine| room::has_room(&shared.config.path, engine, 2 * GROUP_BYTES_MAX as u64);
+        let more = GROUP_BYTES_MAX as u64 * 5 / 4;
+        let has_room = |engine: &Engine| room::has_room(&shared.config.path, engine, more);
         if read(&shared.engine).as_ref().is_some_and(has_room) {
             self.ceiling.store(u64::MAX, Ordering::Release);
             tracing::info!("the disk has room again");

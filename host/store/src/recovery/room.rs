@@ -28,9 +28,9 @@ pub(crate) fn has_room(store: &Path, engine: &Engine, more: u64) -> bool {
     free >= PLENTY_BYTES || free >= engine.unwritten_bytes() + 2 * more + RESERVE_BYTES
 }
 
-/// Whether the journals are worth to be let go, and everything in them can be written to tables.
-pub(crate) fn can_empty_journals(store: &Path, database: &Path, engine: &Engine) -> bool {
-    journals_bytes(database).is_ok_and(|bytes| bytes >= JOURNALS_BYTES_MIN) && has_room(store, engine, 0)
+/// Whether the journals hold enough to be let go.
+pub(crate) fn is_worth_emptying(database: &Path) -> bool {
+    journals_bytes(database).is_ok_and(|bytes| bytes >= JOURNALS_BYTES_MIN)
 }
 
 /// What the journals take on the disk; the newest is a file of holes at its end.

@@ -50,9 +50,19 @@ impl Drop for Mount {
 
 #[test]
 fn nothing_acknowledged_is_lost_to_a_power_cut() {
+    cut_power(400 << 20, 60_000, 900);
+}
+
+/// Here the journals are let go again and again, because the disk could not hold one.
+#[test]
+fn nothing_acknowledged_is_lost_to_a_power_cut_on_a_disk_smaller_than_a_journal() {
+    cut_power(28 << 20, 600_000, 2000);
+}
+
+fn cut_power(bytes: u64, bytes_max: u32, longest_ms: u64) {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("image");
-    std::fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+    std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
     if !run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]) {
         eprintln!("skipped: there is no mkfs.ext4 here");
         return;
@@ -69,17 +79,11 @@ fn nothing_acknowledged_is_lost_to_a_power_cut() {
         };
         let record = dir.path().join(format!("record.{round}"));
         let store = mount.path().join("store");
-        let plan = Plan {
-            store,
-            record: record.clone(),
-            from: 0,
-            commits: u32::MAX,
-            bytes_max: 60_000,
-            ballast_bytes: 0,
-        };
+        let plan =
+            Plan { store, record: record.clone(), from: 0, commits: u32::MAX, bytes_max, ballast_bytes: 0 };
         let mut child = plan.start();
         wait_for_open(&record, &mut child, 1);
-        std::thread::sleep(Duration::from_millis(100 + dice.throw(900)));
+        std::thread::sleep(Duration::from_millis(100 + dice.throw(longest_ms)));
         assert!(run("kill", &["-STOP", &child.id().to_string()]));
         // What is in the record now was acknowledged before the power went.
         let told = Record::read(&record);
