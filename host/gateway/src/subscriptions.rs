@@ -58,10 +58,7 @@ impl Subscriptions {
     /// All of them, to be kept.
     pub(crate) fn records(&self) -> Vec<SubscriptionRecord> {
         let record = |(interest, options): (&Interest, &SubscriptionOptions)| SubscriptionRecord {
-            filter: match &interest.group {
-                Some(group) => format!("$share/{group}/{}", interest.filter.as_str()).into(),
-                None => interest.filter.as_str().into(),
-            },
+            filter: interest.to_string().into(),
             qos: options.qos.level(),
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,

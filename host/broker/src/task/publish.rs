@@ -7,7 +7,7 @@ use super::{
     pending::Pending,
     reader::{Delivery, Ticket},
     sessions,
-    subscriber::{Mailbox, Offer, Published},
+    subscriber::Offer,
     tap::Passing,
 };
 use crate::core::{
@@ -193,7 +193,7 @@ impl Inner {
             return (0, 0);
         }
         let mailboxes = self.mailboxes();
-        let load = |id| mailboxes.get(&id).and_then(Mailbox::load);
+        let load = |id| self.load(&mailboxes, id);
         let reached = subscriptions.reached(offer.topic, offer.publishing, &load);
         drop(subscriptions);
         let (mut taken, mut lost) = (0, 0);
@@ -201,8 +201,7 @@ impl Inner {
         for one in reached {
             let Some(mailbox) = mailboxes.get(&one.subscriber) else { continue };
             match mailbox.session() {
-                // What is shared waits in memory, so that it can go to another member.
-                Some(session) if one.qos != QoS::AtMostOnce && one.shared.is_none() => {
+                Some(session) if one.qos != QoS::AtMostOnce => {
                     recipients.push(sessions::recipient(session, one));
                 }
                 // Nobody keeps messages of QoS 0 for a client that is away.
@@ -213,23 +212,9 @@ impl Inner {
         }
         if !recipients.is_empty() {
             taken += u32::try_from(recipients.len()).unwrap_or(u32::MAX);
-            for_sessions.push(sessions::append(offer, recipients));
+            for_sessions.extend(sessions::appends(offer, recipients));
         }
         (taken, lost)
-    }
-
-    /// Gives a message that was shared to another member of its group. Says whether there is one with room; a message
-    /// that was not shared goes to nobody.
-    pub(crate) fn pass_on(&self, published: Published) -> bool {
-        let Some(interest) = &published.shared else { return false };
-        let subscriptions = self.subscriptions();
-        let mailboxes = self.mailboxes();
-        let load = |id| mailboxes.get(&id).and_then(Mailbox::load);
-        let another = subscriptions.another(interest, &load);
-        drop(subscriptions);
-        another.is_some_and(|(id, options)| {
-            mailboxes.get(&id).is_some_and(|mailbox| mailbox.take_over(published, &options))
-        })
     }
 
     /// Hands a message to the lanes of volatile routes.

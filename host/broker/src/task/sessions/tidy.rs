@@ -50,6 +50,7 @@ impl Broker {
         if inner.record_flows().await.is_err() {
             return;
         }
+        inner.share_out().await;
         while inner.clean().await {}
     }
 }
