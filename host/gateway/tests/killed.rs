@@ -220,8 +220,12 @@ async fn member(house: &House, id: &str) -> Client {
     if !present {
         let wanted = Subscription::new("$share/group/plant/#", QoS::ExactlyOnce);
         let packet_id = member.id();
-        let subscribe =
-            Subscribe { packet_id, subscription_id: None, user_properties: vec![], subscriptions: vec![wanted] };
+        let subscribe = Subscribe {
+            packet_id,
+            subscription_id: None,
+            user_properties: vec![],
+            subscriptions: vec![wanted],
+        };
         member.send(&Packet::Subscribe(Box::new(subscribe))).await;
         let Some(Packet::SubAck(ack)) = member.next().await else { panic!("no SUBACK") };
         assert_eq!(ack.reasons, [ReasonCode::GrantedQos2]);

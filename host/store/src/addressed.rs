@@ -137,7 +137,13 @@ pub(crate) fn decode(bytes: &mut Bytes, source: &Source) -> Result<Addressed, Ma
             }
         }
         let shared = if bits & IS_SHARED != 0 { Some(Arc::new(interest(bytes)?)) } else { None };
-        recipients.push(Recipient { session, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, ids, shared });
+        recipients.push(Recipient {
+            session,
+            qos: bits & QOS_MASK,
+            retain: bits & RETAINED != 0,
+            ids,
+            shared,
+        });
     }
     Ok(Addressed { topic, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, order, properties, recipients })
 }

@@ -281,6 +281,11 @@ impl Mailbox {
         taken
     }
 
+    /// Messages that wait in it.
+    pub(crate) fn len(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+
     pub(crate) fn session(&self) -> Option<u32> {
         self.session
     }

@@ -147,6 +147,12 @@ impl Ledger {
         gone
     }
 
+    /// Messages that wait for a session, and those that it has in hand.
+    pub(crate) fn messages(&self, number: u32) -> (u64, u64) {
+        let session = self.sessions.get(&number);
+        session.map_or((0, 0), |session| (session.waiting.len(), session.in_hand.len() as u64))
+    }
+
     /// Messages that wait for a session.
     pub(crate) fn waiting(&self, number: u32) -> u64 {
         self.sessions.get(&number).map_or(0, |session| session.waiting.len())

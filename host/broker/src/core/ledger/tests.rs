@@ -168,7 +168,9 @@ proptest! {
 
 fn fill(ledger: &mut Ledger, range: std::ops::Range<u64>, recipients: &[u32]) -> Vec<u32> {
     let place = |at| Position { order: Offset(at), at: Offset(at) };
-    range.flat_map(|at| ledger.appended(place(at), BYTES, recipients.iter().map(|one| (*one, false)))).collect()
+    range
+        .flat_map(|at| ledger.appended(place(at), BYTES, recipients.iter().map(|one| (*one, false))))
+        .collect()
 }
 
 #[test]

@@ -202,7 +202,8 @@ pub(crate) fn appends(offer: &Offer<'_>, mut recipients: Vec<Recipient>) -> Vec<
     let mut all = Vec::new();
     while !recipients.is_empty() {
         let mut before = None;
-        let (once, more) = recipients.into_iter().partition(|one| before.replace(one.session) != Some(one.session));
+        let (once, more) =
+            recipients.into_iter().partition(|one| before.replace(one.session) != Some(one.session));
         recipients = more;
         let (how, expires) = ((publishing.qos, publishing.retain), publishing.expires(envelope.received));
         all.push(address(topic, envelope, how, expires, publishing.properties.clone(), once));

@@ -225,14 +225,10 @@ impl Inner {
         Next::Stays
     }
 
-    async fn record_moved(
-        self: &Arc<Self>,
-        number: u32,
-        appends: Vec<Append>,
-        moved: &[Position],
-    ) -> bool {
+    async fn record_moved(self: &Arc<Self>, number: u32, appends: Vec<Append>, moved: &[Position]) -> bool {
         let flow = self.sessions.ledger().flow_to_write(number);
-        let documents = flow.map(|flow| super::stored::write(super::FLOWS, super::key(number), Some(flow.to_bytes())));
+        let documents =
+            flow.map(|flow| super::stored::write(super::FLOWS, super::key(number), Some(flow.to_bytes())));
         let commit = Commit { appends, documents: documents.into_iter().collect(), ..Commit::default() };
         let (send, receive) = oneshot::channel();
         self.commit(commit, move |answer, _, _| drop(send.send(answer)));
@@ -272,4 +268,3 @@ fn shared_with(number: u32, entry: &Entry) -> Option<Recipient> {
     let index = recipients.binary_search_by_key(&number, |one| one.session).ok()?;
     recipients.get(index).filter(|one| one.shared.is_some()).cloned()
 }
-
