@@ -52,6 +52,6 @@ pub use wire::{
     DeviceRequest, DeviceboundRequest, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText,
     MethodReplyItem, MethodRequest, ModuleAction, ModuleItem, ModuleRequest, OPERATOR_PROPERTY, PassingItem,
     PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request,
-    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, StatusItem, StoredItem,
-    TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
+    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, SessionItem, StatusItem,
+    StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
 };

@@ -77,6 +77,9 @@ pub enum Command {
     /// Say which devices may connect to the gateway.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// See the sessions of the gateway's clients.
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),
@@ -277,6 +280,13 @@ pub struct PurgeArgs {
 pub struct LogName {
     /// The log, as `queue list` names it.
     pub log: String,
+}
+
+/// `session …`.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Show every session: whether its client is there, what waits and is in flight, when it expires.
+    List,
 }
 
 /// `routes …`.

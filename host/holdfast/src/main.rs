@@ -104,7 +104,8 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
-        Command::Device(command) => commands::device::run(&control()?, command, json).await?,
+        Command::Device(command) => commands::device::run(&config()?, command, json).await?,
+        Command::Session(command) => commands::session::run(&control()?, command, json).await?,
         Command::Module(command) => commands::module::run(command, json)?,
         // It was carried out before there were threads.
         Command::Compile(_) => {}

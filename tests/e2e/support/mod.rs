@@ -10,9 +10,9 @@ mod process;
 
 pub use azure::Sdk;
 pub use broker::Broker;
-pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_as, python_says};
+pub use clients::{Publisher, Receiver, Role, Subscriber, node_says, publish, publish_as, python_says};
 pub use dice::Dice;
-pub use edge::{Edge, holdfast, ready_made};
+pub use edge::{Edge, USER, holdfast, ready_made};
 pub use link::Link;
 
 use std::{

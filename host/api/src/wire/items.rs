@@ -35,6 +35,8 @@ pub enum Item {
     Device(DeviceItem),
     /// A token, and until when it is good, in milliseconds since 1970.
     Token(SecretText, u64),
+    /// A session of a client.
+    Session(SessionItem),
     /// A route.
     Route(RouteItem),
     /// What a route would do with a message.
@@ -75,6 +77,15 @@ pub struct StatusItem {
     /// Clients of the gateway at this moment.
     #[serde(default)]
     pub connections: u64,
+    /// Sessions of clients, with and without a connection.
+    #[serde(default)]
+    pub sessions: u64,
+    /// Messages in the log of sessions that wait for a client or for its acknowledgement, counted for each.
+    #[serde(default)]
+    pub session_messages: u64,
+    /// Bytes of that log, each message counted once.
+    #[serde(default)]
+    pub session_bytes: u64,
     /// Modules by the name of their state.
     #[serde(default)]
     pub modules: BTreeMap<String, u64>,
@@ -87,6 +98,27 @@ pub struct StatusItem {
     /// What an operator should know.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// A session of a client of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionItem {
+    /// The user or device that proved to be it.
+    pub user: String,
+    /// The client's identifier.
+    pub client_id: String,
+    /// Whether the client is there.
+    pub connected: bool,
+    /// Whether the session outlives its connection, and the host.
+    pub durable: bool,
+    /// How long it lives without a connection, in seconds: what was agreed on, or what is left if the client is away.
+    pub expires_in_s: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Messages that wait to be sent.
+    pub queued: u64,
+    /// Messages that were sent and that the client has not acknowledged.
+    pub in_flight: u64,
 }
 
 /// The link upstream.

@@ -8,7 +8,7 @@ mod requests;
 pub use back::{DesireRequest, DeviceboundRequest, MethodReplyItem, MethodRequest, TwinItem, TwinRequest};
 pub use items::{
     CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, PassingItem, QueueItem, ReceiptItem,
-    RouteExplanation, RouteItem, StatusItem, StoredItem, Taken, UpstreamItem, WayItem,
+    RouteExplanation, RouteItem, SessionItem, StatusItem, StoredItem, Taken, UpstreamItem, WayItem,
 };
 pub use message::{Body, InvalidMessage, MessageText, Sender};
 pub use requests::{

@@ -34,6 +34,8 @@ pub enum Request {
     Devices,
     /// See, add or change a device. [`super::Item::Device`], or [`super::Item::Token`].
     Device(DeviceRequest),
+    /// Every session of the gateway's clients. [`super::Item::Session`].
+    Sessions,
     /// Every route. [`super::Item::Route`].
     Routes,
     /// What each route would do with a message; nothing is sent. [`super::Item::Explanation`] for each route.

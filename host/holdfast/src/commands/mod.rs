@@ -14,6 +14,7 @@ pub mod module;
 pub mod queue;
 pub mod routes;
 pub mod send;
+pub mod session;
 pub mod status;
 pub mod tail;
 pub mod twin;

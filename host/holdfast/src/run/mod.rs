@@ -65,6 +65,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         upstream: upstream.as_ref().map(Upstream::status),
         gateway: gateway.as_ref().map(Gateway::addresses).unwrap_or_default(),
         clients: gateway.as_ref().map(Gateway::stats),
+        sessions: gateway.as_ref().map(Gateway::sessions),
         log,
         started: Instant::now(),
         stop: stop_asked.clone(),
