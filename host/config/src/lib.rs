@@ -69,14 +69,18 @@
 //! | `gateway.connect_time_max` | `"10 s"` | longest time until a connection has said who it is, 1 s to 2 min |
 //! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
 //! | `gateway.unacked_max` | 64 | most messages of a client that wait for an acknowledgement, each way |
+//! | `gateway.messages_per_second_max` | none | most messages that one client may send each second; it is not read from beyond |
+//! | `gateway.bytes_per_second_max` | none | most bytes that one client may send each second, at least `"1 KiB"`; it is not read from beyond |
 //! | `users.name` | needed | user name (in a `[[users]]` section) |
 //! | `users.password` | one of two | the password, for development on loopback |
 //! | `users.password_hash` | one of two | Argon2 hash of it, `$argon2id$…` |
 //! | `users.publish` | `[]` | topic filters that it may publish to |
 //! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
+//! | `users.deny` | `[]` | topic filters that it may not use, whatever else is granted; of a wider subscription these are left out |
 //! | `hub.host_name` | the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
 //! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
+//! | `devices.deny` | `[]` | plain topics that devices may not use, whatever else is granted; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
@@ -173,14 +177,18 @@ pub const KEYS: &[&str] = &[
     "gateway.connect_time_max",
     "gateway.packet_max",
     "gateway.unacked_max",
+    "gateway.messages_per_second_max",
+    "gateway.bytes_per_second_max",
     "users.name",
     "users.password",
     "users.password_hash",
     "users.publish",
     "users.subscribe",
+    "users.deny",
     "hub.host_name",
     "devices.publish",
     "devices.subscribe",
+    "devices.deny",
     "modules.memory",
     "modules.call_time",
     "modules.retries",

@@ -161,6 +161,10 @@ pub struct Gateway {
     pub packet_bytes_max: u32,
     /// Most messages of one client in each direction that wait for their acknowledgement.
     pub unacked_max: u16,
+    /// Most messages that one client may send each second.
+    pub messages_per_second_max: Option<u32>,
+    /// Most bytes that one client may send each second.
+    pub bytes_per_second_max: Option<u64>,
 }
 
 /// One address to listen on.
@@ -259,6 +263,8 @@ pub struct User {
     pub publish: Vec<TopicFilter>,
     /// The topics that it may subscribe to. None by default.
     pub subscribe: Vec<TopicFilter>,
+    /// What may not be used, whatever else is granted.
+    pub deny: Vec<TopicFilter>,
 }
 
 /// `[devices]`: what each device of the registry may do as a plain client. `{device}` stands for its name.
@@ -268,6 +274,8 @@ pub struct Devices {
     pub publish: Vec<TopicFilter>,
     /// The topics that it may subscribe to. None by default.
     pub subscribe: Vec<TopicFilter>,
+    /// What may not be used, whatever else is granted.
+    pub deny: Vec<TopicFilter>,
 }
 
 /// What a user proves itself with. Neither form shows in `Debug`.

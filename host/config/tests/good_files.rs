@@ -121,11 +121,16 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     assert_eq!(config.gateway.client_ca_file, Some("/etc/holdfast/tls/devices.pem".into()));
     assert_eq!((config.gateway.connections_max, config.gateway.packet_bytes_max), (10, 256 << 10));
     assert_eq!(config.gateway.unacked_max, 8);
+    assert_eq!(
+        (config.gateway.messages_per_second_max, config.gateway.bytes_per_second_max),
+        (Some(50), Some(64 << 10))
+    );
     assert_eq!((config.gateway.handshakes_max, config.gateway.handshakes_per_address_max), (20, 5));
     assert_eq!(config.gateway.connect_time_max, Duration::from_secs(60));
     let [sensor, tester] = config.users.try_into().unwrap();
     assert!(matches!(&sensor.proof, Proof::Hash(hash) if hash.expose().starts_with("$argon2id$v=19$")));
     assert_eq!(sensor.subscribe.len(), 2);
+    assert!(sensor.deny.len() == 1 && config.devices.deny.len() == 1);
     assert_eq!(tester.proof, Proof::Plain(Secret::new("hunter2")));
     assert!(tester.publish.is_empty(), "a user may publish nothing unless told");
 }

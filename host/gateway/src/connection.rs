@@ -28,6 +28,7 @@ use holdfast_mqtt::{
     Codec, ConnAck, Packet, ProtocolError, Publish, ReasonCode, Version,
     server::{Action, Connection, Outcome, Rules, Ticket},
 };
+use holdfast_types::TopicFilter;
 use std::{
     collections::VecDeque,
     future::pending,
@@ -78,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) durable: Option<Durable>,
     /// Retained messages for new subscriptions, until the window lets them go.
     pub(crate) backlog: VecDeque<Publish>,
+    /// Topics that are kept from this client, whatever it has subscribed to.
+    pub(crate) denied: Vec<TopicFilter>,
     /// Losses of the queue that have been dealt with.
     pub(crate) seen_lost: Losses,
     pub(crate) out: BytesMut,
@@ -147,13 +150,14 @@ impl Client {
             seen_lost: subscriptions.lost(),
             subscriptions,
             backlog: VecDeque::new(),
+            denied: shared.registry.denied(&key.user),
             out: BytesMut::new(),
             inbuf: greeted.rest,
             read_bytes: *READ_BYTES.start(),
             board,
             fates: Vec::new(),
             actions: Vec::new(),
-            pace: Pace::new(shared.limits.messages_per_second_max, now),
+            pace: Pace::new(shared.limits.messages_per_second_max, shared.limits.bytes_per_second_max, now),
             stalled: None,
             unflushed: false,
             beside,
@@ -293,6 +297,7 @@ impl Client {
             self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
         }
         self.connection.heard(Instant::now());
+        self.spend(0, count);
         self.process()
     }
 
@@ -333,7 +338,14 @@ impl Client {
     pub(crate) fn count_messages(&mut self, taken: usize) {
         if taken > 0 {
             Stats::add(&self.shared.stats.messages_in, taken);
-            self.pace.spend(taken, Instant::now());
+            self.spend(taken, 0);
+        }
+    }
+
+    /// Counts what the client has sent against what it may each second.
+    pub(crate) fn spend(&mut self, messages: usize, bytes: usize) {
+        if self.pace.spend(messages, bytes, Instant::now()) {
+            Stats::one(&self.shared.stats.paced);
         }
     }
 

@@ -29,6 +29,7 @@ mod hub;
 mod inbound;
 mod life;
 mod limits;
+mod listing;
 mod lobby;
 mod outbound;
 mod pace;
@@ -44,6 +45,7 @@ mod translate;
 mod wills;
 
 pub use limits::{FAIR_SHARE, Limits};
+pub use listing::{SessionList, ShownSession};
 pub use server::{BindError, Gateway, GatewayConfig};
 pub use stats::{Stats, StatsSnapshot};
 pub use translate::RESPONSE_TOPIC_PROPERTY;

@@ -61,6 +61,8 @@ pub(crate) async fn serve(
             return;
         }
     };
+    let expiry = Duration::from_secs(u64::from(terms.session_expiry_s));
+    shared.sessions.introduce(&held, begun.kept.subscriptions.facts().clone(), expiry);
     let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), begun, beside);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let end = match client.process() {
@@ -221,7 +223,9 @@ pub(crate) fn restore(shared: &Shared) -> Result<Vec<UserWill>, holdfast_broker:
         if !shared.sessions.has_room() {
             tracing::warn!(user = %record.user, max = shared.limits.sessions_max, "there are too many sessions; one that was kept is ended");
         }
-        if rest(since, record.expiry_s, now).is_none() || !shared.sessions.has_room() {
+        // One whose user is gone would wait for nobody.
+        let nobodys = !shared.registry.knows(&record.user);
+        if nobodys || rest(since, record.expiry_s, now).is_none() || !shared.sessions.has_room() {
             stored.end();
             continue;
         }

@@ -6,13 +6,14 @@ use crate::{
     greet::{Greeted, greet},
     life::{self, serve},
     limits::Limits,
+    listing::SessionList,
     lobby::{Lobby, Place, Pushed},
     sessions::{Attached, Key},
     shared::{Shared, Unsaid},
     stats::{Gauge, Stats},
     wills::{self, UserWill},
 };
-use holdfast_auth::Registry;
+use holdfast_auth::{Cut, Registry};
 use holdfast_broker::{Broker, RestoreError};
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
@@ -85,6 +86,12 @@ impl Gateway {
         }
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
         let shared = Arc::new(Shared::new(broker, registry, config.limits, unsaid, config.instance));
+        let gateway = Arc::downgrade(&shared);
+        shared.registry.watch_cuts(move |identity, cut| {
+            if let (Some(shared), Cut::Removed, None) = (gateway.upgrade(), cut, &identity.module) {
+                shared.sessions.end_of(&identity.device);
+            }
+        });
         let due = life::restore(&shared)?;
         Ok(Self { listeners, shared, due })
     }
@@ -97,6 +104,11 @@ impl Gateway {
     /// The counters; they go on counting while the gateway runs.
     pub fn stats(&self) -> Arc<Stats> {
         self.shared.stats.clone()
+    }
+
+    /// The sessions, for operators.
+    pub fn sessions(&self) -> SessionList {
+        SessionList(self.shared.clone())
     }
 
     /// Serves until `stop` is cancelled and every connection has ended: each waits a little for the records of messages

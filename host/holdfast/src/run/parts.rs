@@ -1,7 +1,7 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
 use super::{devices, ways};
-use crate::identities::random;
+use crate::{certificates, identities::random};
 use anyhow::{Context, anyhow};
 use holdfast_api::MetricsServer;
 use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, TrustBundle};
@@ -60,7 +60,11 @@ pub fn registry(config: &Config) -> anyhow::Result<Registry> {
             config::Proof::Plain(secret) => UserPassword::Plain(secret.expose().as_bytes().to_vec()),
             config::Proof::Hash(secret) => UserPassword::Hash(secret.expose().to_owned()),
         };
-        let grants = Grants { publish: user.publish.clone(), subscribe: user.subscribe.clone() };
+        let grants = Grants {
+            publish: user.publish.clone(),
+            subscribe: user.subscribe.clone(),
+            deny: user.deny.clone(),
+        };
         (user.name.clone(), password, grants)
     });
     let registry = Registry::new(users, random()?).map_err(|faults| {
@@ -76,27 +80,44 @@ pub fn registry(config: &Config) -> anyhow::Result<Registry> {
         grants: Grants {
             publish: config.devices.publish.clone(),
             subscribe: config.devices.subscribe.clone(),
+            deny: config.devices.deny.clone(),
         },
     }))
 }
 
-/// The authorities whose certificates devices may show.
+/// The authorities whose certificates devices may show: that of this edge, and those of the configuration.
 fn authorities(config: &Config) -> anyhow::Result<TrustBundle> {
-    let Some(file) = &config.gateway.client_ca_file else { return Ok(TrustBundle::default()) };
-    let bad = || format!("gateway.tls.client_ca_file {} cannot be used", file.display());
-    let text = fs::read(file).with_context(bad)?;
-    let all: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|why| anyhow!("{why}"))
-        .with_context(bad)?;
-    if all.is_empty() {
-        return Err(anyhow!("it holds no certificate; it must be PEM text")).with_context(bad);
+    let own = certificates::folder(config);
+    let own = own.has_authority().then(|| own.authority());
+    let named = config.gateway.client_ca_file.as_deref();
+    let mut all = Vec::new();
+    for (file, what) in own
+        .as_deref()
+        .map(|file| (file, "the authority of this edge"))
+        .into_iter()
+        .chain(named.map(|file| (file, "gateway.tls.client_ca_file")))
+    {
+        all.extend(
+            authorities_in(file).with_context(|| format!("{what} {} cannot be used", file.display()))?,
+        );
     }
-    TrustBundle::new(&all)
-        .map_err(|(number, why)| {
-            anyhow!("its certificate number {} is none of an authority: {why}", number + 1)
-        })
-        .with_context(bad)
+    // Each was taken by itself before.
+    TrustBundle::new(&all).map_err(|(_, why)| anyhow!(why))
+}
+
+fn authorities_in(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let text = fs::read(file)?;
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|why| anyhow!("{why}"))?;
+    if all.is_empty() {
+        return Err(anyhow!("it holds no certificate; it must be PEM text"));
+    }
+    match TrustBundle::new(&all) {
+        Ok(_) => Ok(all),
+        Err((number, why)) => {
+            Err(anyhow!("its certificate number {} is none of an authority: {why}", number + 1))
+        }
+    }
 }
 
 /// The gateway, bound; none if it listens nowhere.
@@ -118,6 +139,8 @@ pub async fn gateway(
         packet_bytes_max: usize::try_from(config.gateway.packet_bytes_max).unwrap_or(usize::MAX),
         unacked_max: config.gateway.unacked_max,
         window_max: config.gateway.unacked_max,
+        messages_per_second_max: config.gateway.messages_per_second_max,
+        bytes_per_second_max: config.gateway.bytes_per_second_max,
         keep_alive_max_s: config.gateway.keep_alive_max.and_then(|most| u16::try_from(most.as_secs()).ok()),
         ..Limits::default()
     };
