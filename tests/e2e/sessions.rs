@@ -30,7 +30,7 @@ fn through_kills(version: &str, qos: u8, seed: u64) {
     const COUNT: u64 = 2500;
     let mut edge = Edge::started(NO_ROUTES);
     let (port, q) = (edge.gateway().to_string(), qos.to_string());
-    let mut receiver = Role::start(&[&port, version, "receive", "r", "plant/#", &q, &COUNT.to_string()]);
+    let receiver = Role::start(&[&port, version, "receive", "r", "plant/#", &q, &COUNT.to_string()]);
     receiver.wait_for("connected");
     let mut publisher = Role::start(&[&port, version, "publish", "p", "plant/t", &q, &COUNT.to_string()]);
     let kills =

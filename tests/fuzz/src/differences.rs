@@ -7,8 +7,22 @@ use std::{collections::BTreeMap, fmt::Write};
 const EXPLAINED: &str = include_str!("../explained.tsv");
 
 const KINDS: [&str; 16] = [
-    "0", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP", "SUBSCRIBE", "SUBACK", "UNSUBSCRIBE",
-    "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH",
+    "0",
+    "CONNECT",
+    "CONNACK",
+    "PUBLISH",
+    "PUBACK",
+    "PUBREC",
+    "PUBREL",
+    "PUBCOMP",
+    "SUBSCRIBE",
+    "SUBACK",
+    "UNSUBSCRIBE",
+    "UNSUBACK",
+    "PINGREQ",
+    "PINGRESP",
+    "DISCONNECT",
+    "AUTH",
 ];
 
 struct Example {
@@ -111,7 +125,12 @@ impl Differences {
         let mut lines: Vec<String> = Vec::new();
         for (kind, example) in &self.by_kind {
             let verdict = if example.said == "taken" { "taken" } else { "refused" };
-            lines.push(format!("{}\t{}\t{verdict}\t{}", example.version, hex(&example.bytes), kind.replace('\t', " ")));
+            lines.push(format!(
+                "{}\t{}\t{verdict}\t{}",
+                example.version,
+                hex(&example.bytes),
+                kind.replace('\t', " ")
+            ));
         }
         lines.join("\n") + "\n"
     }

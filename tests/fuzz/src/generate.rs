@@ -6,13 +6,32 @@ use holdfast_mqtt::Version;
 
 /// Texts with what decoders differ over: nothing, wildcards, null, broken UTF-8, half a pair, a byte order mark.
 const TEXTS: &[&[u8]] = &[
-    b"a", b"plant/t", b"c", b"", b"a/+/b", b"#", b"+", b"a#", b"$share/g/a", b"$share//a", b"$SYS/x", "é".as_bytes(),
-    "\u{1F600}".as_bytes(), "\u{FEFF}a".as_bytes(), b"\0", b"a\0b", b"\xFF", b"\xED\xA0\x80", b"\xC3", b"\x01",
+    b"a",
+    b"plant/t",
+    b"c",
+    b"",
+    b"a/+/b",
+    b"#",
+    b"+",
+    b"a#",
+    b"$share/g/a",
+    b"$share//a",
+    b"$SYS/x",
+    "é".as_bytes(),
+    "\u{1F600}".as_bytes(),
+    "\u{FEFF}a".as_bytes(),
+    b"\0",
+    b"a\0b",
+    b"\xFF",
+    b"\xED\xA0\x80",
+    b"\xC3",
+    b"\x01",
 ];
 
 /// Property identifiers of MQTT 5, and three that are none.
 const PROPERTIES: &[u8] = &[
-    1, 2, 3, 8, 9, 11, 17, 18, 19, 21, 22, 23, 24, 25, 26, 28, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 0, 4, 43,
+    1, 2, 3, 8, 9, 11, 17, 18, 19, 21, 22, 23, 24, 25, 26, 28, 31, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 0,
+    4, 43,
 ];
 
 /// Those that the packet types 1 to 15 may have; nothing for those without properties.
@@ -38,8 +57,8 @@ const ALLOWED: [&[u8]; 16] = [
 const WILL: &[u8] = &[1, 2, 3, 8, 9, 24, 38];
 
 const REASONS: &[u8] = &[
-    0, 0, 0, 1, 2, 4, 16, 17, 24, 25, 128, 129, 130, 131, 132, 133, 134, 135, 137, 141, 142, 144, 145, 146, 147, 148,
-    149, 151, 153, 155, 158, 162, 3, 0x99, 0xFF,
+    0, 0, 0, 1, 2, 4, 16, 17, 24, 25, 128, 129, 130, 131, 132, 133, 134, 135, 137, 141, 142, 144, 145, 146,
+    147, 148, 149, 151, 153, 155, 158, 162, 3, 0x99, 0xFF,
 ];
 
 /// One packet, or what is left of it.

@@ -47,12 +47,14 @@ fn why(error: impl std::fmt::Debug) -> Verdict {
 fn rmqtt(version: Version, bytes: &[u8]) -> Verdict {
     let mut buffer = BytesMut::from(bytes);
     let shown = match version {
-        Version::V311 => {
-            rmqtt_codec::v3::Codec::new(0).decode(&mut buffer).map(|p| p.map(|(p, _)| format!("{p:?}"))).map_err(why)
-        }
-        Version::V5 => {
-            rmqtt_codec::v5::Codec::new(0, 0).decode(&mut buffer).map(|p| p.map(|(p, _)| format!("{p:?}"))).map_err(why)
-        }
+        Version::V311 => rmqtt_codec::v3::Codec::new(0)
+            .decode(&mut buffer)
+            .map(|p| p.map(|(p, _)| format!("{p:?}")))
+            .map_err(why),
+        Version::V5 => rmqtt_codec::v5::Codec::new(0, 0)
+            .decode(&mut buffer)
+            .map(|p| p.map(|(p, _)| format!("{p:?}")))
+            .map_err(why),
     };
     match shown {
         Ok(Some(packet)) => Verdict::Taken(packet),
@@ -63,8 +65,12 @@ fn rmqtt(version: Version, bytes: &[u8]) -> Verdict {
 
 fn proto(version: Version, bytes: &[u8]) -> Verdict {
     let shown = match version {
-        Version::V311 => mqtt_proto::v3::Packet::decode(bytes).map(|p| p.map(|p| format!("{p:?}"))).map_err(why),
-        Version::V5 => mqtt_proto::v5::Packet::decode(bytes).map(|p| p.map(|p| format!("{p:?}"))).map_err(why),
+        Version::V311 => {
+            mqtt_proto::v3::Packet::decode(bytes).map(|p| p.map(|p| format!("{p:?}"))).map_err(why)
+        }
+        Version::V5 => {
+            mqtt_proto::v5::Packet::decode(bytes).map(|p| p.map(|p| format!("{p:?}"))).map_err(why)
+        }
     };
     match shown {
         Ok(Some(packet)) => Verdict::Taken(packet),
