@@ -1,7 +1,5 @@
 //! Packets over which decoders differ, found by `tests/fuzz`, each with the verdict that we keep to.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
 use bytes::BytesMut;
 use holdfast_mqtt::{Codec, Version};
 

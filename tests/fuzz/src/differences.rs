@@ -3,7 +3,7 @@
 use holdfast_mqtt::Version;
 use std::{collections::BTreeMap, fmt::Write};
 
-/// `kind of difference`, which may end with `*`, and why it is as it should be; a tab between them.
+/// A kind of difference, in which `*` stands for anything, and why it is as it should be; a tab between them.
 const EXPLAINED: &str = include_str!("../explained.tsv");
 
 const KINDS: [&str; 16] = [
@@ -63,12 +63,20 @@ fn hex(bytes: &[u8]) -> String {
 fn explanation(kind: &str) -> Option<&'static str> {
     EXPLAINED.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let (pattern, why) = line.rsplit_once('\t')?;
-        let matches = match pattern.strip_suffix('*') {
-            Some(start) => kind.starts_with(start),
-            None => kind == pattern,
-        };
+        let matches = stands_for(pattern, kind);
         matches.then_some(why)
     })
+}
+
+fn stands_for(pattern: &str, kind: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == kind };
+    let Some(mut kind) = kind.strip_prefix(start) else { return false };
+    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in between.split('*').filter(|part| !part.is_empty()) {
+        let Some((_, behind)) = kind.split_once(part) else { return false };
+        kind = behind;
+    }
+    kind.ends_with(end)
 }
 
 impl Differences {

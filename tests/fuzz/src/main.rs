@@ -10,7 +10,7 @@
 //! - what it takes, it writes again as a packet that every decoder that took the first takes, with the same content;
 //! - where it says otherwise than another, the difference has its explanation in `explained.tsv`.
 //!
-//! It ends with 1 if anything else was found, and prints the shortest packet of each kind of difference. `--freeze` writes
+//! It ends with 1 if anything else was found, and prints the shortest packet of each such kind every minute. `--freeze` writes
 //! those packets with what is said of them; `host/mqtt/tests/frozen.tsv` has such cases, which the tests of `host/mqtt` run.
 
 mod dice;
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         if said.elapsed() > Duration::from_secs(60) {
             said = Instant::now();
             println!("{packets} packets, {}", found.summary());
+            found.report();
         }
     }
     println!("{packets} packets from seed {seed} in {seconds} s, {}", found.summary());

@@ -40,6 +40,8 @@ impl Oracle {
 /// The name of an error, without the values in it.
 fn why(error: impl std::fmt::Debug) -> Verdict {
     let text = format!("{error:?}");
+    // mqtt-proto has the errors of both versions inside those of version 5.
+    let text = text.strip_prefix("Common(").unwrap_or(&text);
     let name: String = text.chars().take_while(|c| !"({\"".contains(*c)).collect();
     Verdict::Refused(name.trim().to_owned())
 }
