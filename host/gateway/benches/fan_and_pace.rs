@@ -70,7 +70,11 @@ fn main() {
     let house = runtime.block_on(support::House::new());
     let address = house.address.to_string();
     let fsync = fsync_time();
-    println!("paced, durable: {}; fsync of this disk {} us", said(me("durable", &address)), fsync.as_micros());
+    println!(
+        "paced, durable: {}; fsync of this disk {} us",
+        said(me("durable", &address)),
+        fsync.as_micros()
+    );
     println!("paced, no durable route: {}", said(me("volatile", &address)));
 }
 
