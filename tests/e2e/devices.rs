@@ -122,7 +122,6 @@ fn a_user_with_the_name_of_a_device_is_refused_at_the_start_with_the_way_out() {
     std::fs::write(edge.config(), format!("{config}[[users]]\nname = \"pump\"\npassword = \"x\"\n")).unwrap();
     edge.launch();
     assert!(!edge.wait_end().success());
-    let fix =
-        "rename the user, or start without it once and remove the device: holdfast device remove pump";
+    let fix = "rename the user, or start without it once and remove the device: holdfast device remove pump";
     assert!(edge.log().contains(fix), "{}", edge.log());
 }
