@@ -417,6 +417,50 @@ async fn volatile_messages_reach_the_reader_without_the_store_and_block_when_the
     assert_eq!(broker.lane_lengths(&LogId::module(&name("m"))), (0, 0));
 }
 
+#[tokio::test]
+async fn modules_never_wait_for_each_other_in_a_circle_who_would_close_one_loses_the_message() {
+    let dir = tempfile::tempdir().unwrap();
+    // Three in a row, and the last sends to the first.
+    let modules = ["a", "b", "c"];
+    let blocking = |from: &str, to: &str| {
+        let text = format!("FROM /messages/modules/{from}/* INTO BrokeredEndpoint('modules/{to}/inputs/in')");
+        let route = definition(&format!("{from}-{to}"), &text);
+        RouteDefinition { durability: Durability::Volatile, when_full: WhenFull::Block, ..route }
+    };
+    let routes = vec![blocking("a", "b"), blocking("b", "c"), blocking("c", "a")];
+    let broker = broker_with(dir.path(), routes, Arc::new(SystemClock::new()), None);
+    let log = |module: &str| LogId::module(&name(module));
+    let mut readers: Vec<Reader> = modules.iter().map(|module| broker.reader(log(module))).collect();
+    let turn = |n: usize| Turn {
+        sends: (0..n)
+            .map(|_| Send { output: Some(name("out")), message: Message::new("x"), hops: 0 })
+            .collect(),
+        ..Turn::default()
+    };
+    // Each fills the lane of the next one to its bound; nobody reads.
+    for reader in &readers {
+        settled(reader, turn(4_096)).await.unwrap();
+    }
+    let (a_waits, b_waits) = (settled(&readers[0], turn(1)), settled(&readers[1], turn(1)));
+    assert_eq!([broker.lane_lengths(&log("b")).1, broker.lane_lengths(&log("c")).1], [1, 1]);
+    // It would wait for itself over the two others.
+    settled(&readers[2], turn(1)).await.unwrap();
+    assert_eq!((broker.counters().dropped_volatile, broker.lane_lengths(&log("a")).1), (1, 0));
+    // The others go on when there is room, and lose nothing.
+    assert_eq!(readers[2].take(1).unwrap().len(), 1);
+    b_waits.await.unwrap();
+    assert_eq!(readers[1].take(1).unwrap().len(), 1);
+    a_waits.await.unwrap();
+    assert_eq!(broker.counters().dropped_volatile, 1);
+}
+
+/// Settles a turn. What is given tells when it has ended.
+fn settled(reader: &Reader, turn: Turn) -> impl Future<Output = Result<(), Refused>> + use<> {
+    let (answer, wait) = oneshot::channel();
+    reader.settle(turn, move |result| answer.send(result).unwrap());
+    async { wait.await.unwrap() }
+}
+
 fn on(filter: &str) -> Interest {
     TopicFilter::new(filter).unwrap().into()
 }

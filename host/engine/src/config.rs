@@ -88,6 +88,18 @@ pub struct Limits {
     pub timers: u32,
     /// Most log lines per second; further ones are counted and dropped.
     pub log_lines_per_s: u32,
+    /// Most bytes of log lines per second; further lines are counted and dropped.
+    pub log_bytes_per_s: u64,
+    /// Most of the time of one processor, in percent; a module that computes more is slowed.
+    pub cpu_percent: u32,
+    /// Most messages handled per second; further ones wait in the module's log.
+    pub messages_in_per_s: u32,
+    /// Most bytes of messages handled per second; further ones wait in the module's log.
+    pub bytes_in_per_s: u64,
+    /// Most messages sent per second; a module that sends more is slowed.
+    pub messages_out_per_s: u32,
+    /// Most bytes sent per second; a module that sends more is slowed.
+    pub bytes_out_per_s: u64,
     /// How many times a message may fail before it becomes a dead letter.
     pub attempts: u32,
     /// The wait before a failed message is tried again, in milliseconds; doubled each time, at most 30 s.
@@ -116,6 +128,12 @@ impl Limits {
             state_bytes: MIB,
             timers: 32,
             log_lines_per_s: 200,
+            log_bytes_per_s: 64 * KIB,
+            cpu_percent: 100,
+            messages_in_per_s: 1_000_000,
+            bytes_in_per_s: 1024 * MIB,
+            messages_out_per_s: 1_000_000,
+            bytes_out_per_s: 1024 * MIB,
             attempts: 5,
             retry_ms: 100,
             instances: 64,
@@ -133,6 +151,12 @@ impl Limits {
                 send_bytes: MIB,
                 state_bytes: 256 * KIB,
                 log_lines_per_s: 50,
+                log_bytes_per_s: 16 * KIB,
+                cpu_percent: 50,
+                messages_in_per_s: 10_000,
+                bytes_in_per_s: 16 * MIB,
+                messages_out_per_s: 10_000,
+                bytes_out_per_s: 16 * MIB,
                 ..standard
             },
         }

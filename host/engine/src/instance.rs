@@ -1,6 +1,7 @@
 //! One instance of a module, and calls into it that always end.
 
-use crate::host::{Host, ModuleLog, RESOURCES_MAX};
+use crate::config::Limits;
+use crate::host::{Host, RESOURCES_MAX};
 use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Message};
 use crate::imports::bindings::holdfast::module::types::{
     ChildSource, MethodReply, ModuleSource, Source as Sender, SystemProperties,
@@ -9,6 +10,8 @@ use crate::imports::{self, Calling, Outbox, TimerSet, Views, bindings};
 use crate::limiter::Limiter;
 use crate::load::Code;
 use crate::logs::cut;
+use crate::module_log::ModuleLog;
+use crate::pace::{Meter, Pace};
 use crate::runtime::Runtime;
 use crate::settings::Settings;
 use crate::state::ModuleState;
@@ -17,7 +20,7 @@ use crate::twin::ModuleTwin;
 use crate::waiting::Waiting;
 use holdfast_types::{Envelope, Source, SystemKey, UnixMillis};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant as Moment};
@@ -53,6 +56,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) twin: &'a ModuleTwin,
     pub(crate) calling: &'a Calling,
     pub(crate) log: &'a ModuleLog,
+    pub(crate) pace: &'a Arc<Pace>,
     pub(crate) name: &'a str,
 }
 
@@ -64,6 +68,8 @@ pub(crate) struct Instance {
     desired: Option<Desired>,
     invoke: Option<Invoke>,
     waiting: Waiting,
+    /// Measures how long it computes.
+    pub(crate) meter: Meter,
     call_limit: Duration,
     started: UnixMillis,
 }
@@ -78,7 +84,9 @@ impl Instance {
         let until = Moment::now() + limit;
         let mut store = store(&parts, limit)?;
         let waiting = store.data().calling.waiting.clone();
-        let instantiated = within(limit, &waiting, parts.code.pre.instantiate_async(&mut store)).await;
+        let meter = store.data().meter.clone();
+        meter.resumed(Moment::now());
+        let instantiated = within(limit, &waiting, &meter, parts.code.pre.instantiate_async(&mut store)).await;
         let loaded = match instantiated {
             Err(late) => Err(late.text("instantiation", "limits.start_ms", limit)),
             Ok(Err(error)) => {
@@ -90,8 +98,9 @@ impl Instance {
         };
         let (module, fire, desired, invoke) = loaded?;
         let called =
-            within(until - Moment::now(), &waiting, module.holdfast_module_handler().call_start(&mut store))
+            within(until - Moment::now(), &waiting, &meter, module.holdfast_module_handler().call_start(&mut store))
                 .await;
+        meter.paused(Moment::now());
         match called {
             Err(late) => Err(late.text("start", "limits.start_ms", limit)),
             Ok(Err(error)) => Err(cause(&mut store, &error, "start", "limits.start_ms", limit, started)),
@@ -99,7 +108,7 @@ impl Instance {
             Ok(Ok(Ok(()))) => {
                 let call_limit = Duration::from_millis(limits.call_ms.into());
                 store.data_mut().deadline.set_limit(call_limit);
-                Ok(Self { store, module, fire, desired, invoke, waiting, call_limit, started })
+                Ok(Self { store, module, fire, desired, invoke, waiting, meter, call_limit, started })
             }
         }
     }
@@ -116,7 +125,7 @@ impl Instance {
         };
         self.begin();
         let call = self.module.holdfast_module_handler().call_handle(&mut self.store, input, message);
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         self.outcome("handle", ended)
     }
 
@@ -127,7 +136,7 @@ impl Instance {
         };
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
-        let ended = within(self.call_limit, &self.waiting, fire.call_async(&mut self.store, (timer,))).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, fire.call_async(&mut self.store, (timer,))).await;
         self.outcome("fire", ended.map(|called| called.map(|(result,)| result)))
     }
 
@@ -137,7 +146,7 @@ impl Instance {
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
         let call = desired.call_async(&mut self.store, (version, patch));
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         self.outcome("desired", ended.map(|called| called.map(|(result,)| result)))
     }
 
@@ -153,7 +162,7 @@ impl Instance {
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
         let call = invoke.call_async(&mut self.store, (name, payload));
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         let mut reply = None;
         let ended = ended.map(|called| {
             called.map(|(result,)| {
@@ -169,7 +178,7 @@ impl Instance {
     pub(crate) async fn stop(&mut self) -> Outcome {
         self.begin();
         let call = self.module.holdfast_module_handler().call_stop(&mut self.store);
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         self.outcome("stop", ended.map(|called| called.map(Ok)))
     }
 
@@ -218,7 +227,8 @@ fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
     let host = Host {
         wasi: wasi.map_err(|error| error.to_string())?,
         table,
-        limiter: Limiter::new(limits),
+        limiter: Limiter::new(limits, parts.log.clone()),
+        meter: Meter::new(parts.pace),
         limits,
         settings: parts.settings.clone(),
         log: parts.log.clone(),
@@ -234,9 +244,22 @@ fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(IMPORT_BYTES_MAX);
     store.set_epoch_deadline(1);
-    // A call that computes gives way to other tasks each tick, and is ended when its time is up.
-    store.epoch_deadline_callback(|store| {
-        Ok(if store.data().deadline.is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+    // A call that computes gives way to other tasks each tick, and is ended when its time is up. One that has used up
+    // the share of its module rests; that time does not count.
+    store.epoch_deadline_callback(|mut store| {
+        let host = store.data_mut();
+        if host.deadline.is_over() {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        let Some(hold) = host.meter.still(Moment::now()) else { return Ok(UpdateDeadline::Yield(1)) };
+        host.log.refuse(hold.limit, || hold.text);
+        host.deadline.leave_out(hold.time);
+        let waiting = host.calling.waiting.begin();
+        let rest = async move {
+            tokio::time::sleep(hold.time).await;
+            drop(waiting);
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(rest)))
     });
     Ok(store)
 }
@@ -272,7 +295,12 @@ impl Late {
 
 /// Waits for a call, but not longer than `limit`, the time not counted in which it waits for others. The timer is set
 /// only if the call does not end at once.
-async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output = T>) -> Result<T, Late> {
+async fn within<T>(
+    limit: Duration,
+    waiting: &Waiting,
+    meter: &Meter,
+    call: impl Future<Output = T>,
+) -> Result<T, Late> {
     let mut call = pin!(call);
     match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
         Poll::Ready(ended) => Ok(ended),
@@ -280,6 +308,8 @@ async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output 
         // cause is told rightly.
         Poll::Pending => {
             let (began, waited) = (Moment::now(), waiting.total());
+            meter.paused(began);
+            let mut call = pin!(metered(call, meter));
             loop {
                 let allowed = limit + 3 * crate::runtime::TICK + (waiting.total() - waited);
                 let Some(left) = allowed.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
@@ -291,6 +321,19 @@ async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output 
             }
         }
     }
+}
+
+/// Counts the time of each poll, and not what is between them. When it is done, the time goes on counting.
+async fn metered<T>(mut call: Pin<&mut impl Future<Output = T>>, meter: &Meter) -> T {
+    poll_fn(|context| {
+        meter.resumed(Moment::now());
+        let polled = call.as_mut().poll(context);
+        if polled.is_pending() {
+            meter.paused(Moment::now());
+        }
+        polled
+    })
+    .await
 }
 
 /// What made a call fail, in words: the trap, what was refused before it, and the module's own last words.
@@ -310,6 +353,9 @@ fn cause(
         (None, Some(trap)) => format!("{what} trapped: {trap}"),
         (None, None) => format!("{what} failed: {}", error.root_cause()),
     };
+    if let Some(named) = counted(&store.data().limits, &text) {
+        text = format!("{text}; {named}");
+    }
     if let Some(refused) = store.data_mut().limiter.take_refused() {
         text = format!("{text}; {refused}");
     }
@@ -317,6 +363,17 @@ fn cause(
         text = format!("{text}; its last words: {words}");
     }
     cut(&text, REASON_BYTES_MAX).to_owned()
+}
+
+/// Which setting wasmtime means when it counts too many of something.
+fn counted(limits: &Limits, text: &str) -> Option<String> {
+    let all = [
+        ("instance count", "limits.instances", limits.instances),
+        ("table count", "limits.tables", limits.tables),
+        ("memory count", "limits.memories", limits.memories),
+    ];
+    let (_, limit, most) = all.into_iter().find(|(what, _, _)| text.contains(what))?;
+    Some(format!("{most} are allowed; raise {limit} in the module's .toml if it needs more"))
 }
 
 fn system_of(envelope: &Envelope) -> SystemProperties {

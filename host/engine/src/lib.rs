@@ -20,6 +20,8 @@ mod limiter;
 mod load;
 mod logs;
 mod module;
+mod module_log;
+mod pace;
 mod plugins;
 mod runtime;
 mod settings;
@@ -27,6 +29,7 @@ mod state;
 mod status;
 mod supervisor;
 mod twin;
+mod usage;
 mod waiting;
 
 pub use compiler::{Compiler, compile_as_child};

@@ -173,6 +173,12 @@ fn bounds(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("state_bytes", 0, 1 << 30, &mut l.state_bytes);
     section.number("timers", 0, 10_000, &mut l.timers);
     section.number("log_lines_per_s", 0, 100_000, &mut l.log_lines_per_s);
+    section.number("log_bytes_per_s", 0, 1 << 30, &mut l.log_bytes_per_s);
+    section.number("cpu_percent", 1, 100, &mut l.cpu_percent);
+    section.number("messages_in_per_s", 1, 10_000_000, &mut l.messages_in_per_s);
+    section.number("bytes_in_per_s", 1, 1 << 40, &mut l.bytes_in_per_s);
+    section.number("messages_out_per_s", 1, 10_000_000, &mut l.messages_out_per_s);
+    section.number("bytes_out_per_s", 1, 1 << 40, &mut l.bytes_out_per_s);
     section.number("attempts", 1, 1_000, &mut l.attempts);
     section.number("retry_ms", 0, 3_600_000, &mut l.retry_ms);
     section.number("instances", 1, 10_000, &mut l.instances);

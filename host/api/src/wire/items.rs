@@ -174,8 +174,23 @@ pub struct ModuleItem {
     pub sent: u64,
     /// Messages given up since the host started.
     pub failed: u64,
+    /// Messages that were too old when their turn came, since the host started.
+    #[serde(default)]
+    pub expired: u64,
     /// Messages that wait for it.
     pub waiting: u64,
+    /// Its share of one processor in the last ten seconds, in thousandths.
+    #[serde(default)]
+    pub cpu_permille: u64,
+    /// When the version that runs took over from another, in milliseconds since 1970.
+    #[serde(default)]
+    pub swapped_ms: Option<u64>,
+    /// How long messages waited for that, in microseconds.
+    #[serde(default)]
+    pub swap_us: Option<u64>,
+    /// How often each limit or missing grant was met since the host started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refusals: BTreeMap<String, u64>,
     /// Bytes of its linear memory.
     pub memory_bytes: u64,
     /// Digest of the component.

@@ -22,7 +22,7 @@ use holdfast_types::{Envelope, LogId, Name, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -54,7 +54,9 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     routing: RwLock<Routing>,
     time_to_live_ms: Option<u64>,
-    lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
+    pub(super) lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
+    /// Held while it is decided whether a sender waits for room in a lane.
+    pub(super) parking: Mutex<()>,
     subscriptions: RwLock<Subscriptions>,
     mailboxes: RwLock<HashMap<SubscriberId, Mailbox>>,
     next_subscriber: AtomicU64,
@@ -103,7 +105,7 @@ pub struct CountersSnapshot {
 }
 
 // What a lock protects here is whole after every statement, so a panic elsewhere under it spoils nothing.
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,6 +127,7 @@ impl Broker {
                 .time_to_live
                 .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             lanes: RwLock::default(),
+            parking: Mutex::default(),
             subscriptions: RwLock::default(),
             mailboxes: RwLock::default(),
             next_subscriber: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 
 use super::{
     admission::{Receipt, Refused, check},
-    broker::{Broker, Inner},
+    broker::{Broker, Inner, read},
     lane::Pushed,
     pending::Pending,
     reader::{Delivery, Ticket},
@@ -16,7 +16,10 @@ use crate::core::{
 };
 use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
 use holdfast_types::{Durability, Envelope, LogId, Message, QoS, QueueId, Sink, Source, WhenFull};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 use tokio::sync::oneshot;
 
 /// What is called when everything that the answer promises is true. It may run on the thread that commits: it must be
@@ -247,7 +250,15 @@ impl Inner {
             // Who waits for room in its own lane waits for itself.
             let own = taken.when_full == WhenFull::Block && is_own(&entered.envelope.source, &taken.sink);
             let when_full = if own { WhenFull::DropNewest } else { taken.when_full };
-            match self.lane(&log).push(delivery, when_full, pending) {
+            let lane = self.lane(&log);
+            let pushed = lane.push(delivery, when_full, false, pending).unwrap_or_else(|delivery| {
+                // One sender at a time decides to wait: two that look at once would not see each other.
+                let _one_at_a_time = self.parking.lock().unwrap_or_else(PoisonError::into_inner);
+                let waits = !self.closes_a_circle(&entered.envelope.source, &taken.sink);
+                let when_full = if waits { when_full } else { WhenFull::DropNewest };
+                lane.push(delivery, when_full, true, pending).unwrap_or(Pushed::Dropped)
+            });
+            match pushed {
                 Pushed::Taken { dropped } => {
                     self.count_volatile_drops(&log, u64::from(dropped));
                     pending.note(|receipt| receipt.volatile += 1);
@@ -259,6 +270,28 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Whether a module that waited for room in the lane of this sink would wait, over others, for itself.
+    fn closes_a_circle(&self, source: &Source, sink: &Sink) -> bool {
+        let (Source::Module { module, .. }, Sink::Input { module: reader, .. }) = (source, sink) else {
+            return false;
+        };
+        let lanes = read(&self.lanes);
+        let mut seen = BTreeSet::from([module.clone()]);
+        let mut ahead = vec![module.clone()];
+        while let Some(waited_for) = ahead.pop() {
+            let Some(lane) = lanes.get(&LogId::module(&waited_for)) else { continue };
+            for waiter in lane.waiters() {
+                if waiter == *reader {
+                    return true;
+                }
+                if seen.insert(waiter.clone()) {
+                    ahead.push(waiter);
+                }
+            }
+        }
+        false
     }
 
     pub(crate) fn count_volatile_drops(&self, log: &LogId, dropped: u64) {

@@ -5,6 +5,7 @@
 
 use super::bindings::wasi::keyvalue::store::{Error, Host as Opening, HostBucket, KeyResponse};
 use crate::host::Host;
+use crate::state::StateError;
 use wasmtime::component::Resource;
 
 /// Most bytes in a key.
@@ -38,7 +39,11 @@ impl HostBucket for Host {
                 key.len()
             )));
         }
-        self.state.set(&key, Some(value.into())).map_err(other)
+        let set = self.state.set(&key, Some(value.into()));
+        if let Err(error @ StateError::Quota { .. }) = &set {
+            self.log.refuse("limits.state_bytes", || format!("a write was refused: {error}"));
+        }
+        set.map_err(other)
     }
 
     fn delete(&mut self, _: Resource<Bucket>, key: String) -> Result<(), Error> {
@@ -64,6 +69,6 @@ impl HostBucket for Host {
     }
 }
 
-fn other(error: crate::state::StateError) -> Error {
+fn other(error: StateError) -> Error {
     Error::Other(error.to_string())
 }

@@ -111,7 +111,13 @@ impl super::bindings::holdfast::module::types::Host for Host {}
 
 impl Outward for Host {
     fn send(&mut self, output: String, message: Outgoing) -> Result<(), SendError> {
-        self.outbox.send(&output, message, &self.limits)
+        self.outbox.send(&output, message, &self.limits).inspect_err(|error| {
+            if let SendError::QuotaExceeded(why) = error {
+                let limit =
+                    if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
+                self.log.refuse(limit, || format!("a send was refused: {why}"));
+            }
+        })
     }
 }
 

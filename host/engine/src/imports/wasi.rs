@@ -2,8 +2,8 @@
 //! the module's own environment; sockets refuse.
 
 use super::stdio::Lines;
-use crate::host::ModuleLog;
 use crate::logs::LogLevel;
+use crate::module_log::ModuleLog;
 use crate::settings::Settings;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 

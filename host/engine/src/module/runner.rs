@@ -9,10 +9,11 @@ use super::rewind::Suspect;
 use super::swap::Candidate;
 use super::turns::{OpenTurn, UnderWay};
 use crate::config::Backoff;
-use crate::host::ModuleLog;
 use crate::imports::Calling;
 use crate::instance::{Instance, Outcome, Parts};
 use crate::logs::LogLevel;
+use crate::module_log::ModuleLog;
+use crate::pace::Pace;
 use crate::runtime::Runtime;
 use crate::state::ModuleState;
 use crate::status::{RuntimeStatus, Shared, now};
@@ -72,6 +73,9 @@ pub(crate) struct Runner {
     pub(super) name: Name,
     pub(super) shared: Arc<Shared>,
     pub(super) log: ModuleLog,
+    pub(super) pace: Arc<Pace>,
+    /// Until when it rests because it went too fast.
+    pub(super) rests_until: Option<Moment>,
     pub(super) runtime: Runtime,
     pub(super) reader: Reader,
     pub(super) state: ModuleState,
@@ -115,7 +119,9 @@ impl Drop for Runner {
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
         let RunnerParts { name, shared, runtime, broker, version, backoff, controls, stop, ready } = parts;
-        let log = ModuleLog::new(name.clone(), shared.logs.clone(), version.settings.limits.log_lines_per_s);
+        let limits = version.settings.limits;
+        let log = ModuleLog::new(name.clone(), shared.clone(), limits);
+        let pace = Arc::new(Pace::new(limits, shared.clone()));
         let who = Identity::module(broker.edge().clone(), name.clone());
         let calling = Calling {
             methods: broker.methods(),
@@ -133,6 +139,8 @@ impl Runner {
             name,
             shared,
             log,
+            pace,
+            rests_until: None,
             runtime,
             version,
             backoff,
@@ -194,6 +202,7 @@ impl Runner {
             twin: &self.twin,
             calling: &self.calling,
             log: &self.log,
+            pace: &self.pace,
             name: &self.name,
         }
     }
@@ -204,6 +213,7 @@ impl Runner {
         self.calls.prepare(&version);
         let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
         let (name, twin, calling) = (self.name.clone(), self.twin.clone(), self.calling.clone());
+        let pace = self.pace.clone();
         let (code, settings) = (&version.code, &version.settings);
         let parts = Parts {
             runtime: &runtime,
@@ -213,6 +223,7 @@ impl Runner {
             twin: &twin,
             calling: &calling,
             log: &log,
+            pace: &pace,
             name: &name,
         };
         let started = tokio::select! {
@@ -267,6 +278,9 @@ impl Runner {
     async fn work(&mut self) {
         let settings = self.version.settings.clone();
         let limits = self.suspect.bounds(&settings.limits);
+        if let Some(until) = self.rests_until {
+            return self.rest(until).await;
+        }
         if self.inbox.is_empty() && self.under_way.has_room(limits.turns) {
             self.read_ready(limits.messages as usize);
         }
@@ -293,6 +307,17 @@ impl Runner {
             return self.phase = Phase::Rewinding;
         }
         self.fill_turn(limits.messages).await;
+    }
+
+    /// Waits until the module may go on. Its messages wait meanwhile, and so do calls of its methods.
+    async fn rest(&mut self, until: Moment) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => self.phase = Phase::Ended,
+            Some(control) = self.controls.recv() => self.control(control).await,
+            Some(started) = self.candidate.started() => self.switch(started).await,
+            () = tokio::time::sleep_until(until.into()) => self.rests_until = None,
+        }
     }
 
     fn read_ready(&mut self, max: usize) {
@@ -384,8 +409,10 @@ impl Runner {
     }
 
     pub(super) fn adopt(&mut self, version: Arc<Version>) {
-        let lines = version.settings.limits.log_lines_per_s;
-        self.log = ModuleLog::new(self.name.clone(), self.shared.logs.clone(), lines);
+        let limits = version.settings.limits;
+        self.log = ModuleLog::new(self.name.clone(), self.shared.clone(), limits);
+        self.pace.set(limits);
+        self.rests_until = None;
         self.version = version;
         self.show_version();
     }

@@ -10,6 +10,7 @@ use super::probation::Probation;
 use super::runner::{Phase, Runner};
 use crate::instance::{Instance, Parts};
 use crate::logs::LogLevel;
+use crate::status::now;
 use std::sync::Arc;
 use std::time::Instant as Moment;
 use tokio::task::JoinSet;
@@ -64,7 +65,7 @@ impl Runner {
         let name = self.name.clone();
         self.log.host(LogLevel::Info, "a new version is being started beside the old one");
         self.candidate.version = Some(version.clone());
-        let (twin, calling) = (self.twin.clone(), self.calling.clone());
+        let (twin, calling, pace) = (self.twin.clone(), self.calling.clone(), self.pace.clone());
         self.calls.prepare(&version);
         self.candidate.starting.spawn(async move {
             let parts = Parts {
@@ -75,6 +76,7 @@ impl Runner {
                 twin: &twin,
                 calling: &calling,
                 log: &log,
+                pace: &pace,
                 name: &name,
             };
             let instance = Instance::start(parts).await.map(Box::new);
@@ -111,7 +113,10 @@ impl Runner {
         self.failures.clear();
         self.runs();
         let gap = stopping.elapsed();
-        self.shared.status().swap_us = Some(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
+        let mut status = self.shared.status();
+        status.swap_us = Some(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
+        status.last_swap = Some(now());
+        drop(status);
         let text =
             format!("a new version has taken over, after {:.3} ms without service", gap.as_secs_f64() * 1e3);
         self.log.host(LogLevel::Info, &text);

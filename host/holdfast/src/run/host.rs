@@ -191,7 +191,12 @@ impl RunningHost {
             handled: module.messages_in,
             sent: module.messages_out,
             failed: module.dead_letters,
+            expired: module.expired,
             waiting,
+            cpu_permille: module.cpu_permille.into(),
+            swapped_ms: module.last_swap.map(|at| at.0),
+            swap_us: module.swap_us,
+            refusals: module.refusals.iter().map(|(limit, times)| ((*limit).to_owned(), *times)).collect(),
             memory_bytes: module.memory_bytes,
             digest: (!module.digest.is_empty()).then(|| module.digest.clone()),
         }
