@@ -2,7 +2,7 @@
 //! Python's paho on both sides. Each file is a story.
 //!
 //! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, a Python with paho-mqtt and aioquic, another with
-//! azure-iot-device, and Node.js with mqtt; `tests/run` gets them. What can be chosen by environment:
+//! azure-iot-device, docker-registry, and Node.js with mqtt; `tests/run` gets them. What can be chosen by environment:
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -23,6 +23,7 @@ mod devices;
 mod doors;
 mod gateway_peers;
 mod modules;
+mod registry;
 mod support;
 mod the_main_job;
 mod twins;

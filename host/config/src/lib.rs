@@ -87,6 +87,10 @@
 //! | `net.proxy.password` | none | password for the proxy |
 //! | `net.proxy.password_file` | none | file that holds it |
 //! | `net.proxy.except` | `[]` | hosts reached without the proxy: names, `.ends` of names, addresses |
+//! | `modules.registry_credentials` | none | file of names and passwords for registries, as `docker login` writes it |
+//! | `modules.signature_keys` | `[]` | public keys (PEM), one of which must have signed what comes from a registry |
+//! | `http.listen` | none | where modules answer HTTP requests, such as `"127.0.0.1:8080"` |
+//! | `http.allow_remote_plain` | false | whether other machines may come without TLS |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -109,7 +113,7 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
+    Config, Devices, Gateway, Http, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
     Paths, Payload, Profile, Proof, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
@@ -191,6 +195,10 @@ pub const KEYS: &[&str] = &[
     "net.proxy.password",
     "net.proxy.password_file",
     "net.proxy.except",
+    "modules.registry_credentials",
+    "modules.signature_keys",
+    "http.listen",
+    "http.allow_remote_plain",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",

@@ -107,9 +107,10 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let devices = sections::devices(devices_given);
     let hub_host_name = sections::hub(root.section("hub"));
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
-    let modules = sections::modules(root.section("modules"));
+    let modules = sections::modules(root.section("modules"), context);
     let net = sections::net(root.section("net"), context);
     let metrics = sections::metrics(root.section("metrics"));
+    let http = sections::http(root.section("http"));
     let log = sections::log(root.section("log"));
     root.finish();
     Config {
@@ -125,6 +126,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
         devices,
         modules,
         metrics,
+        http,
         log,
     }
 }

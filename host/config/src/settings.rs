@@ -37,6 +37,8 @@ pub struct Config {
     pub modules: Modules,
     /// Where metrics are read.
     pub metrics: Metrics,
+    /// Where modules answer HTTP requests.
+    pub http: Http,
     /// What is logged.
     pub log: Log,
 }
@@ -290,6 +292,20 @@ pub struct Modules {
     pub retries_max: u32,
     /// Whether compiled code is kept in the cache folder.
     pub compile_cache: bool,
+    /// Names and passwords for registries, in the form of `docker login`.
+    pub registry_credentials: Option<PathBuf>,
+    /// Public keys, one of which must have signed a module that comes from a registry.
+    pub signature_keys: Vec<PathBuf>,
+}
+
+/// `[http]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Where modules answer HTTP requests; nowhere if absent.
+    pub listen: Option<SocketAddr>,
+    /// Whether other machines may come without encryption. The address keeps this rule already; it is here for the room
+    /// that listens.
+    pub allow_remote_plain: bool,
 }
 
 /// `[metrics]`.

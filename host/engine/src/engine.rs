@@ -4,6 +4,7 @@ use crate::cache::CodeCache;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::handle::EngineHandle;
+use crate::http::HttpDoor;
 use crate::runtime::Runtime;
 use crate::status::Registry;
 use crate::supervisor::{Command, Supervisor};
@@ -26,6 +27,7 @@ pub(crate) struct Common {
     pub(crate) runtime: Runtime,
     pub(crate) cache: CodeCache,
     pub(crate) registry: Registry,
+    pub(crate) door: HttpDoor,
 }
 
 /// The module engine, ready to run.
@@ -43,17 +45,23 @@ impl Engine {
         fs::create_dir_all(folder).and_then(|()| fs::read_dir(folder).map(|_| ())).map_err(|error| {
             EngineError::Folder { what: "plugins folder", path: folder.clone(), reason: error.to_string() }
         })?;
-        let runtime = Runtime::new(config.profile)?;
+        let runtime = Runtime::new(config.profile, config.outgoing.clone())?;
         let cache = CodeCache::open(&config.cache_dir, config.cache_bytes_max, runtime.engine())?;
         let registry = Registry::default();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = EngineHandle { registry: registry.clone(), commands: sender };
-        Ok(Self { config, common: Common { broker, runtime, cache, registry }, handle, commands })
+        let common = Common { broker, runtime, cache, registry, door: HttpDoor::default() };
+        Ok(Self { config, common, handle, commands })
     }
 
     /// A way to ask the engine, now or later.
     pub fn handle(&self) -> EngineHandle {
         self.handle.clone()
+    }
+
+    /// Where HTTP requests for modules are brought to.
+    pub fn http(&self) -> HttpDoor {
+        self.common.door.clone()
     }
 
     /// Starts the modules of the plugins folder and keeps watching it. All tasks are on `tasks`; they end after `stop`

@@ -1,7 +1,7 @@
 //! What one instance holds on the host's side.
 
 use crate::config::Limits;
-use crate::imports::{Calling, Outbox, TimerSet, Views};
+use crate::imports::{Calling, Outbox, Requests, Sockets, TimerSet, Views};
 use crate::limiter::Limiter;
 use crate::module_log::ModuleLog;
 use crate::pace::Meter;
@@ -12,6 +12,7 @@ use crate::twin::TwinView;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 /// Most WASI resources (open files, streams, pollables) of one instance at a time.
 pub(crate) const RESOURCES_MAX: usize = 1_024;
@@ -32,6 +33,12 @@ pub(crate) struct Host {
     pub(crate) views: Views,
     pub(crate) twin: TwinView,
     pub(crate) calling: Calling,
+    /// Whom it may reach, and the WASI of HTTP.
+    pub(crate) requests: Requests,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) sockets: Sockets,
+    /// Whether its calls belong to turns, which record what it sends and stores.
+    pub(crate) records: bool,
 }
 
 impl Host {

@@ -1,24 +1,28 @@
 //! One instance of a module, and calls into it that always end.
 
+mod others;
+
+pub(crate) use others::{answer_request, run_program};
+
 use crate::config::Limits;
 use crate::host::{Host, RESOURCES_MAX};
 use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Message};
 use crate::imports::bindings::holdfast::module::types::{
     ChildSource, MethodReply, ModuleSource, Source as Sender, SystemProperties,
 };
-use crate::imports::{self, Calling, Outbox, TimerSet, Views, bindings};
+use crate::imports::{self, Calling, Outbox, Reach, Requests, Sockets, TimerSet, Views, bindings};
 use crate::limiter::Limiter;
-use crate::load::Code;
+use crate::load::{Code, Serves};
 use crate::logs::cut;
+use crate::module::Version;
 use crate::module_log::ModuleLog;
 use crate::pace::{Meter, Pace};
 use crate::runtime::Runtime;
-use crate::settings::Settings;
 use crate::state::ModuleState;
 use crate::status::now;
 use crate::twin::ModuleTwin;
 use crate::waiting::Waiting;
-use holdfast_types::{Envelope, Source, SystemKey, UnixMillis};
+use holdfast_types::{Envelope, Name, Source, SystemKey, UnixMillis};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -27,6 +31,7 @@ use std::time::{Duration, Instant as Moment};
 use wasmtime::component::{ResourceTable, TypedFunc};
 use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::WasiHttpCtx;
 
 /// Most bytes that one call of an import brings to the host: the largest message that may be sent, and some.
 const IMPORT_BYTES_MAX: usize = 2 * holdfast_types::BODY_BYTES_MAX;
@@ -47,17 +52,23 @@ pub(crate) enum Outcome {
     Lost(String),
 }
 
+/// What every instance of a module has around it.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) runtime: Runtime,
+    pub(crate) state: ModuleState,
+    pub(crate) twin: ModuleTwin,
+    pub(crate) calling: Calling,
+    pub(crate) log: ModuleLog,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) name: Name,
+}
+
 /// What an instance is made from.
+#[derive(Clone, Copy)]
 pub(crate) struct Parts<'a> {
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) code: &'a Code,
-    pub(crate) settings: &'a Arc<Settings>,
-    pub(crate) state: &'a ModuleState,
-    pub(crate) twin: &'a ModuleTwin,
-    pub(crate) calling: &'a Calling,
-    pub(crate) log: &'a ModuleLog,
-    pub(crate) pace: &'a Arc<Pace>,
-    pub(crate) name: &'a str,
+    pub(crate) version: &'a Version,
+    pub(crate) surroundings: &'a Surroundings,
 }
 
 /// A running instance.
@@ -77,23 +88,24 @@ pub(crate) struct Instance {
 impl Instance {
     /// Makes an instance and calls `start`. What `start` sent and stored waits to be taken.
     pub(crate) async fn start(parts: Parts<'_>) -> Result<Self, String> {
-        let _busy = parts.runtime.busy();
-        let limits = parts.settings.limits;
+        let _busy = parts.surroundings.runtime.busy();
+        let Parts { version, surroundings: _ } = parts;
+        let limits = version.settings.limits;
         let limit = Duration::from_millis(limits.start_ms.into());
         let started = now();
         let until = Moment::now() + limit;
-        let mut store = store(&parts, limit)?;
+        let mut store = store(parts, limit, Purpose::Messages)?;
         let waiting = store.data().calling.waiting.clone();
         let meter = store.data().meter.clone();
         meter.resumed(Moment::now());
-        let instantiated = within(limit, &waiting, &meter, parts.code.pre.instantiate_async(&mut store)).await;
+        let instantiated = within(limit, &waiting, &meter, version.code.pre.instantiate_async(&mut store)).await;
         let loaded = match instantiated {
             Err(late) => Err(late.text("instantiation", "limits.start_ms", limit)),
             Ok(Err(error)) => {
                 Err(cause(&mut store, &error, "instantiation", "limits.start_ms", limit, started))
             }
             Ok(Ok(instance)) => {
-                exports(&mut store, &instance, parts.code).map_err(|error| format!("{error:#}"))
+                exports(&mut store, &instance, &version.code).map_err(|error| format!("{error:#}"))
             }
         };
         let (module, fire, desired, invoke) = loaded?;
@@ -219,28 +231,54 @@ impl Instance {
     }
 }
 
-fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
-    let limits = parts.settings.limits;
+/// What an instance is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Its calls belong to turns.
+    Messages,
+    /// One request.
+    Request,
+    /// The main function.
+    Program,
+}
+
+/// A store for a new instance, whose first call may take `limit`.
+fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Host>, String> {
+    let Parts { version, surroundings } = parts;
+    let Surroundings { runtime, state, twin, calling, log, pace, name } = surroundings;
+    let settings = &version.settings;
+    let limits = settings.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
-    let wasi = imports::context(parts.name, parts.settings, parts.log);
+    let reach = Reach {
+        granted: settings.hosts.as_slice().into(),
+        outgoing: runtime.outgoing(),
+        places: version.connections.clone(),
+        places_max: limits.connections,
+        log: log.clone(),
+    };
+    let wasi = imports::context(name, settings, log, &reach);
     let host = Host {
         wasi: wasi.map_err(|error| error.to_string())?,
         table,
-        limiter: Limiter::new(limits, parts.log.clone()),
-        meter: Meter::new(parts.pace),
+        limiter: Limiter::new(limits, log.clone(), purpose == Purpose::Program),
         limits,
-        settings: parts.settings.clone(),
-        log: parts.log.clone(),
-        deadline: parts.runtime.deadline(limit),
+        settings: settings.clone(),
+        log: log.clone(),
+        meter: Meter::new(pace),
+        deadline: runtime.deadline(limit),
         outbox: Outbox::default(),
         timers: TimerSet::default(),
-        state: parts.state.view(limits.state_bytes),
-        views: Views::of(&parts.settings.directories),
-        twin: parts.twin.view(),
-        calling: parts.calling.of_instance(),
+        state: state.view(limits.state_bytes),
+        views: Views::of(&settings.directories),
+        twin: twin.view(),
+        calling: calling.of_instance(),
+        requests: Requests(reach),
+        http: WasiHttpCtx::new(),
+        sockets: Sockets::default(),
+        records: purpose == Purpose::Messages,
     };
-    let mut store = Store::new(parts.runtime.engine(), host);
+    let mut store = Store::new(runtime.engine(), host);
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(IMPORT_BYTES_MAX);
     store.set_epoch_deadline(1);
@@ -274,7 +312,10 @@ fn exports(
     instance: &wasmtime::component::Instance,
     code: &Code,
 ) -> wasmtime::Result<Exports> {
-    let module = code.exports.load(&mut *store, instance)?;
+    let Serves::Messages(indices, _) = &code.serves else {
+        wasmtime::bail!("it does not handle messages");
+    };
+    let module = indices.load(&mut *store, instance)?;
     let fire = code.fire.as_ref().map(|fire| instance.get_typed_func(&mut *store, fire)).transpose()?;
     let desired =
         code.desired.as_ref().map(|desired| instance.get_typed_func(&mut *store, desired)).transpose()?;

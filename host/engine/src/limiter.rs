@@ -10,12 +10,14 @@ pub(crate) struct Limiter {
     limits: Limits,
     log: ModuleLog,
     memory_bytes: u64,
+    /// Whether growth is shown at once: nobody looks at a program between calls.
+    shows: bool,
     refused: Option<String>,
 }
 
 impl Limiter {
-    pub(crate) const fn new(limits: Limits, log: ModuleLog) -> Self {
-        Self { limits, log, memory_bytes: 0, refused: None }
+    pub(crate) const fn new(limits: Limits, log: ModuleLog, shows: bool) -> Self {
+        Self { limits, log, memory_bytes: 0, shows, refused: None }
     }
 
     /// Bytes of linear memory that the instance holds.
@@ -55,6 +57,9 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         self.memory_bytes = wanted;
+        if self.shows {
+            self.log.holds(wanted);
+        }
         Ok(true)
     }
 

@@ -78,6 +78,11 @@ impl ModuleLog {
         }
     }
 
+    /// Shows how much memory the module holds.
+    pub(crate) fn holds(&self, memory_bytes: u64) {
+        self.shared.status().memory_bytes = memory_bytes;
+    }
+
     fn write(&self, level: LogLevel, origin: LogOrigin, text: &str) {
         let module = self.name.as_str();
         match level {

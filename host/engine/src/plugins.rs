@@ -5,6 +5,7 @@ use crate::config::Limits;
 use crate::load::FILE_BYTES_MAX;
 use crate::settings::{self, Settings};
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -31,18 +32,34 @@ impl Stamp {
 /// The files of one module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Files {
-    component: Stamp,
+    /// None if the component comes from a registry.
+    component: Option<Stamp>,
     settings: Option<Stamp>,
 }
 
 impl Files {
     /// Whether both were left alone for `settle`.
     pub(crate) fn are_old(&self, settle: Duration) -> bool {
-        self.component.is_old(settle) && self.settings.is_none_or(|stamp| stamp.is_old(settle))
+        let is_old = |stamp: Option<Stamp>| stamp.is_none_or(|stamp| stamp.is_old(settle));
+        is_old(self.component) && is_old(self.settings)
+    }
+
+    /// Whether the component is fetched.
+    pub(crate) const fn are_fetched(&self) -> bool {
+        self.component.is_none()
     }
 }
 
-/// Every `name.wasm` in the folder, with the `name.toml` beside it. Hidden files are left out: copying programs use
+/// Fetches components from elsewhere. It is asked on a thread that may wait.
+pub trait Source: Debug + Send + Sync + 'static {
+    /// The component of this name; an error says what failed and the fix.
+    ///
+    /// # Errors
+    /// What failed, and the fix.
+    fn fetch(&self, reference: &str) -> Result<Vec<u8>, String>;
+}
+
+/// Every `name.wasm` in the folder, with the `name.toml` beside it; and every `name.toml` that names a registry. Hidden files are left out: copying programs use
 /// them for what is not complete.
 pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<String, Files>> {
     let mut components = BTreeMap::new();
@@ -62,11 +79,24 @@ pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<String, Files>> {
             _ => None,
         };
     }
-    let with_settings = |(name, component): (String, Stamp)| {
+    let mut modules = BTreeMap::new();
+    for (name, stamp) in &settings {
+        if !components.contains_key(name) && names_a_source(&folder.join(format!("{name}.toml"))) {
+            modules.insert(name.clone(), Files { component: None, settings: Some(*stamp) });
+        }
+    }
+    for (name, component) in components {
         let settings = settings.get(&name).copied();
-        (name, Files { component, settings })
-    };
-    Ok(components.into_iter().map(with_settings).collect())
+        modules.insert(name, Files { component: Some(component), settings });
+    }
+    Ok(modules)
+}
+
+/// Settings that were left behind by a module that is gone name none.
+fn names_a_source(path: &Path) -> bool {
+    let text = read(path, settings::BYTES_MAX).ok();
+    let text = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.is_some_and(|text| text.lines().any(|line| line.trim_start().starts_with("[source]")))
 }
 
 /// The path of a module's component.
@@ -74,10 +104,23 @@ pub(crate) fn component_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.wasm"))
 }
 
-/// Reads a module's component and its digest.
-pub(crate) fn read_component(folder: &Path, name: &str) -> Result<(Vec<u8>, String), String> {
+/// Reads a module's component and its digest, or fetches it.
+pub(crate) fn read_component(
+    folder: &Path,
+    name: &str,
+    oci: Option<&str>,
+    source: Option<&dyn Source>,
+) -> Result<(Vec<u8>, String), String> {
     let path = component_path(folder, name);
-    let bytes = read(&path, FILE_BYTES_MAX)?;
+    let bytes = match (oci, source) {
+        (Some(reference), _) if path.exists() => {
+            tracing::debug!(reference, path = %path.display(), "the file is there; it is not fetched");
+            read(&path, FILE_BYTES_MAX)?
+        }
+        (Some(reference), Some(source)) => source.fetch(reference)?,
+        (Some(reference), None) => return Err(format!("{reference} cannot be fetched: this host has no registry")),
+        (None, _) => read(&path, FILE_BYTES_MAX)?,
+    };
     let digest = digest_of(&bytes);
     Ok((bytes, digest))
 }

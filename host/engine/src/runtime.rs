@@ -4,6 +4,7 @@ use crate::config::Profile;
 use crate::error::EngineError;
 use crate::host::Host;
 use crate::imports;
+use crate::outgoing::Outgoing;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -36,6 +37,7 @@ pub(crate) struct Runtime {
     linker: Arc<Linker<Host>>,
     clock: Arc<TickClock>,
     shape: Shape,
+    outgoing: Option<Arc<dyn Outgoing>>,
 }
 
 /// What compiled code depends on, beside the version and the machine.
@@ -80,13 +82,13 @@ impl Drop for Busy {
 }
 
 impl Runtime {
-    pub(crate) fn new(profile: Profile) -> Result<Self, EngineError> {
+    pub(crate) fn new(profile: Profile, outgoing: Option<Arc<dyn Outgoing>>) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Runtime(format!("{error:#}"));
         let (engine, reserves) = engine(profile).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(refused)?;
         let shape = Shape { profile, reserves };
-        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default(), shape })
+        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default(), shape, outgoing })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -99,6 +101,11 @@ impl Runtime {
 
     pub(crate) fn linker(&self) -> &Linker<Host> {
         &self.linker
+    }
+
+    /// What opens connections for modules.
+    pub(crate) fn outgoing(&self) -> Option<Arc<dyn Outgoing>> {
+        self.outgoing.clone()
     }
 
     /// A deadline that is `limit` away.

@@ -69,6 +69,8 @@ pub struct ModuleStatus {
     pub memory_bytes_max: u64,
     /// Messages handled since the host started.
     pub messages_in: u64,
+    /// HTTP requests since the host started.
+    pub requests: u64,
     /// Messages sent since the host started.
     pub messages_out: u64,
     /// Messages given up since the host started.

@@ -24,6 +24,9 @@ use tokio_util::task::TaskTracker;
 /// does is told to wait, and nobody else waits for it.
 const CONTROLS_MAX: usize = 16;
 
+/// How long it takes until a component that could not be fetched is fetched again: a registry may be away.
+const FETCH_AGAIN: Duration = Duration::from_secs(30);
+
 /// How often the folder is looked at while a file in it is being written.
 const SETTLING: Duration = Duration::from_millis(25);
 
@@ -50,6 +53,8 @@ struct Seen {
     since: Instant,
     /// Whether they have been given to the loader.
     taken: bool,
+    /// When a component that could not be fetched is fetched again.
+    again_at: Option<Instant>,
 }
 
 /// A module's task.
@@ -149,7 +154,12 @@ impl Supervisor {
                 Ok(version) => {
                     orders.entry(version.settings.start_order).or_default().push((loaded.name, version));
                 }
-                Err(reason) => self.refuse(&loaded.name, &reason),
+                Err(reason) => {
+                    if let Some(seen) = self.seen.get_mut(&loaded.name).filter(|_| loaded.files.are_fetched()) {
+                        seen.again_at = Some(Instant::now() + FETCH_AGAIN);
+                    }
+                    self.refuse(&loaded.name, &reason);
+                }
             }
         }
         for (_, modules) in orders {
@@ -192,10 +202,13 @@ impl Supervisor {
         }
         for (name, files) in folder {
             let now = Instant::now();
-            let fresh = Seen { files, since: now, taken: false };
+            let fresh = Seen { files, since: now, taken: false, again_at: None };
             let seen = self.seen.entry(name.clone()).or_insert(fresh);
             if seen.files != files {
-                *seen = Seen { files, since: now, taken: false };
+                *seen = Seen { files, since: now, taken: false, again_at: None };
+            }
+            if seen.again_at.is_some_and(|at| at <= now) {
+                (seen.taken, seen.again_at) = (false, None);
             }
             let settled = files.are_old(self.config.settle) || seen.since.elapsed() >= self.config.settle;
             if !seen.taken && settled {
@@ -216,7 +229,12 @@ impl Supervisor {
             return;
         }
         match version {
-            Err(reason) => self.refuse(&name, &reason),
+            Err(reason) => {
+                if let Some(seen) = self.seen.get_mut(&name).filter(|_| files.are_fetched()) {
+                    seen.again_at = Some(Instant::now() + FETCH_AGAIN);
+                }
+                self.refuse(&name, &reason);
+            }
             Ok(version) => match self.running.get_mut(&name) {
                 None => drop(self.start(&name, version)),
                 Some(running) if is_same(&running.version, &version) => {
@@ -289,6 +307,7 @@ impl Supervisor {
             name: name.clone(),
             shared: self.shared(&name),
             runtime: self.common.runtime.clone(),
+            door: self.common.door.clone(),
             broker: self.common.broker.clone(),
             version: version.clone(),
             backoff: self.config.backoff,

@@ -7,10 +7,12 @@ mod certificates;
 mod cli;
 mod commands;
 mod demo;
+mod dialer;
 mod environment;
 mod identities;
 mod module;
 mod output;
+mod registry;
 mod run;
 mod wire;
 
@@ -99,13 +101,14 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Method(MethodCommand::Call(args)) => {
             return commands::method::call(&control()?, args, json).await;
         }
+        Command::Record(args) => commands::record::run(&control()?, args, json).await?,
         Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
         Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
         Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Device(command) => commands::device::run(&control()?, command, json).await?,
-        Command::Module(command) => commands::module::run(command, json)?,
+        Command::Module(command) => return commands::module::run(cli.config.as_deref(), command, json).await,
         // It was carried out before there were threads.
         Command::Compile(_) => {}
     }

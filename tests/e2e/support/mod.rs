@@ -7,6 +7,7 @@ mod dice;
 mod edge;
 mod link;
 mod process;
+mod registry;
 
 pub use azure::Sdk;
 pub use broker::Broker;
@@ -14,6 +15,7 @@ pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_a
 pub use dice::Dice;
 pub use edge::{Edge, holdfast, ready_made};
 pub use link::Link;
+pub use registry::{REGISTRY_USER, Registry, registry_that_says};
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -12,7 +12,7 @@ mod upstream;
 mod users;
 
 pub(crate) use gateway::gateway;
-pub(crate) use metrics::metrics;
+pub(crate) use metrics::{http, metrics};
 pub(crate) use net::net;
 pub(crate) use routes::routes;
 pub(crate) use small::{edge, log, modules, paths};

@@ -3,6 +3,7 @@
 //! A write takes effect with the call that made it: it is committed in one batch with the acknowledgement of the
 //! message and the messages sent. Reads see the writes of the running call and of calls whose commit is under way.
 
+use super::NO_TURN;
 use super::bindings::wasi::keyvalue::store::{Error, Host as Opening, HostBucket, KeyResponse};
 use crate::host::Host;
 use crate::state::StateError;
@@ -39,6 +40,9 @@ impl HostBucket for Host {
                 key.len()
             )));
         }
+        if !self.records {
+            return Err(Error::Other(NO_TURN.to_owned()));
+        }
         let set = self.state.set(&key, Some(value.into()));
         if let Err(error @ StateError::Quota { .. }) = &set {
             self.log.refuse("limits.state_bytes", || format!("a write was refused: {error}"));
@@ -47,6 +51,9 @@ impl HostBucket for Host {
     }
 
     fn delete(&mut self, _: Resource<Bucket>, key: String) -> Result<(), Error> {
+        if !self.records {
+            return Err(Error::Other(NO_TURN.to_owned()));
+        }
         self.state.set(&key, None).map_err(other)
     }
 

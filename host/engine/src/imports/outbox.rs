@@ -1,5 +1,6 @@
 //! `holdfast:module/outbox`: sending.
 
+use super::NO_TURN;
 use super::bindings::holdfast::module::outbox::{Host as Outward, SendError};
 use super::bindings::holdfast::module::types::{Outgoing, SystemProperties as Given};
 use crate::config::Limits;
@@ -111,6 +112,9 @@ impl super::bindings::holdfast::module::types::Host for Host {}
 
 impl Outward for Host {
     fn send(&mut self, output: String, message: Outgoing) -> Result<(), SendError> {
+        if !self.records {
+            return Err(SendError::QuotaExceeded(NO_TURN.to_owned()));
+        }
         self.outbox.send(&output, message, &self.limits).inspect_err(|error| {
             if let SendError::QuotaExceeded(why) = error {
                 let limit =

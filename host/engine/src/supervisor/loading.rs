@@ -6,8 +6,11 @@ use crate::config::{EngineConfig, Limits, Profile};
 use crate::engine::Common;
 use crate::load::load;
 use crate::module::Version;
+use crate::plugins::Source;
 use crate::plugins::{self, Files};
 use crate::runtime::Runtime;
+use crate::settings::Settings;
+use crate::wants::embedded_grants;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -35,6 +38,7 @@ struct Job {
     runtime: Runtime,
     cache: CodeCache,
     compiler: Compiler,
+    source: Option<Arc<dyn Source>>,
 }
 
 impl Loader {
@@ -50,6 +54,7 @@ impl Loader {
             runtime: common.runtime.clone(),
             cache: common.cache.clone(),
             compiler: config.compiler.clone(),
+            source: config.source.clone(),
         };
         Self { job, jobs: JoinSet::new(), at_a_time: Arc::new(Semaphore::new(at_a_time)) }
     }
@@ -87,15 +92,50 @@ impl Job {
     fn run(&self, name: &str, running: Option<&Version>) -> Result<Version, String> {
         // Both files are read before either is judged, so that all that is wrong is said at once.
         let settings = plugins::read_settings(&self.folder, name, self.limits);
-        let code = plugins::read_component(&self.folder, name).and_then(|(bytes, digest)| match running {
-            Some(running) if running.code.digest == digest => Ok(running.code.clone()),
-            _ => load(&self.runtime, &self.cache, &self.compiler, &bytes, digest)
-                .map_err(|error| error.to_string()),
+        let oci = settings.as_ref().ok().and_then(|settings| settings.oci.as_deref());
+        let read = plugins::read_component(&self.folder, name, oci, self.source.as_deref());
+        let code = read.and_then(|(bytes, digest)| {
+            if let (Some(wish), Ok(settings)) = (embedded_grants(&bytes), &settings) {
+                tell_of_wishes(name, wish, settings);
+            }
+            match running {
+                Some(running) if running.code.digest == digest => Ok(running.code.clone()),
+                _ => load(&self.runtime, &self.cache, &self.compiler, &bytes, digest)
+                    .map_err(|error| error.to_string()),
+            }
         });
         match (settings, code) {
-            (Ok(settings), Ok(code)) => Ok(Version { code, settings: Arc::new(settings) }),
+            (Ok(settings), Ok(code)) => {
+                let connections = Arc::new(Semaphore::new(settings.limits.connections as usize));
+                Ok(Version { code, settings: Arc::new(settings), connections })
+            }
             (Err(one), Err(other)) => Err(format!("{one}; {other}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
         }
+    }
+}
+
+/// Says once for each file which hosts and directories the component asks for and has not been granted.
+fn tell_of_wishes(name: &str, wish: &str, granted: &Settings) {
+    let Ok(wished) = Settings::parse(wish, granted.limits) else { return };
+    for host in wished.hosts.iter().filter(|host| !granted.hosts.contains(host)) {
+        let port = host.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+        let below = if host.below { "*." } else { "" };
+        tracing::warn!(
+            module = name,
+            "it asks for connections to {below}{0}:{port}, which are not granted; to grant them, add to its .toml: \
+             [grants] hosts = [\"{below}{0}:{port}\"]",
+            host.host
+        );
+    }
+    let has = |guest: &str| granted.directories.iter().any(|directory| directory.guest == guest);
+    for directory in wished.directories.iter().filter(|directory| !has(&directory.guest)) {
+        tracing::warn!(
+            module = name,
+            "it asks for a directory as {0}, which is not granted; to grant it, add to its .toml: [grants] directories = \
+             [{{ host = \"{1}\", guest = \"{0}\" }}]",
+            directory.guest,
+            directory.host.display()
+        );
     }
 }

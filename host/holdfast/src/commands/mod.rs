@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod check;
 pub mod client;
+pub mod develop;
 pub mod device;
 pub mod init;
 pub mod list;
@@ -12,6 +13,8 @@ pub mod method;
 pub mod metrics;
 pub mod module;
 pub mod queue;
+pub mod record;
+pub mod replay;
 pub mod routes;
 pub mod send;
 pub mod status;

@@ -5,6 +5,7 @@ mod certificates;
 pub mod devices;
 pub mod doors;
 pub mod host;
+mod http;
 pub mod life;
 pub mod logging;
 mod metrics;
@@ -57,6 +58,8 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     };
 
     let metrics = parts::metrics(&config).await?;
+    let http = parts::http(&config).await?;
+    let http_door = engine.http();
     let stop_asked = CancellationToken::new();
     let shown = Arc::new(RunningHost {
         broker,
@@ -73,6 +76,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
 
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
+    running.spawn_http(http, http_door);
     running.spawn_certificates(keeper);
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);

@@ -1,7 +1,7 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
 use super::{devices, ways};
-use crate::identities::random;
+use crate::{dialer::Dialer, identities::random, registry::Cache};
 use anyhow::{Context, anyhow};
 use holdfast_api::MetricsServer;
 use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, TrustBundle};
@@ -9,7 +9,7 @@ use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Gateway, GatewayConfig, Limits};
-use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
+use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{ChoiceRules, Payload, Secret, Upstream, UpstreamConfig, Version};
@@ -141,8 +141,17 @@ pub async fn metrics(config: &Config) -> anyhow::Result<Option<MetricsServer>> {
     Ok(Some(MetricsServer::bind(listen).await?))
 }
 
+/// The door for HTTP requests that modules answer, bound; none if it is nowhere.
+pub async fn http(config: &Config) -> anyhow::Result<Option<Listener>> {
+    let Some(address) = config.http.listen else { return Ok(None) };
+    let plain = if config.http.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+    let settings = Settings::new("http.listen", "a proxy with TLS", "http.allow_remote_plain");
+    Ok(Some(Listener::bind(ListenConfig { address, door: Door::Tcp, plain, settings }).await?))
+}
+
 /// The module engine.
 pub fn engine(config: &Config) -> EngineConfig {
+    let dialer = Arc::new(Dialer::default());
     let profile = match config.store.profile {
         config::Profile::Standard => holdfast_engine::Profile::Standard,
         config::Profile::Small => holdfast_engine::Profile::Small,
@@ -155,6 +164,13 @@ pub fn engine(config: &Config) -> EngineConfig {
     if let Ok(program) = std::env::current_exe() {
         engine.compiler = Compiler::Process { program, arguments: vec!["compile".into()] };
     }
+    engine.outgoing = Some(dialer.clone());
+    engine.source = Some(Arc::new(Cache::new(
+        config.paths.cache.join("registry"),
+        config.modules.registry_credentials.clone(),
+        config.modules.signature_keys.clone(),
+        dialer,
+    )));
     if !config.modules.compile_cache {
         engine.cache_bytes_max = 0;
     }

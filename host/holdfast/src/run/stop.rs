@@ -1,9 +1,10 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
-use super::{certificates::Keeper, host::RunningHost};
+use super::{certificates::Keeper, host::RunningHost, http};
 use holdfast_api::MetricsServer;
-use holdfast_engine::{Engine, EngineError};
+use holdfast_engine::{Engine, EngineError, HttpDoor};
 use holdfast_gateway::Gateway;
+use holdfast_net::Listener;
 use holdfast_upstream::Upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -50,6 +51,18 @@ impl Running {
                 if let Err(error) = running.await {
                     tracing::error!(%error, "the gateway ended badly");
                 }
+            }
+        });
+    }
+
+    /// Opens the door for HTTP requests.
+    pub fn spawn_http(&mut self, listener: Option<Listener>, door: HttpDoor) {
+        let Some(listener) = listener else { return };
+        tracing::info!(address = %listener.local(), "modules answer HTTP requests");
+        self.add("http", CONTROL_GRACE, |stop| {
+            let serving = tokio::spawn(http::serve(listener, door, stop));
+            async move {
+                let _ = serving.await;
             }
         });
     }
