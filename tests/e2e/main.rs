@@ -19,6 +19,7 @@
 
 mod azure;
 mod command_line;
+mod developer;
 mod devices;
 mod doors;
 mod gateway_peers;

@@ -67,9 +67,13 @@ fn each_way_to_be_refused_says_what_it_is_and_what_to_do() {
     pull(&other, &["--credentials", &good]).expect_refused(&["there is no such manifest (2, 404)"]);
     pull(&registry_that_says("403 Forbidden", ""), &[]).expect_refused(&["who asks may not have it (403)"]);
     pull(&registry_that_says("500 Oops", "on fire"), &[]).expect_refused(&["answered 500", "on fire"]);
-    let image = r#"{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip"}]}"#;
-    pull(&registry_that_says("200 OK", image), &[])
-        .expect_refused(&["is no WebAssembly component", "layer.v1.tar+gzip", "application/wasm"]);
+    let image =
+        r#"{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip"}]}"#;
+    pull(&registry_that_says("200 OK", image), &[]).expect_refused(&[
+        "is no WebAssembly component",
+        "layer.v1.tar+gzip",
+        "application/wasm",
+    ]);
     pull("no-registry", &[]).expect_refused(&["names no registry", "ghcr.io/owner/module"]);
     pull("127.0.0.1:1/a/module:1", &[]).expect_refused(&["cannot be fetched", "refused the connection"]);
 
@@ -97,7 +101,8 @@ fn with_a_key_of_the_operator_only_what_it_has_signed_runs() {
     write("p256", &rcgen::PKCS_ECDSA_P256_SHA256);
     write("ed25519", &rcgen::PKCS_ED25519);
     write("stranger", &rcgen::PKCS_ECDSA_P256_SHA256);
-    let config = format!("[modules]\nsignature_keys = [\"{}\", \"{}\"]\n", path("p256.pub"), path("ed25519.pub"));
+    let config =
+        format!("[modules]\nsignature_keys = [\"{}\", \"{}\"]\n", path("p256.pub"), path("ed25519.pub"));
     let edge = Edge::started(&config);
     for (module, plugin, key, state) in [
         ("by-p256", "window", Some("p256"), "running"),
@@ -109,7 +114,10 @@ fn with_a_key_of_the_operator_only_what_it_has_signed_runs() {
         let more: Vec<&str> = key.iter().flat_map(|key| ["--sign-key", key.as_str()]).collect();
         let pinned = pushed(edge.folder(), plugin, &registry.reference(&format!("a/{module}:1")), &more);
         let settings = fs::read_to_string(checkout(&format!("plugins/{plugin}.toml"))).unwrap();
-        edge.drop_in(&format!("{module}.toml"), format!("{settings}\n[source]\noci = \"{pinned}\"\n").as_bytes());
+        edge.drop_in(
+            &format!("{module}.toml"),
+            format!("{settings}\n[source]\noci = \"{pinned}\"\n").as_bytes(),
+        );
         let shown = edge.wait_module(module, state);
         if state == "failed" {
             let detail = shown["detail"].to_string();

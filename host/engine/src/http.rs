@@ -110,7 +110,10 @@ impl HttpDoor {
         let path = request.uri().path();
         let Some(site) = self.site(path) else {
             let known: Vec<String> = self.sites().keys().cloned().collect();
-            return plain(StatusCode::NOT_FOUND, &format!("no module answers {path}; known are: {}", known.join(", ")));
+            return plain(
+                StatusCode::NOT_FOUND,
+                &format!("no module answers {path}; known are: {}", known.join(", ")),
+            );
         };
         let limits = site.version.settings.limits;
         let Ok(place) = site.places.clone().try_acquire_owned() else {
@@ -118,9 +121,13 @@ impl HttpDoor {
             site.surroundings.log.refuse("limits.http_requests", || {
                 format!("refused: {most} requests are being answered; raise limits.http_requests in the module's .toml")
             });
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "the module answers as many requests as it may; try again");
+            return plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the module answers as many requests as it may; try again",
+            );
         };
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|bytes| bytes > limits.http_body_bytes) {
             site.too_large();
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than the module may get");
@@ -128,13 +135,14 @@ impl HttpDoor {
         let most = usize::try_from(limits.http_body_bytes).unwrap_or(usize::MAX);
         let bounded = site.clone();
         let request = request.map(|body| -> WasiBody {
-            let body = Limited::new(body, most).map_err(move |error| match error.downcast::<hyper::Error>() {
-                Ok(error) => Error::Hyper(*error),
-                Err(_) => {
-                    bounded.too_large();
-                    Error::HttpRequestBodySize(Some(most as u64))
-                }
-            });
+            let body =
+                Limited::new(body, most).map_err(move |error| match error.downcast::<hyper::Error>() {
+                    Ok(error) => Error::Hyper(*error),
+                    Err(_) => {
+                        bounded.too_large();
+                        Error::HttpRequestBodySize(Some(most as u64))
+                    }
+                });
             body.boxed_unsync()
         });
         site.shared.status().requests += 1;
@@ -146,7 +154,10 @@ impl HttpDoor {
             let parts = Parts { version: &answering.version, surroundings: &answering.surroundings };
             let ended = answer_request(parts, request, answer).await;
             if let Err(reason) = &ended {
-                answering.surroundings.log.host(crate::logs::LogLevel::Error, &format!("a request failed: {reason}"));
+                answering
+                    .surroundings
+                    .log
+                    .host(crate::logs::LogLevel::Error, &format!("a request failed: {reason}"));
                 answering.shared.status().last_error = Some(reason.clone());
             }
             ended

@@ -98,7 +98,8 @@ impl Instance {
         let waiting = store.data().calling.waiting.clone();
         let meter = store.data().meter.clone();
         meter.resumed(Moment::now());
-        let instantiated = within(limit, &waiting, &meter, version.code.pre.instantiate_async(&mut store)).await;
+        let instantiated =
+            within(limit, &waiting, &meter, version.code.pre.instantiate_async(&mut store)).await;
         let loaded = match instantiated {
             Err(late) => Err(late.text("instantiation", "limits.start_ms", limit)),
             Ok(Err(error)) => {
@@ -109,9 +110,13 @@ impl Instance {
             }
         };
         let (module, fire, desired, invoke) = loaded?;
-        let called =
-            within(until - Moment::now(), &waiting, &meter, module.holdfast_module_handler().call_start(&mut store))
-                .await;
+        let called = within(
+            until - Moment::now(),
+            &waiting,
+            &meter,
+            module.holdfast_module_handler().call_start(&mut store),
+        )
+        .await;
         meter.paused(Moment::now());
         match called {
             Err(late) => Err(late.text("start", "limits.start_ms", limit)),
@@ -148,7 +153,9 @@ impl Instance {
         };
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
-        let ended = within(self.call_limit, &self.waiting, &self.meter, fire.call_async(&mut self.store, (timer,))).await;
+        let ended =
+            within(self.call_limit, &self.waiting, &self.meter, fire.call_async(&mut self.store, (timer,)))
+                .await;
         self.outcome("fire", ended.map(|called| called.map(|(result,)| result)))
     }
 

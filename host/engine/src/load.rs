@@ -3,7 +3,9 @@
 use crate::cache::CodeCache;
 use crate::compiler::Compiler;
 use crate::host::Host;
-use crate::imports::{HANDLER, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings};
+use crate::imports::{
+    HANDLER, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
+};
 use crate::runtime::Runtime;
 use wasmtime::component::types::{Component as Type, ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
@@ -204,7 +206,10 @@ fn what_it_exports(runtime: &Runtime, ty: &Type) -> String {
         );
     }
     if has("wasi:cli/run@") || has("wasi:http/") {
-        return format!("it is made for another version of WASI ({}); build it for WASI 0.2", exports.join(", "));
+        return format!(
+            "it is made for another version of WASI ({}); build it for WASI 0.2",
+            exports.join(", ")
+        );
     }
     match exports.as_slice() {
         [] => "it exports nothing; see `holdfast module new` for a module to start from".to_owned(),

@@ -118,7 +118,9 @@ pub(crate) fn read_component(
             read(&path, FILE_BYTES_MAX)?
         }
         (Some(reference), Some(source)) => source.fetch(reference)?,
-        (Some(reference), None) => return Err(format!("{reference} cannot be fetched: this host has no registry")),
+        (Some(reference), None) => {
+            return Err(format!("{reference} cannot be fetched: this host has no registry"));
+        }
         (None, _) => read(&path, FILE_BYTES_MAX)?,
     };
     let digest = digest_of(&bytes);

@@ -155,7 +155,8 @@ impl Supervisor {
                     orders.entry(version.settings.start_order).or_default().push((loaded.name, version));
                 }
                 Err(reason) => {
-                    if let Some(seen) = self.seen.get_mut(&loaded.name).filter(|_| loaded.files.are_fetched()) {
+                    if let Some(seen) = self.seen.get_mut(&loaded.name).filter(|_| loaded.files.are_fetched())
+                    {
                         seen.again_at = Some(Instant::now() + FETCH_AGAIN);
                     }
                     self.refuse(&loaded.name, &reason);

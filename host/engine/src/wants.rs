@@ -49,7 +49,8 @@ pub fn in_words(text: &str) -> Result<Vec<String>, String> {
     let mut lines = Vec::new();
     for directory in &settings.directories {
         let may = if directory.write { "read and write" } else { "read" };
-        let files = directory.files.as_ref().map_or_else(String::new, |files| format!(": {}", files.join(", ")));
+        let files =
+            directory.files.as_ref().map_or_else(String::new, |files| format!(": {}", files.join(", ")));
         lines.push(format!("directory {} as {}, to {may}{files}", directory.host.display(), directory.guest));
     }
     for host in &settings.hosts {

@@ -43,7 +43,11 @@ async fn beside(guest: &str, settings: &str, body: &str, limit: Option<&str>) {
         })
         .config(|config| config.backoff.restarts_max = 1_000_000)
         .with("good", "outbox_echo", "")
-        .route("answers", "FROM /messages/modules/good/outputs/out INTO Topic(\"answers\")", Durability::Volatile);
+        .route(
+            "answers",
+            "FROM /messages/modules/good/outputs/out INTO Topic(\"answers\")",
+            Durability::Volatile,
+        );
     for name in &hostile {
         plan = plan.with(name, guest, settings);
     }
@@ -79,7 +83,10 @@ async fn beside(guest: &str, settings: &str, body: &str, limit: Option<&str>) {
     feeding.await.unwrap();
     times.sort();
     let (median, worst) = (times[ANSWERS / 2], times[ANSWERS * 99 / 100]);
-    println!("{guest:<16} median {median:>10.1?}  99 of 100 {worst:>10.1?}  most {:>10.1?}", times[ANSWERS - 1]);
+    println!(
+        "{guest:<16} median {median:>10.1?}  99 of 100 {worst:>10.1?}  most {:>10.1?}",
+        times[ANSWERS - 1]
+    );
     assert!(median <= MEDIAN, "{guest}: median {median:?}");
     assert!(worst <= WORST_OF_HUNDRED, "{guest}: {worst:?}");
     let good = edge.status("good").unwrap();
@@ -155,7 +162,9 @@ async fn what_a_component_is_made_of_is_bounded_and_the_setting_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_feed_each_other_never_stand_still() {
     let route = |from: &str, to: &str| {
-        format!("FROM /messages/modules/{from}/outputs/out INTO BrokeredEndpoint(\"/modules/{to}/inputs/in\")")
+        format!(
+            "FROM /messages/modules/{from}/outputs/out INTO BrokeredEndpoint(\"/modules/{to}/inputs/in\")"
+        )
     };
     let edge = Plan::new(&["a", "b"])
         .route("ab", &route("a", "b"), Durability::Durable)
@@ -181,7 +190,12 @@ async fn two_that_feed_each_other_never_stand_still() {
     let lengths = |module: &str| edge.broker.lane_lengths(&holdfast_types::LogId::module(&name(module)));
     let began = Instant::now();
     while lengths("a") != (0, 0) || lengths("b") != (0, 0) {
-        assert!(began.elapsed() < support::PATIENCE, "they stand still: {:?} {:?}", lengths("a"), lengths("b"));
+        assert!(
+            began.elapsed() < support::PATIENCE,
+            "they stand still: {:?} {:?}",
+            lengths("a"),
+            lengths("b")
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     println!("{} dropped", edge.broker.counters().dropped_volatile);

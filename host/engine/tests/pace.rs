@@ -17,8 +17,7 @@ use support::{Edge, Plan};
 /// Feeds an echo with `messages` of `bytes`, under a limit, and gives how long it took.
 async fn echoed(messages: usize, bytes: usize, settings: &str, limit: &str) -> (Edge, Duration) {
     let settings = format!("[limits]\n{settings}\n");
-    let mut edge =
-        Plan::new(&["m"]).volatile_feed().with("m", "outbox_echo", &settings).start().await;
+    let mut edge = Plan::new(&["m"]).volatile_feed().with("m", "outbox_echo", &settings).start().await;
     edge.until_running("m").await;
     let began = Instant::now();
     for n in 0..messages {

@@ -48,7 +48,8 @@ async fn programs_run_to_their_end_and_their_output_is_their_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_runs_for_as_long_as_it_likes_and_is_stopped_swapped_and_removed() {
-    let edge = Plan::new(&[]).with_file("ticks", &guest("cli_ticks"), "[limits]\ncall_ms = 10\n").start().await;
+    let edge =
+        Plan::new(&[]).with_file("ticks", &guest("cli_ticks"), "[limits]\ncall_ms = 10\n").start().await;
     line(&edge, "ticks", "tick 20").await;
     edge.engine.stop("ticks").await.unwrap();
     edge.until("ticks", |status| status.status == RuntimeStatus::Stopped).await;
@@ -83,7 +84,11 @@ async fn a_program_that_fails_is_started_again_as_its_policy_says() {
 async fn http_handlers_answer_below_their_paths() {
     let edge = Plan::new(&[])
         .with_file("proxy", &published("http-proxy"), "")
-        .with_file("server", &published("http_server"), "[http]\npath = \"/\"\n[limits]\nhttp_body_bytes = 1000\n")
+        .with_file(
+            "server",
+            &published("http_server"),
+            "[http]\npath = \"/\"\n[limits]\nhttp_body_bytes = 1000\n",
+        )
         .start()
         .await;
     edge.until_running("proxy").await;
@@ -153,8 +158,16 @@ async fn requests_go_to_granted_hosts_and_to_no_other() {
     let arguments = format!("restart = \"never\"\narguments = [\"http://here.test:{port}/x\"]\n");
     let edge = Plan::new(&[])
         .config(|config| config.outgoing = Some(Arc::new(Here)))
-        .with_file("granted", &published("http_client"), &format!("{arguments}[grants]\nhosts = [\"here.test:{port}\"]\n"))
-        .with_file("other-port", &published("http_client"), &format!("{arguments}[grants]\nhosts = [\"here.test:1\"]\n"))
+        .with_file(
+            "granted",
+            &published("http_client"),
+            &format!("{arguments}[grants]\nhosts = [\"here.test:{port}\"]\n"),
+        )
+        .with_file(
+            "other-port",
+            &published("http_client"),
+            &format!("{arguments}[grants]\nhosts = [\"here.test:1\"]\n"),
+        )
         .with_file("nothing", &published("http_client"), &arguments)
         .start()
         .await;
@@ -171,18 +184,25 @@ async fn requests_go_to_granted_hosts_and_to_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tcp_goes_to_granted_hosts_and_to_no_other() {
     let port = server("hello over TCP\n").await;
-    let (talk, arguments) = (guest("sockets_talk"), format!("restart = \"never\"\narguments = [\"{port}\"]\n"));
+    let (talk, arguments) =
+        (guest("sockets_talk"), format!("restart = \"never\"\narguments = [\"{port}\"]\n"));
     let edge = Plan::new(&[])
         .config(|config| config.outgoing = Some(Arc::new(Here)))
         .with_file("address", &talk, &format!("{arguments}[grants]\nhosts = [\"127.0.0.1:{port}\"]\n"))
         // What a granted name means is granted too.
         .with_file("name", &talk, &format!("{arguments}[grants]\nhosts = [\"here.test:*\"]\n"))
         .with_file("other", &talk, &format!("{arguments}[grants]\nhosts = [\"127.0.0.2:*\"]\n"))
-        .with_file("full", &talk, &format!("{arguments}[grants]\nhosts = [\"127.0.0.1:*\"]\n[limits]\nconnections = 0\n"))
+        .with_file(
+            "full",
+            &talk,
+            &format!("{arguments}[grants]\nhosts = [\"127.0.0.1:*\"]\n[limits]\nconnections = 0\n"),
+        )
         .start()
         .await;
     for module in ["address", "name"] {
-        let status = edge.until(module, |status| status.status != RuntimeStatus::Running && status.last_start.is_some()).await;
+        let status = edge
+            .until(module, |status| status.status != RuntimeStatus::Running && status.last_start.is_some())
+            .await;
         assert_eq!(status.status, RuntimeStatus::Stopped, "{status:#?} {:?}", edge.log(module));
         line(&edge, module, "info hello over TCP").await;
     }

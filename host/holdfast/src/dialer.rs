@@ -2,7 +2,8 @@
 
 use holdfast_engine::{Connection, Later, NotConnected, Outgoing};
 use holdfast_net::{
-    ClientTls, ClientTlsConfig, DialError, HostName, PlainTcp, Roots, Settings, Stream, Target, Timeouts, Way, dial,
+    ClientTls, ClientTlsConfig, DialError, HostName, PlainTcp, Roots, Settings, Stream, Target, Timeouts,
+    Way, dial,
 };
 use std::{net::SocketAddr, sync::OnceLock};
 

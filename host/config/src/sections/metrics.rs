@@ -20,7 +20,8 @@ pub(crate) fn metrics(section: Option<Section<'_, '_, '_>>) -> Metrics {
 
 /// `[http]`: the same two keys.
 pub(crate) fn http(section: Option<Section<'_, '_, '_>>) -> Http {
-    let Some((listen, allow_remote_plain)) = section.map(|section| door(section, "http", HTTP_EXAMPLE)) else {
+    let Some((listen, allow_remote_plain)) = section.map(|section| door(section, "http", HTTP_EXAMPLE))
+    else {
         return Http::default();
     };
     Http { listen, allow_remote_plain }

@@ -91,9 +91,9 @@ impl Reach {
         for grant in self.granted.iter().filter(by_name) {
             let Some(outgoing) = &self.outgoing else { continue };
             let found = timeout(CONNECT_TIME, outgoing.resolve(&grant.host, address.port())).await;
-            if found.is_ok_and(|found| {
-                found.is_ok_and(|all| all.iter().any(|one| one.ip().to_canonical() == ip))
-            }) {
+            if found
+                .is_ok_and(|found| found.is_ok_and(|all| all.iter().any(|one| one.ip().to_canonical() == ip)))
+            {
                 return true;
             }
         }
@@ -154,7 +154,8 @@ impl Reach {
             ended.map_err(Error::from)
         });
         let (mut head, body) = request.into_parts();
-        head.uri = head.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| path.clone().into());
+        head.uri =
+            head.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| path.clone().into());
         let most = options.first_byte_timeout.unwrap_or(ANSWER_TIME);
         let answer = timeout(most, sender.send_request(Request::from_parts(head, body)))
             .await

@@ -117,8 +117,7 @@ impl Outward for Host {
         }
         self.outbox.send(&output, message, &self.limits).inspect_err(|error| {
             if let SendError::QuotaExceeded(why) = error {
-                let limit =
-                    if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
+                let limit = if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
                 self.log.refuse(limit, || format!("a send was refused: {why}"));
             }
         })

@@ -20,9 +20,17 @@ pub(crate) struct NoDirectory {
 }
 
 /// The WASI context of a new instance.
-pub(crate) fn context(name: &str, settings: &Settings, log: &ModuleLog, reach: &Reach) -> Result<WasiCtx, NoDirectory> {
+pub(crate) fn context(
+    name: &str,
+    settings: &Settings,
+    log: &ModuleLog,
+    reach: &Reach,
+) -> Result<WasiCtx, NoDirectory> {
     let mut wasi = WasiCtx::builder();
-    wasi.arg(name).args(&settings.arguments).stdout(Lines::stdout(log.clone())).stderr(Lines::stderr(log.clone()));
+    wasi.arg(name)
+        .args(&settings.arguments)
+        .stdout(Lines::stdout(log.clone()))
+        .stderr(Lines::stderr(log.clone()));
     // Sockets are there for modules whose language links them always; without a grant every address is refused.
     let some = !settings.hosts.is_empty();
     wasi.allow_tcp(some).allow_udp(false).allow_ip_name_lookup(some);

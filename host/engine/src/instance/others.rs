@@ -48,8 +48,10 @@ pub(crate) async fn run_program(parts: Parts<'_>) -> Result<(), String> {
     store.data_mut().deadline.set_limit(FOR_EVER);
     store.data_mut().deadline.renew();
     store.set_epoch_deadline(1);
-    let run = pin!(command.wasi_cli_run().call_run(&mut store));
-    let ended = awake(&surroundings.runtime, super::metered(run, &meter)).await;
+    let ended = {
+        let run = pin!(command.wasi_cli_run().call_run(&mut store));
+        awake(&surroundings.runtime, super::metered(run, &meter)).await
+    };
     meter.paused(Moment::now());
     match ended {
         Ok(Ok(())) => Ok(()),

@@ -127,7 +127,8 @@ impl Drop for Runner {
 
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
-        let RunnerParts { name, shared, runtime, door, broker, version, backoff, controls, stop, ready } = parts;
+        let RunnerParts { name, shared, runtime, door, broker, version, backoff, controls, stop, ready } =
+            parts;
         let limits = version.settings.limits;
         let log = ModuleLog::new(name.clone(), shared.clone(), limits);
         let pace = Arc::new(Pace::new(limits, shared.clone()));

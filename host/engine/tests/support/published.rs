@@ -44,7 +44,8 @@ fn build() -> Result<PathBuf, String> {
         for example in *examples {
             cargo.args(["--example", example]);
         }
-        let output = cargo.output().map_err(|error| format!("the build of {name} does not start: {error}"))?;
+        let output =
+            cargo.output().map_err(|error| format!("the build of {name} does not start: {error}"))?;
         if !output.status.success() {
             return Err(format!("{name} does not build:\n{}", String::from_utf8_lossy(&output.stderr)));
         }

@@ -121,10 +121,19 @@ fn show(module: &str, item: &Item) {
             let Ok(source) = passing.from.source() else { return };
             let body = passing.message.body.bytes().unwrap_or_default();
             let input = format!("\"/modules/{module}/inputs/");
-            if matches!(&source, holdfast_types::Source::Module { module: sender, .. } if sender.as_str() == module) {
-                output::line(format!("sends    {}  {}", output::foreign(&source.to_string()), output::body(&body, 100)));
+            if matches!(&source, holdfast_types::Source::Module { module: sender, .. } if sender.as_str() == module)
+            {
+                output::line(format!(
+                    "sends    {}  {}",
+                    output::foreign(&source.to_string()),
+                    output::body(&body, 100)
+                ));
             } else if passing.taken.iter().any(|taken| taken.sink.contains(&input)) {
-                output::line(format!("is given {}  {}", output::foreign(&source.to_string()), output::body(&body, 100)));
+                output::line(format!(
+                    "is given {}  {}",
+                    output::foreign(&source.to_string()),
+                    output::body(&body, 100)
+                ));
             }
         }
         _ => {}

@@ -58,7 +58,9 @@ fn show(items: &[Item], json: bool) -> anyhow::Result<()> {
             module.failed.to_string(),
             format!("{}.{} %", module.cpu_permille / 10, module.cpu_permille % 10),
             output::bytes(module.memory_bytes),
-            module.swapped_ms.map_or_else(String::new, |at| format!("{} ago", output::span(now.saturating_sub(at)))),
+            module
+                .swapped_ms
+                .map_or_else(String::new, |at| format!("{} ago", output::span(now.saturating_sub(at)))),
             detail(module),
         ]);
     }

@@ -1,7 +1,10 @@
 //! `holdfast module`: make, build and inspect modules, fetch and push them.
 
 use crate::{
-    cli::{LanguageName, ModuleBuildArgs, ModuleCommand, ModuleInspectArgs, ModuleNewArgs, ModulePullArgs, ModulePushArgs},
+    cli::{
+        LanguageName, ModuleBuildArgs, ModuleCommand, ModuleInspectArgs, ModuleNewArgs, ModulePullArgs,
+        ModulePushArgs,
+    },
     dialer::Dialer,
     module::{
         build::{self, BuildOptions},
@@ -164,7 +167,8 @@ async fn pull(config: &Config, args: &ModulePullArgs, json: bool) -> anyhow::Res
         bail!("{reference} cannot run as a module: {}", faults.join("; "));
     }
     if let Some(file) = &args.output {
-        fs::write(file, &pulled.component).with_context(|| format!("{} cannot be written", file.display()))?;
+        fs::write(file, &pulled.component)
+            .with_context(|| format!("{} cannot be written", file.display()))?;
     }
     let pinned = reference.pinned(&pulled.digest).to_string();
     if json {

@@ -18,15 +18,11 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Records until the count or the time is over, or the edge stops. A recording with a gap is none: it says so and fails.
 pub async fn run(control: &Path, args: &RecordArgs, json: bool) -> anyhow::Result<()> {
-    let request = Request::Tail(TailRequest {
-        source: None,
-        route: None,
-        count: None,
-        body_bytes_max: BODY_BYTES_MAX,
-    });
+    let request =
+        Request::Tail(TailRequest { source: None, route: None, count: None, body_bytes_max: BODY_BYTES_MAX });
     let time = args.time.as_deref().map(age_ms).transpose()?.map_or(LONGEST, Duration::from_millis);
-    let file = File::create(&args.output)
-        .with_context(|| format!("{} cannot be written", args.output.display()))?;
+    let file =
+        File::create(&args.output).with_context(|| format!("{} cannot be written", args.output.display()))?;
     let mut file = BufWriter::new(file);
     let mut client = client::connect(control).await?;
     let mut answers = client.ask(&request).await?;

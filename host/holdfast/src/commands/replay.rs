@@ -8,7 +8,7 @@ use holdfast_broker::{Broker, BrokerConfig, Tap};
 use holdfast_engine::{Engine, EngineConfig, EngineHandle, ModuleStatus, Profile, RuntimeStatus};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{StoreConfig, SystemClock};
-use holdfast_types::{Durability, Message, Name, Sink, Source};
+use holdfast_types::{Durability, Message, Name, Source};
 use std::{
     collections::BTreeSet,
     fmt, fs,
@@ -45,7 +45,8 @@ struct Sent {
 impl Sent {
     fn of(output: Option<&Name>, message: &Message) -> Self {
         let properties = message.properties.iter();
-        let mut properties: Vec<_> = properties.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut properties: Vec<_> =
+            properties.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         properties.sort();
         Self { output: output.map(ToString::to_string), body: message.body.to_vec(), properties }
     }
@@ -62,7 +63,8 @@ impl fmt::Display for Sent {
 pub async fn run(args: &ModuleTestArgs, json: bool) -> anyhow::Result<bool> {
     let stem = args.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let module = args.module.clone().unwrap_or(stem);
-    let module = Name::new(&module).with_context(|| format!("{module:?} is no name of a module; say --module"))?;
+    let module =
+        Name::new(&module).with_context(|| format!("{module:?} is no name of a module; say --module"))?;
     let (given, expected) = read(&args.recording, &module)?;
     if given.is_empty() {
         bail!(
@@ -79,7 +81,8 @@ pub async fn run(args: &ModuleTestArgs, json: bool) -> anyhow::Result<bool> {
 }
 
 fn read(recording: &Path, module: &Name) -> anyhow::Result<(Vec<Given>, Vec<Sent>)> {
-    let text = fs::read_to_string(recording).with_context(|| format!("{} cannot be read", recording.display()))?;
+    let text =
+        fs::read_to_string(recording).with_context(|| format!("{} cannot be read", recording.display()))?;
     let (mut given, mut expected) = (Vec::new(), Vec::new());
     let input_of = |sink: &str| {
         let start = format!("BrokeredEndpoint(\"/modules/{module}/inputs/");
@@ -87,8 +90,9 @@ fn read(recording: &Path, module: &Name) -> anyhow::Result<(Vec<Given>, Vec<Sent
     };
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let bad = |why: String| format!("{}, line {}: {why}", recording.display(), number + 1);
-        let passing: PassingItem = serde_json::from_str(line)
-            .map_err(|error| anyhow::anyhow!(bad(format!("no recorded message ({error}); make it with `holdfast record`"))))?;
+        let passing: PassingItem = serde_json::from_str(line).map_err(|error| {
+            anyhow::anyhow!(bad(format!("no recorded message ({error}); make it with `holdfast record`")))
+        })?;
         let source = passing.from.source().map_err(|error| anyhow::anyhow!(bad(error.to_string())))?;
         let message = passing.message.message().map_err(|error| anyhow::anyhow!(bad(error.to_string())))?;
         if let Source::Module { module: sender, output } = &source
@@ -110,7 +114,8 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("holdfast-test-{}", std::process::id()));
-        fs::create_dir_all(path.join("plugins")).with_context(|| format!("{} cannot be made", path.display()))?;
+        fs::create_dir_all(path.join("plugins"))
+            .with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -231,7 +236,9 @@ fn routes(module: &Name, given: &[Given]) -> Vec<RouteDefinition> {
             Source::Module { module: sender, output: Some(output) } => {
                 format!("FROM /messages/modules/{sender}/outputs/{output} {into}")
             }
-            Source::Module { module: sender, output: None } => format!("FROM /messages/modules/{sender}/* {into}"),
+            Source::Module { module: sender, output: None } => {
+                format!("FROM /messages/modules/{sender}/* {into}")
+            }
             // What the module sends may carry the properties of what it got.
             Source::Child { .. } | Source::TwinChange { .. } => format!(
                 "FROM /* WHERE {INPUT} = '{}' AND NOT is_defined($connectionModuleId) {into}",
@@ -284,11 +291,13 @@ fn report(expected: &[Sent], sent: &[Sent], status: &ModuleStatus, json: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_types::Sink;
 
     #[test]
     fn a_recorded_message_finds_its_input_again() {
         let module = Name::new("m").unwrap();
-        let feeder = Source::Module { module: Name::new("f").unwrap(), output: Some(Name::new("o").unwrap()) };
+        let feeder =
+            Source::Module { module: Name::new("f").unwrap(), output: Some(Name::new("o").unwrap()) };
         let child = Source::Child { child: Name::new("c").unwrap(), topic: None };
         let given: Vec<Given> = [feeder, child]
             .into_iter()

@@ -192,7 +192,10 @@ mod tests {
             (&b"\x7fELF"[..], "it is not WebAssembly"),
             (&b""[..], "it is not WebAssembly"),
             (core, "it is a core module, not a component"),
-            (empty_component, "it does not export holdfast:module/handler@0.1.x (nor wasi:http/incoming-handler or wasi:cli/run) but nothing"),
+            (
+                empty_component,
+                "it does not export holdfast:module/handler@0.1.x (nor wasi:http/incoming-handler or wasi:cli/run) but nothing",
+            ),
             (PLUGIN.split_at(PLUGIN.len() / 2).0, "it is damaged"),
         ] {
             let faults = inspect(bytes).faults();

@@ -105,7 +105,9 @@ impl Language {
                 let tool = if own.is_file() { own } else { PathBuf::from("componentize-py") };
                 let tool_name = version(Command::new(&tool).arg("--version")).ok_or_else(|| {
                     let fix = "python3 -m venv .venv && .venv/bin/pip install componentize-py";
-                    LanguageError::NoTool(format!("componentize-py is not there; in the project's folder: {fix}"))
+                    LanguageError::NoTool(format!(
+                        "componentize-py is not there; in the project's folder: {fix}"
+                    ))
                 })?;
                 progress(&format!("building with {tool_name}; this takes some seconds"));
                 let arguments = ["-d", "wit", "-w", "module", "componentize", "app", "-o", &file];
@@ -114,11 +116,15 @@ impl Language {
             }
             Self::JavaScript => {
                 let node = version(Command::new("node").arg("--version")).ok_or_else(|| {
-                    LanguageError::NoTool("node is not there; install Node.js 20 or newer, with npm".to_owned())
+                    LanguageError::NoTool(
+                        "node is not there; install Node.js 20 or newer, with npm".to_owned(),
+                    )
                 })?;
                 if !folder.join("node_modules").is_dir() {
                     progress("fetching the tools with npm, once");
-                    run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--silent"]).current_dir(folder))?;
+                    run(Command::new("npm")
+                        .args(["install", "--no-audit", "--no-fund", "--silent"])
+                        .current_dir(folder))?;
                 }
                 let tool_name = format!("ComponentizeJS on Node.js {node}");
                 progress(&format!("building with {tool_name}; this takes some seconds"));
@@ -154,7 +160,9 @@ impl fmt::Display for LanguageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTool(what) | Self::Failed(what) => f.write_str(what),
-            Self::NoName(file, wanted) => write!(f, "{} does not say the module's name: {wanted}", file.display()),
+            Self::NoName(file, wanted) => {
+                write!(f, "{} does not say the module's name: {wanted}", file.display())
+            }
         }
     }
 }
@@ -165,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_project_of_each_language_is_known_again_with_its_name() {
-        for (language, file) in [(Language::Python, "pyproject.toml"), (Language::JavaScript, "package.json")] {
+        for (language, file) in [(Language::Python, "pyproject.toml"), (Language::JavaScript, "package.json")]
+        {
             let folder = tempfile::tempdir().unwrap();
             assert_eq!(Language::of(folder.path()), None);
             assert!(language.name(folder.path()).is_err());

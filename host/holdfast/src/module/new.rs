@@ -295,7 +295,12 @@ mod tests {
     use super::*;
 
     fn options(name: &str, directory: &Path, sdk: SdkSource) -> NewOptions {
-        NewOptions { name: name.to_owned(), directory: Some(directory.join("project")), sdk, language: Language::Rust }
+        NewOptions {
+            name: name.to_owned(),
+            directory: Some(directory.join("project")),
+            sdk,
+            language: Language::Rust,
+        }
     }
 
     #[test]

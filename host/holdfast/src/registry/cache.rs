@@ -21,7 +21,12 @@ pub struct Cache {
 
 impl Cache {
     /// A cache in a folder, which is made when something is kept.
-    pub fn new(folder: PathBuf, credentials: Option<PathBuf>, keys: Vec<PathBuf>, dialer: Arc<Dialer>) -> Self {
+    pub fn new(
+        folder: PathBuf,
+        credentials: Option<PathBuf>,
+        keys: Vec<PathBuf>,
+        dialer: Arc<Dialer>,
+    ) -> Self {
         Self { folder, credentials, keys, dialer }
     }
 
@@ -47,8 +52,10 @@ impl Cache {
     fn keep(&self, reference: &Reference, pulled: &Pulled) -> Result<(), RegistryError> {
         let layer = layer_of(reference, &pulled.manifest)?;
         let write = |path: PathBuf, bytes: &[u8]| {
-            place(&path, bytes)
-                .map_err(|error| RegistryError::Cache { path: path.display().to_string(), why: error.to_string() })
+            place(&path, bytes).map_err(|error| RegistryError::Cache {
+                path: path.display().to_string(),
+                why: error.to_string(),
+            })
         };
         write(self.path(&layer, "wasm"), &pulled.component)?;
         if !self.keys.is_empty() {

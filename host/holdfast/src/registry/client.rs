@@ -1,7 +1,7 @@
 //! What is asked of a registry: manifests and blobs, got and put (OCI distribution, version 1.1), with the two ways in
 //! which registries ask who is there.
 
-use super::{Credentials, RegistryError, Reference, reference::is_digest};
+use super::{Credentials, Reference, RegistryError, reference::is_digest};
 use crate::dialer::Dialer;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -152,8 +152,15 @@ impl<'a> Client<'a> {
 
     async fn get(&mut self, what: &str, accept: &str, bytes_max: usize) -> Result<Got, RegistryError> {
         let at = format!("/v2/{}/{what}", self.reference.repository);
-        self.carry_out(&Ask { method: Method::GET, at, accept, content_type: None, body: Bytes::new(), bytes_max })
-            .await
+        self.carry_out(&Ask {
+            method: Method::GET,
+            at,
+            accept,
+            content_type: None,
+            body: Bytes::new(),
+            bytes_max,
+        })
+        .await
     }
 
     async fn ask(
@@ -185,7 +192,8 @@ impl<'a> Client<'a> {
         let mut uri = self.whole(&ask.at)?;
         for _ in 0..REDIRECTS_MAX {
             // Credentials are for the registry, not for the store that it sends to.
-            let own = uri.host() == Some(host.as_str()) && uri.port_u16().unwrap_or(if tls { 443 } else { 80 }) == port;
+            let own = uri.host() == Some(host.as_str())
+                && uri.port_u16().unwrap_or(if tls { 443 } else { 80 }) == port;
             let authorization = self.authorization.as_deref().filter(|_| own);
             let got = self.once(ask, &uri, authorization).await?;
             let elsewhere = got.headers.get(LOCATION).and_then(|at| at.to_str().ok());
@@ -213,12 +221,18 @@ impl<'a> Client<'a> {
         RegistryError::Unreachable { reference: self.reference.to_string(), why }
     }
 
-    async fn once(&self, ask: &Ask<'_>, uri: &Uri, authorization: Option<&str>) -> Result<Got, RegistryError> {
+    async fn once(
+        &self,
+        ask: &Ask<'_>,
+        uri: &Uri,
+        authorization: Option<&str>,
+    ) -> Result<Got, RegistryError> {
         let tls = uri.scheme_str() == Some("https");
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let failed = |error: hyper::Error| self.unreachable(error.to_string());
-        let stream = self.dialer.open(host, port, tls).await.map_err(|error| self.unreachable(error.to_string()))?;
+        let stream =
+            self.dialer.open(host, port, tls).await.map_err(|error| self.unreachable(error.to_string()))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         let mut request = Request::builder()
             .method(ask.method.clone())
@@ -232,9 +246,8 @@ impl<'a> Client<'a> {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request
-            .body(Full::new(ask.body.clone()))
-            .map_err(|error| self.unreachable(error.to_string()))?;
+        let request =
+            request.body(Full::new(ask.body.clone())).map_err(|error| self.unreachable(error.to_string()))?;
         let asked = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let (head, body) = response.into_parts();
@@ -257,9 +270,10 @@ impl<'a> Client<'a> {
     /// What proves who asks: name and password themselves, or a token that they are changed for. Public repositories
     /// give tokens to everybody.
     async fn prove(&self, challenge: &str) -> Result<Option<String>, RegistryError> {
-        let basic = self.credentials.as_ref().map(|known| {
-            format!("Basic {}", STANDARD.encode(format!("{}:{}", known.user, known.password)))
-        });
+        let basic = self
+            .credentials
+            .as_ref()
+            .map(|known| format!("Basic {}", STANDARD.encode(format!("{}:{}", known.user, known.password))));
         let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
         if scheme.eq_ignore_ascii_case("basic") {
             return Ok(basic);

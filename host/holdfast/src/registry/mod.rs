@@ -26,7 +26,11 @@ const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const LAYER: &str = "application/wasm";
 
 /// Names of layers that others give components, which are taken too.
-const LAYERS: [&str; 3] = [LAYER, "application/vnd.wasm.content.layer.v1+wasm", "application/vnd.module.wasm.content.layer.v1+wasm"];
+const LAYERS: [&str; 3] = [
+    LAYER,
+    "application/vnd.wasm.content.layer.v1+wasm",
+    "application/vnd.module.wasm.content.layer.v1+wasm",
+];
 
 /// Name and password at one registry.
 #[derive(Clone)]
@@ -45,14 +49,16 @@ impl Credentials {
     pub fn read(file: &Path, registry: &str) -> Result<Option<Self>, RegistryError> {
         let wrong = |why: String| RegistryError::Credentials { file: file.display().to_string(), why };
         let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-        let all: Value = serde_json::from_str(&text).map_err(|error| wrong(format!("it is no JSON: {error}")))?;
+        let all: Value =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("it is no JSON: {error}")))?;
         let Some(entry) = all.get("auths").and_then(|auths| auths.get(registry)) else { return Ok(None) };
         if let (Some(user), Some(password)) = (entry.get("username"), entry.get("password")) {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             return Ok(Some(Self { user: text(user), password: text(password) }));
         }
         let auth = entry.get("auth").and_then(Value::as_str);
-        let auth = auth.ok_or_else(|| wrong(format!("the entry of {registry} has no \"auth\"; log in again")))?;
+        let auth =
+            auth.ok_or_else(|| wrong(format!("the entry of {registry} has no \"auth\"; log in again")))?;
         let plain = STANDARD.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let (user, password) = plain
             .as_deref()
@@ -93,7 +99,9 @@ pub enum RegistryError {
         known: bool,
     },
     /// 403.
-    #[error("{reference}: who asks may not have it (403); let the owner of the repository give the right to read it")]
+    #[error(
+        "{reference}: who asks may not have it (403); let the owner of the repository give the right to read it"
+    )]
     Forbidden {
         /// What was wanted.
         reference: String,
@@ -119,7 +127,9 @@ pub enum RegistryError {
         told: String,
     },
     /// The content is not what was pinned.
-    #[error("{reference}: the {what} has the digest {found}, pinned is {wanted}; somebody changed it on the way: it is not used")]
+    #[error(
+        "{reference}: the {what} has the digest {found}, pinned is {wanted}; somebody changed it on the way: it is not used"
+    )]
     WrongDigest {
         /// What was wanted.
         reference: String,
@@ -131,7 +141,9 @@ pub enum RegistryError {
         found: String,
     },
     /// It is something else than a module.
-    #[error("{reference} is no WebAssembly component: {found}; a module has one layer of the media type {LAYER}")]
+    #[error(
+        "{reference} is no WebAssembly component: {found}; a module has one layer of the media type {LAYER}"
+    )]
     WrongType {
         /// What was wanted.
         reference: String,
@@ -147,7 +159,9 @@ pub enum RegistryError {
         why: String,
     },
     /// The operator's key has not signed it.
-    #[error("{reference}: {why}; sign it with `holdfast module push --sign-key`, or take modules.signature_keys out")]
+    #[error(
+        "{reference}: {why}; sign it with `holdfast module push --sign-key`, or take modules.signature_keys out"
+    )]
     NotSigned {
         /// What was wanted.
         reference: String,
@@ -239,8 +253,8 @@ pub async fn push(
 /// The digest of the one layer that is a component.
 fn layer_of(reference: &Reference, manifest: &[u8]) -> Result<String, RegistryError> {
     let wrong = |found: String| RegistryError::WrongType { reference: reference.to_string(), found };
-    let manifest: Value =
-        serde_json::from_slice(manifest).map_err(|error| wrong(format!("its manifest is no JSON ({error})")))?;
+    let manifest: Value = serde_json::from_slice(manifest)
+        .map_err(|error| wrong(format!("its manifest is no JSON ({error})")))?;
     if manifest.get("manifests").is_some() {
         return Err(wrong("it is an index of several manifests".to_owned()));
     }
@@ -249,7 +263,8 @@ fn layer_of(reference: &Reference, manifest: &[u8]) -> Result<String, RegistryEr
     let kinds: Vec<String> = layers.iter().map(kind).collect();
     match layers.as_slice() {
         [layer] if LAYERS.contains(&kind(layer).as_str()) => {
-            let digest = layer.get("digest").and_then(Value::as_str).filter(|digest| reference::is_digest(digest));
+            let digest =
+                layer.get("digest").and_then(Value::as_str).filter(|digest| reference::is_digest(digest));
             digest.map(str::to_owned).ok_or_else(|| wrong("its layer has no digest".to_owned()))
         }
         [] => Err(wrong("it has no layers".to_owned())),

@@ -22,7 +22,9 @@ impl Reference {
     /// What is wrong with it, and how one looks.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| {
-            Err(format!("{text:?} {what}; a module in a registry is named like ghcr.io/owner/module:1.0@sha256:…"))
+            Err(format!(
+                "{text:?} {what}; a module in a registry is named like ghcr.io/owner/module:1.0@sha256:…"
+            ))
         };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
@@ -41,8 +43,12 @@ impl Reference {
         if !is_host {
             return wrong("names no registry");
         }
-        let in_repository = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.' | '/');
-        if repository.is_empty() || repository.split('/').any(str::is_empty) || !repository.chars().all(in_repository) {
+        let in_repository =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.' | '/');
+        if repository.is_empty()
+            || repository.split('/').any(str::is_empty)
+            || !repository.chars().all(in_repository)
+        {
             return wrong("names no repository (lower-case letters, digits, - _ . and / between)");
         }
         let in_tag = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -69,7 +75,8 @@ impl Reference {
             _ => (self.registry.as_str(), None),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is_here =
+            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         (host, port.unwrap_or(if is_here { 80 } else { 443 }), !is_here)
     }
 

@@ -20,8 +20,8 @@ const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
 /// How the two kinds of public keys begin (RFC 5480 for P-256, RFC 8410 for Ed25519); the key follows.
 const P256_HEAD: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
-    0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 const ED25519_HEAD: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -77,7 +77,8 @@ impl Verifier {
         reference: &Reference,
         digest: &str,
     ) -> Result<(), RegistryError> {
-        let not_signed = |why: &str| RegistryError::NotSigned { reference: reference.to_string(), why: why.to_owned() };
+        let not_signed =
+            |why: &str| RegistryError::NotSigned { reference: reference.to_string(), why: why.to_owned() };
         let (manifest, _) = match client.manifest(&tag_of(digest)).await {
             Err(RegistryError::NotFound { .. }) => return Err(not_signed("it is not signed")),
             other => other?,
@@ -100,7 +101,8 @@ impl Verifier {
     fn is_signed(&self, payload: &[u8], signature: &[u8], digest: &str) -> bool {
         let means = |payload: &[u8]| -> Option<bool> {
             let payload: Value = serde_json::from_slice(payload).ok()?;
-            let meant = payload.get("critical")?.get("image")?.get("docker-manifest-digest")?.as_str()?.to_owned();
+            let meant =
+                payload.get("critical")?.get("image")?.get("docker-manifest-digest")?.as_str()?.to_owned();
             Some(meant == digest)
         };
         self.keys.iter().any(|key| key.verifies(payload, signature)) && means(payload) == Some(true)
@@ -135,10 +137,11 @@ impl Signer {
     fn signature(&self, text: &[u8]) -> Result<Vec<u8>, RegistryError> {
         match self {
             Self::Ed25519(pair) => Ok(pair.sign(text).as_ref().to_vec()),
-            Self::P256(pair) => pair
-                .sign(&SystemRandom::new(), text)
-                .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| RegistryError::Key { file: "given".to_owned(), why: "it does not sign".to_owned() }),
+            Self::P256(pair) => {
+                pair.sign(&SystemRandom::new(), text).map(|signature| signature.as_ref().to_vec()).map_err(
+                    |_| RegistryError::Key { file: "given".to_owned(), why: "it does not sign".to_owned() },
+                )
+            }
         }
     }
 
