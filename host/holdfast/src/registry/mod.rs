@@ -71,9 +71,6 @@ impl Credentials {
 /// Why a module was not fetched or not put.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The text names no module.
-    #[error("{0}")]
-    Reference(String),
     /// No answer.
     #[error("{reference} cannot be fetched: {why}")]
     Unreachable {
