@@ -15,6 +15,7 @@ use crate::{
     inbound::Inbound,
     life::Begun,
     limits::FAIR_SHARE,
+    linked::{self, Linked},
     outbound,
     pace::Pace,
     sessions::{Held, Kept, Key},
@@ -86,6 +87,8 @@ pub(crate) struct Client {
     inbound: Inbound,
     /// Present if the client speaks the dialect of IoT Hub.
     pub(crate) hub: Option<Box<Hub>>,
+    /// Present if it is the link of an edge to this hub.
+    pub(crate) linked: Option<Box<Linked>>,
     pub(crate) board: Arc<Board>,
     fates: Vec<(Ticket, Outcome)>,
     actions: Vec<Action>,
@@ -132,12 +135,14 @@ impl Client {
             let kept = hub::Session { clean: greeted.clean_start, lasts: greeted.terms.session_expiry_s > 0 };
             Box::new(Hub::begin(&shared, &board, caller, kept))
         });
+        let linked = greeted.link.map(|link| Linked::begin(link, &board));
         let session_present = session_present || hub.as_ref().is_some_and(|hub| hub.had_session());
         let stored = subscriptions.stored().cloned();
         let number = stored.as_ref().map(StoredSession::number);
         let durable = stored.map(|one| Durable::new(one, board.clone(), greeted.terms.session_expiry_s));
         let mut client = Self {
             hub,
+            linked,
             inbound: Inbound::new(greeted.user, board.clone(), greeted.terms.rules.version, number),
             durable,
             connection: Connection::new(greeted.terms.rules, session, now),
@@ -234,7 +239,7 @@ impl Client {
             {
                 return end;
             }
-            let (wanted, room) = (self.wanted(), self.hub_room());
+            let (wanted, room, link_room) = (self.wanted(), self.hub_room(), self.link_room());
             let turn = tokio::select! {
                 biased;
                 () = &mut replaced => Err(End::TakenOver),
@@ -245,6 +250,7 @@ impl Client {
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
                 news = self.beside.news(reading), if self.beside.is_possible() => self.beside_news(news),
                 events = hub::next(&mut self.hub, room) => self.hub_events(events),
+                publish = linked::next(&mut self.linked, link_room) => self.link_deliver(publish),
                 () = self.subscriptions.next_many(&mut messages, wanted) => {
                     self.write_messages(&mut messages)
                 }
@@ -303,6 +309,7 @@ impl Client {
             let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
             taken += self.take(packet)?;
         }
+        self.link_flush();
         self.count_messages(taken);
         // Refusals are settled at once.
         self.release()?;
@@ -339,6 +346,10 @@ impl Client {
 
     fn act(&mut self, action: Action) -> Result<(), End> {
         match action {
+            Action::Publish { ticket, publish } if self.linked.is_some() => {
+                self.link_publish(ticket, publish)
+            }
+            Action::Subscribe(subscribe) if self.linked.is_some() => self.link_subscribe(&subscribe),
             Action::Publish { ticket, publish } if self.hub.is_some() => self.hub_publish(ticket, publish)?,
             Action::Subscribe(subscribe) if self.hub.is_some() => self.hub_subscribe(&subscribe),
             Action::Unsubscribe(unsubscribe) if self.hub.is_some() => self.hub_unsubscribe(&unsubscribe),

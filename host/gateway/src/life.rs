@@ -83,7 +83,7 @@ async fn begin(
     kept: Option<Box<Kept>>,
     will: &mut Option<UserWill>,
 ) -> Result<Begun, Refused> {
-    if greeted.hub.is_some() {
+    if greeted.hub.is_some() || greeted.link.is_some() {
         kept.into_iter().for_each(|kept| kept.end());
         let kept = Box::new(Kept { session: Session::default(), subscriptions: Subscriptions::new() });
         return Ok(Begun { kept, session_present: false });
@@ -138,6 +138,11 @@ async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
 
 /// Leaves the session behind, or ends it, and says the will if the time has come.
 fn leave(shared: &Shared, mut client: Client, held: Held, will: Option<UserWill>, terms: Terms, end: &End) {
+    if client.linked.take().is_some() {
+        drop(held);
+        shared.count_sessions();
+        return;
+    }
     if let Some(hub) = client.hub.take() {
         // Of its session only the filters are kept, and they are on disk.
         hub::leave(&hub, will, end);

@@ -1,6 +1,7 @@
 //! Listening, letting in, and stopping.
 
 use crate::{
+    above::Above,
     beside::Beside,
     episodes::warn_once,
     greet::{Greeted, greet},
@@ -79,12 +80,31 @@ impl Gateway {
         broker: Broker,
         registry: Arc<Registry>,
     ) -> Result<Self, BindError> {
+        Self::bind_below(config, broker, registry, None).await
+    }
+
+    /// The same where this process is the hub, which keeps telemetry and twins and serves the links of edges.
+    pub async fn bind_as_hub(
+        config: GatewayConfig,
+        broker: Broker,
+        registry: Arc<Registry>,
+        hub: Arc<dyn Above>,
+    ) -> Result<Self, BindError> {
+        Self::bind_below(config, broker, registry, Some(hub)).await
+    }
+
+    async fn bind_below(
+        config: GatewayConfig,
+        broker: Broker,
+        registry: Arc<Registry>,
+        above: Option<Arc<dyn Above>>,
+    ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in config.listen {
             listeners.push(Listener::bind(listen).await?);
         }
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
-        let shared = Arc::new(Shared::new(broker, registry, config.limits, unsaid, config.instance));
+        let shared = Arc::new(Shared::new(broker, registry, above, config.limits, unsaid, config.instance));
         let due = life::restore(&shared)?;
         Ok(Self { listeners, shared, due })
     }
