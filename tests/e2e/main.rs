@@ -22,6 +22,7 @@ mod command_line;
 mod devices;
 mod doors;
 mod gateway_peers;
+mod hub;
 mod modules;
 mod support;
 mod the_main_job;

@@ -75,6 +75,12 @@
 //! | `users.publish` | `[]` | topic filters that it may publish to |
 //! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
 //! | `hub.host_name` | the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
+//! | `hub.listen` | `"127.0.0.1:8480"` | where a hub is asked over HTTP; `tls://` for other machines |
+//! | `hub.events_age_max` | `"7 d"` | how long a hub keeps telemetry |
+//! | `hub.events_quota` | none | most bytes of telemetry that a hub keeps |
+//! | `hub.primary.url` | none | the API of the hub whose registry this one follows |
+//! | `hub.primary.token_file` | none | file with the token of that API |
+//! | `hub.primary.ca_file` | the system's | authority to trust there |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
 //! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
@@ -109,8 +115,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
-    Paths, Payload, Profile, Proof, Store, Transport, User,
+    Config, Devices, Gateway, Hub, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion,
+    Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -179,6 +185,12 @@ pub const KEYS: &[&str] = &[
     "users.publish",
     "users.subscribe",
     "hub.host_name",
+    "hub.listen",
+    "hub.events_age_max",
+    "hub.events_quota",
+    "hub.primary.url",
+    "hub.primary.token_file",
+    "hub.primary.ca_file",
     "devices.publish",
     "devices.subscribe",
     "modules.memory",

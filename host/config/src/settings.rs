@@ -31,6 +31,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// What the hub is called in tokens and connection strings of devices; none means as this edge.
     pub hub_host_name: Option<String>,
+    /// The rest of `[hub]`, for a process that is one.
+    pub hub: Hub,
     /// What devices may do on plain topics.
     pub devices: Devices,
     /// What holds for a module unless the file beside it says otherwise.
@@ -259,6 +261,30 @@ pub struct User {
     pub publish: Vec<TopicFilter>,
     /// The topics that it may subscribe to. None by default.
     pub subscribe: Vec<TopicFilter>,
+}
+
+/// `[hub]`, where this process is the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// Where services ask it over HTTP.
+    pub listen: Listen,
+    /// How long an event stays in the stream; none is as long as there is room.
+    pub events_age_max: Option<Duration>,
+    /// Most bytes of the stream; none is what the store has.
+    pub events_quota_bytes: Option<u64>,
+    /// The hub whose registry this one follows.
+    pub primary: Option<PrimaryHub>,
+}
+
+/// `[hub.primary]`: the hub whose registry a secondary one follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryHub {
+    /// Its API: `https://hub-a.example:8480`.
+    pub url: String,
+    /// The file with the token of its API.
+    pub token_file: PathBuf,
+    /// The authority to trust with https (PEM); none is those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[devices]`: what each device of the registry may do as a plain client. `{device}` stands for its name.

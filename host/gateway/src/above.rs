@@ -13,6 +13,7 @@ use holdfast_types::{Identity, Message, Name};
 use serde_json::Value;
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// An answer about a twin.
 pub type TwinAnswer<T> = Pin<Box<dyn Future<Output = Result<T, TwinError>> + Send>>;
@@ -42,12 +43,14 @@ pub struct EdgeLink {
     pub door: Box<dyn EdgeDoor>,
     /// What the edge is to be sent, in order.
     pub outgoing: mpsc::Receiver<Publish>,
+    /// Cancelled by the hub to end the connection.
+    pub over: CancellationToken,
 }
 
 /// Takes what an edge sends.
 pub trait EdgeDoor: Send + Sync {
     /// The connection begins: fates of messages go to `fates`.
-    fn begin(&mut self, fates: Fates);
+    fn begin(&mut self, fates: Arc<dyn Fates>);
 
     /// Takes a message. Its fate is told in time, in any order; the slices of the message keep a whole buffer alive, so
     /// that what is kept is copied.
@@ -58,13 +61,14 @@ pub trait EdgeDoor: Send + Sync {
 }
 
 /// Where the fates of messages go.
-#[derive(Clone)]
-pub struct Fates(pub(crate) Arc<Board>);
-
-impl Fates {
+pub trait Fates: Send + Sync {
     /// Tells the fates of messages, many at once.
-    pub fn tell(&self, fates: impl IntoIterator<Item = (Ticket, Outcome)>) {
-        self.0.settle_many(fates);
+    fn tell(&self, fates: Vec<(Ticket, Outcome)>);
+}
+
+impl Fates for Board {
+    fn tell(&self, fates: Vec<(Ticket, Outcome)>) {
+        self.settle_many(fates);
     }
 }
 

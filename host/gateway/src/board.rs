@@ -32,7 +32,7 @@ impl Board {
     }
 
     /// The same for many.
-    pub(crate) fn settle_many(&self, fates: impl IntoIterator<Item = (Ticket, Outcome)>) {
+    pub(crate) fn settle_many(&self, fates: Vec<(Ticket, Outcome)>) {
         let first = {
             let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
             let was_empty = settled.is_empty();

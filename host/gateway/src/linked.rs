@@ -1,7 +1,7 @@
 //! A connection that is the link of an edge: the hub takes what comes and says what goes.
 
 use crate::{
-    above::{EdgeDoor, EdgeLink, Fates},
+    above::{EdgeDoor, EdgeLink},
     board::Board,
     connection::Client,
     end::End,
@@ -9,28 +9,34 @@ use crate::{
 use holdfast_mqtt::{AckProperties, Packet, Publish, QoS, ReasonCode, SubAck, Subscribe, server::Ticket};
 use std::{future::pending, sync::Arc};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// The hub's end of a link.
 pub(crate) struct Linked {
     door: Box<dyn EdgeDoor>,
     outgoing: mpsc::Receiver<Publish>,
+    over: CancellationToken,
     /// Whether messages were taken since the last flush.
     taken: bool,
 }
 
 impl Linked {
     pub(crate) fn begin(link: EdgeLink, board: &Arc<Board>) -> Box<Self> {
-        let EdgeLink { mut door, outgoing } = link;
-        door.begin(Fates(board.clone()));
-        Box::new(Self { door, outgoing, taken: false })
+        let EdgeLink { mut door, outgoing, over } = link;
+        door.begin(board.clone());
+        Box::new(Self { door, outgoing, over, taken: false })
     }
 }
 
 /// The next thing for the edge; for ever nothing for another client, or where the window is full. Cancel safe.
 pub(crate) async fn next(linked: &mut Option<Box<Linked>>, room: usize) -> Option<Publish> {
     match linked {
-        Some(linked) if room > 0 => linked.outgoing.recv().await,
-        _ => pending().await,
+        Some(linked) => tokio::select! {
+            biased;
+            () = linked.over.cancelled() => None,
+            publish = linked.outgoing.recv(), if room > 0 => publish,
+        },
+        None => pending().await,
     }
 }
 
@@ -74,8 +80,8 @@ impl Client {
                 self.send(&packet);
                 Ok(())
             }
-            // The hub has ended the link: the edge is no longer one, or a newer connection has taken its place.
-            None => Err(End::NotTaken(ReasonCode::NotAuthorized)),
+            // The hub has ended the link: a newer one has taken its place, or the edge is to come again.
+            None => Err(End::TakenOver),
         }
     }
 }

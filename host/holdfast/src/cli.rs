@@ -1,9 +1,11 @@
 //! The command line: names, help texts and arguments. What each command does stands in `commands/` under its name.
 
 mod devices;
+mod hub;
 mod twins;
 
 pub use devices::*;
+pub use hub::*;
 pub use twins::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -77,6 +79,8 @@ pub enum Command {
     /// Say which devices may connect to the gateway.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Be or ask a hub: the upstream side of edges and devices.
+    Hub(Box<HubArgs>),
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),

@@ -57,32 +57,7 @@ struct Record {
 impl Identities {
     /// Reads all devices into the registry.
     pub fn open(folder: &Path, store: Store, registry: Registry) -> anyhow::Result<Self> {
-        let check = store.document(CHECK_SPACE, CHECK_KEY)?;
-        let file = folder.join(KEY_FILE);
-        let key = match (read_key(&file)?, &check) {
-            (Some(key), _) => key,
-            (None, None) => make_key(&file)?,
-            (None, Some(_)) => bail!(
-                "{} is missing, and the identities in the store are sealed with it; put it back from a backup of {}, or, \
-                 if it is lost, begin with an empty data folder and add the devices again",
-                file.display(),
-                folder.display()
-            ),
-        };
-        let sealer = Sealer::new(&key);
-        let name = format!("{CHECK_SPACE}/{CHECK_KEY}");
-        match check {
-            Some(sealed) => {
-                sealer.open(&name, &sealed).with_context(|| {
-                    format!("{} is not the key of this store; put the right file back", file.display())
-                })?;
-            }
-            None => {
-                let documents =
-                    vec![write(CHECK_SPACE, CHECK_KEY, Some(sealer.seal(&name, CHECK_TEXT, &random()?)?))];
-                store.commit_blocking(Commit { documents, ..Commit::default() })?;
-            }
-        }
+        let sealer = sealer(folder, &store)?;
         for (key, sealed) in store.documents(SPACE, "", DEVICES_MAX)? {
             let device = sealer
                 .open(&sealed_name(&key), &sealed)
@@ -140,6 +115,37 @@ impl Identities {
         answer.await.context("the store is closing")??;
         Ok(())
     }
+}
+
+/// The sealer of what is kept beside a store: its key is made at the first start, and is checked at each.
+pub fn sealer(folder: &Path, store: &Store) -> anyhow::Result<Sealer> {
+    let check = store.document(CHECK_SPACE, CHECK_KEY)?;
+    let file = folder.join(KEY_FILE);
+    let key = match (read_key(&file)?, &check) {
+        (Some(key), _) => key,
+        (None, None) => make_key(&file)?,
+        (None, Some(_)) => bail!(
+            "{} is missing, and the identities in the store are sealed with it; put it back from a backup of {}, or, \
+             if it is lost, begin with an empty data folder and add the devices again",
+            file.display(),
+            folder.display()
+        ),
+    };
+    let sealer = Sealer::new(&key);
+    let name = format!("{CHECK_SPACE}/{CHECK_KEY}");
+    match check {
+        Some(sealed) => {
+            sealer.open(&name, &sealed).with_context(|| {
+                format!("{} is not the key of this store; put the right file back", file.display())
+            })?;
+        }
+        None => {
+            let documents =
+                vec![write(CHECK_SPACE, CHECK_KEY, Some(sealer.seal(&name, CHECK_TEXT, &random()?)?))];
+            store.commit_blocking(Commit { documents, ..Commit::default() })?;
+        }
+    }
+    Ok(sealer)
 }
 
 fn sealed_name(key: &str) -> String {

@@ -15,7 +15,7 @@ mod run;
 mod wire;
 
 use clap::Parser;
-use cli::{Cli, Command, MethodCommand};
+use cli::{Cli, Command, HubCommand, MethodCommand};
 use holdfast_api::ModuleAction;
 use std::{process::ExitCode, time::Duration};
 
@@ -105,6 +105,15 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Device(command) => commands::device::run(&control()?, command, json).await?,
+        Command::Hub(args) => match &args.command {
+            HubCommand::Init(init) => commands::hub::init(init, json)?,
+            HubCommand::Run => {
+                let config = commands::hub::config(cli.config.as_deref())?;
+                let log = run::logging::start(config.log.level);
+                run::hub::run(config, log).await?;
+            }
+            _ => return commands::hub::run(cli.config.as_deref(), args, json).await,
+        },
         Command::Module(command) => commands::module::run(command, json)?,
         // It was carried out before there were threads.
         Command::Compile(_) => {}

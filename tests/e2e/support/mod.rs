@@ -5,6 +5,7 @@ mod broker;
 mod clients;
 mod dice;
 mod edge;
+mod hub;
 mod link;
 mod process;
 
@@ -13,6 +14,7 @@ pub use broker::Broker;
 pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_as, python_says};
 pub use dice::Dice;
 pub use edge::{Edge, holdfast, ready_made};
+pub use hub::Hub;
 pub use link::Link;
 
 use std::{

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["types", "mqtt", "auth", "net", "broker"]),
     ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
+    ("hub", &["types", "mqtt", "link", "auth", "net", "store", "broker", "gateway"]),
 ];
 
 /// Libraries that one room alone may name.
@@ -32,7 +33,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["net"]),
     ("tungstenite", &["net"]),
     ("interprocess", &["api"]),
-    ("hyper", &["api"]),
+    ("hyper", &["api", "hub"]),
     ("anyhow", &["holdfast"]),
     ("clap", &["holdfast"]),
 ];

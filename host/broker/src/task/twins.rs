@@ -144,6 +144,20 @@ impl Twins {
         self.0.halves.watches.watch(&self.0, who)
     }
 
+    /// Tells watchers of a change of desired properties that somebody else has recorded.
+    pub fn changed_elsewhere(
+        &self,
+        who: &Identity,
+        before: Map<String, Value>,
+        after: Map<String, Value>,
+        version: u64,
+        patch: Option<Map<String, Value>>,
+    ) {
+        let new = Versioned { version, document: Arc::new(after) };
+        let patch = patch.map(Arc::new);
+        self.0.halves.watches.changed(who, &Arc::new(before), &new, patch.as_ref());
+    }
+
     /// Forgets a twin, even one that cannot be read: for an identity that is gone.
     pub async fn remove(&self, who: &Identity) -> Result<(), TwinError> {
         for half in [Half::Desired, Half::Reported] {

@@ -43,14 +43,6 @@ pub(crate) fn devices(section: Option<Section<'_, '_, '_>>) -> Devices {
     Devices { publish, subscribe }
 }
 
-/// `[hub]`.
-pub(crate) fn hub(section: Option<Section<'_, '_, '_>>) -> Option<String> {
-    let mut section = section?;
-    let name = section.take("host_name", |value| values::host(values::text(value, "\"hub.example.com\"")?));
-    section.finish();
-    name
-}
-
 /// The names of all users, as far as they can be read. What cannot is reported by [`users`].
 pub(crate) fn user_names(value: &Value<'_, '_>) -> Vec<Name> {
     let DeValue::Array(items) = value.get() else { return Vec::new() };

@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod check;
 pub mod client;
 pub mod device;
+pub mod hub;
 pub mod init;
 pub mod list;
 pub mod logs;

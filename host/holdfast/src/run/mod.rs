@@ -5,6 +5,7 @@ mod certificates;
 pub mod devices;
 pub mod doors;
 pub mod host;
+pub mod hub;
 pub mod life;
 pub mod logging;
 mod metrics;
@@ -49,7 +50,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         clock,
     );
     let identities = Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?;
-    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
+    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let upstream = match &config.upstream {
         Some(upstream) => Some(parts::upstream(upstream, &config.net, &broker)?),

@@ -8,7 +8,7 @@ use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, Tru
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
-use holdfast_gateway::{Gateway, GatewayConfig, Limits};
+use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
 use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
@@ -105,6 +105,7 @@ pub async fn gateway(
     listen: Vec<ListenConfig>,
     broker: &Broker,
     registry: Arc<Registry>,
+    hub: Option<Arc<dyn Above>>,
 ) -> anyhow::Result<Option<Gateway>> {
     if listen.is_empty() {
         return Ok(None);
@@ -129,7 +130,10 @@ pub async fn gateway(
         anonymous: config.gateway.anonymous.clone(),
         instance,
     };
-    Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
+    Ok(Some(match hub {
+        Some(hub) => Gateway::bind_as_hub(gateway, broker.clone(), registry, hub).await?,
+        None => Gateway::bind(gateway, broker.clone(), registry).await?,
+    }))
 }
 
 /// The door for whoever reads metrics, bound; none if it is nowhere.
@@ -198,9 +202,9 @@ pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secre
 }
 
 /// An editor ends the last line; that is not part of the password.
-fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes =
-        fs::read(path).with_context(|| format!("the password file {} cannot be read", path.display()))?;
+        fs::read(path).with_context(|| format!("the password in {} cannot be read", path.display()))?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

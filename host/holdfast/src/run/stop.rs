@@ -4,6 +4,7 @@ use super::{certificates::Keeper, host::RunningHost};
 use holdfast_api::MetricsServer;
 use holdfast_engine::{Engine, EngineError};
 use holdfast_gateway::Gateway;
+use holdfast_hub::{Hub, api::ApiServer, client::Client};
 use holdfast_upstream::Upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -106,6 +107,30 @@ impl Running {
             let serving = tokio::spawn(server.serve(host, stop));
             async move {
                 let _ = serving.await;
+            }
+        });
+    }
+
+    /// Opens the API of the hub; when it has stopped, what the hub has under way ends.
+    pub fn spawn_hub(&mut self, api: ApiServer, hub: Arc<Hub>) {
+        self.add("hub", GATEWAY_GRACE, |stop| {
+            let serving = tokio::spawn(api.serve(hub, stop));
+            async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "the API ended badly");
+                }
+            }
+        });
+    }
+
+    /// Follows the registry of another hub.
+    pub fn spawn_follower(&mut self, hub: Arc<Hub>, primary: Client) {
+        self.add("follower of the primary hub", CONTROL_GRACE, |stop| {
+            let following = tokio::spawn(holdfast_hub::follow(hub, primary, stop));
+            async move {
+                if let Err(error) = following.await {
+                    tracing::error!(%error, "the primary hub is not followed any more");
+                }
             }
         });
     }
