@@ -87,6 +87,8 @@
 //! | `net.proxy.password` | none | password for the proxy |
 //! | `net.proxy.password_file` | none | file that holds it |
 //! | `net.proxy.except` | `[]` | hosts reached without the proxy: names, `.ends` of names, addresses |
+//! | `deployment.exclusive` | false | whether a deployment's modules alone run, and not what else lies in `paths.plugins` |
+//! | `deployment.probation` | `"60 s"` | how long a failing module still brings the deployment before back; `"0 s"` does not wait |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -110,8 +112,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion, Password,
-    Paths, Payload, Profile, Proof, Store, Transport, User,
+    Config, Deployment, Devices, Gateway, Identity, Level, Linger, Listen, Log, Metrics, Modules,
+    MqttVersion, Password, Paths, Payload, Profile, Proof, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -192,6 +194,8 @@ pub const KEYS: &[&str] = &[
     "net.proxy.password",
     "net.proxy.password_file",
     "net.proxy.except",
+    "deployment.exclusive",
+    "deployment.probation",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",

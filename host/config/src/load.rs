@@ -109,6 +109,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
     let modules = sections::modules(root.section("modules"));
     let net = sections::net(root.section("net"), context);
+    let deployment = sections::deployment(root.section("deployment"));
     let metrics = sections::metrics(root.section("metrics"));
     let log = sections::log(root.section("log"));
     root.finish();
@@ -124,6 +125,7 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
         hub_host_name,
         devices,
         modules,
+        deployment,
         metrics,
         log,
     }

@@ -35,6 +35,8 @@ pub struct Config {
     pub devices: Devices,
     /// What holds for a module unless the file beside it says otherwise.
     pub modules: Modules,
+    /// How deployments are applied.
+    pub deployment: Deployment,
     /// Where metrics are read.
     pub metrics: Metrics,
     /// What is logged.
@@ -290,6 +292,15 @@ pub struct Modules {
     pub retries_max: u32,
     /// Whether compiled code is kept in the cache folder.
     pub compile_cache: bool,
+}
+
+/// `[deployment]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Whether the modules of a deployment alone run, and not what else lies in the plugins folder.
+    pub exclusive: bool,
+    /// How long a module that fails still brings the deployment before back.
+    pub probation: Duration,
 }
 
 /// `[metrics]`.

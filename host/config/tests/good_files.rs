@@ -39,6 +39,8 @@ fn paths_store_modules_and_log_are_read_as_they_are_written() {
     assert_eq!(config.modules.call_time_max, Duration::from_millis(250));
     assert_eq!(config.modules.retries_max, 2);
     assert!(!config.modules.compile_cache);
+    assert!(config.deployment.exclusive);
+    assert_eq!(config.deployment.probation, Duration::from_secs(300));
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9600".parse().unwrap()));
     assert_eq!(config.log.level, Level::Debug);
 }

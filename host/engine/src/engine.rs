@@ -4,6 +4,7 @@ use crate::cache::CodeCache;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::handle::EngineHandle;
+use crate::plan::Plan;
 use crate::runtime::Runtime;
 use crate::status::Registry;
 use crate::supervisor::{Command, Supervisor};
@@ -34,6 +35,7 @@ pub struct Engine {
     common: Common,
     handle: EngineHandle,
     commands: mpsc::Receiver<Command>,
+    plan: Plan,
 }
 
 impl Engine {
@@ -48,7 +50,14 @@ impl Engine {
         let registry = Registry::default();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = EngineHandle { registry: registry.clone(), commands: sender };
-        Ok(Self { config, common: Common { broker, runtime, cache, registry }, handle, commands })
+        let common = Common { broker, runtime, cache, registry };
+        Ok(Self { config, common, handle, commands, plan: Plan::default() })
+    }
+
+    /// The same with the modules of a deployment from the start. One whose component is missing or unfit fails alone.
+    #[must_use]
+    pub fn with_plan(self, plan: Plan) -> Self {
+        Self { plan, ..self }
     }
 
     /// A way to ask the engine, now or later.
@@ -59,11 +68,11 @@ impl Engine {
     /// Starts the modules of the plugins folder and keeps watching it. All tasks are on `tasks`; they end after `stop`
     /// is cancelled, each module having finished the message in hand.
     pub fn spawn(self, tasks: &TaskTracker, stop: CancellationToken) -> Result<(), EngineError> {
-        let Self { config, common, handle: _, commands } = self;
+        let Self { config, common, handle: _, commands, plan } = self;
         common.runtime.tick()?;
         let changed = Arc::new(Notify::new());
         let watcher = watch(&config, &changed);
-        let supervisor = Supervisor::new(config, common, commands, tasks.clone(), stop, changed);
+        let supervisor = Supervisor::new(config, common, commands, tasks.clone(), stop, changed, plan);
         tasks.spawn(async move {
             supervisor.run().await;
             drop(watcher);

@@ -15,7 +15,7 @@ pub(crate) const BYTES_MAX: u64 = 256 * 1024;
 
 /// What happens when an instance is lost or cannot be started (IoT Edge: restart policy).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum RestartPolicy {
+pub enum RestartPolicy {
     /// It is not started again by itself.
     Never,
     /// It is started again after a failure.

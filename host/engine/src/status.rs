@@ -58,6 +58,8 @@ pub struct ModuleStatus {
     pub last_start: Option<UnixMillis>,
     /// When it last ended, by failure or command.
     pub last_exit: Option<UnixMillis>,
+    /// Which loaded version runs; later ones have higher numbers. 0 until one does.
+    pub version: u64,
     /// The SHA-256 of the file that runs, in hexadecimal; empty until one does.
     pub digest: String,
     /// Bytes of linear memory it holds now.

@@ -1,8 +1,10 @@
 //! The command line: names, help texts and arguments. What each command does stands in `commands/` under its name.
 
+mod deployments;
 mod devices;
 mod twins;
 
+pub use deployments::*;
 pub use devices::*;
 pub use twins::*;
 
@@ -30,7 +32,7 @@ pub enum Command {
     /// Write a commented holdfast.toml and the folders it names.
     Init(InitArgs),
     /// Run the edge until it is told to stop.
-    Run,
+    Run(RunArgs),
     /// Show the main job on this machine: modules, a cut link, a killed host, and the proof that nothing was lost.
     Demo(DemoArgs),
     /// Say how the running edge is: link, modules, what waits.
@@ -67,6 +69,9 @@ pub enum Command {
     /// List routes, or explain what they would do with a message.
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// Check and apply deployments: manifests of Azure IoT Edge.
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
     /// See and renew the certificates of this edge.
     #[command(subcommand)]
     Certificate(CertificateCommand),

@@ -69,10 +69,11 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
     let control = || config().map(|config| config.paths.control);
     match &cli.command {
         Command::Init(args) => commands::init::run(args, json)?,
-        Command::Run => {
+        Command::Run(args) => {
             let config = config()?;
+            let file = args.deployment.as_deref().map(run::deployment::from_file).transpose()?;
             let log = run::logging::start(config.log.level);
-            run::run(config, log).await?;
+            run::run(config, log, file).await?;
         }
         Command::Demo(args) => return demo::run(args, json).await,
         Command::Status => commands::status::run(&control()?, json).await?,
@@ -102,6 +103,9 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
         Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
         Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
+        Command::Deployment(command) => {
+            return commands::deployment::run(&config()?, command, json).await;
+        }
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Device(command) => commands::device::run(&control()?, command, json).await?,

@@ -2,6 +2,7 @@
 
 use super::{
     back::{MethodReplyItem, TwinItem},
+    deployments::DeploymentItem,
     message::{MessageText, Sender},
     requests::{Level, SecretText},
 };
@@ -43,6 +44,8 @@ pub enum Item {
     Metric(MetricFamily),
     /// The result of a check.
     Check(CheckResult),
+    /// How a deployment stands.
+    Deployment(DeploymentItem),
     /// A twin.
     Twin(TwinItem),
     /// What a method answered.

@@ -2,6 +2,7 @@
 
 use super::{
     back::{DesireRequest, DeviceboundRequest, MethodRequest, TwinRequest},
+    deployments::DeploymentRequest,
     message::{MessageText, Sender},
 };
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub enum Request {
     Check,
     /// Change the level of the host's log until it stops. [`super::Item::Done`].
     LogLevel(Level),
+    /// See or change what is deployed. [`super::Item::Deployment`].
+    Deployment(DeploymentRequest),
     /// Every twin. [`super::Item::Twin`].
     Twins,
     /// One twin; an empty one for who has none. [`super::Item::Twin`].

@@ -139,6 +139,26 @@ impl Twins {
         self.commit(Half::Desired, who, Change::default(), replaced).await.map(|_| ())
     }
 
+    /// Puts a whole document in the place of the desired properties: the side of the operator, with a deployment. The same
+    /// document changes nothing. Answers with the version.
+    pub async fn set_desired(&self, who: &Identity, desired: Value) -> Result<u64, TwinError> {
+        let document = Arc::new(checked_document(desired)?);
+        let set = |old: Result<&Versioned, TwinError>| {
+            let old = old?;
+            let version = old.version.saturating_add(1);
+            Ok((old.document != document).then(|| Versioned { version, document: document.clone() }))
+        };
+        self.commit(Half::Desired, who, Change::default(), set).await
+    }
+
+    /// Whether a document could be the desired properties of somebody.
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn check_desired(desired: Value) -> Result<(), TwinError> {
+        Ok(checked_document(desired).map(drop)?)
+    }
+
     /// Changes of the desired properties from now on.
     pub fn watch(&self, who: &Identity) -> DesiredWatch {
         self.0.halves.watches.watch(&self.0, who)

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    Level, Log, Modules, Paths, edge_name,
+    Deployment, Level, Log, Modules, Paths, edge_name,
     load::EDGE_CHARACTERS_MAX,
     reader::{Problem, Section, Value},
     values,
@@ -78,6 +78,20 @@ pub(crate) fn modules(section: Option<Section<'_, '_, '_>>) -> Modules {
         section.finish();
     }
     modules
+}
+
+/// Longest probation of a deployment: a day shows what happens once a day.
+const PROBATION_MAX: Duration = Duration::from_secs(86_400);
+
+pub(crate) fn deployment(section: Option<Section<'_, '_, '_>>) -> Deployment {
+    let mut deployment = Deployment { exclusive: false, probation: Duration::from_secs(60) };
+    if let Some(mut section) = section {
+        deployment.exclusive = section.take("exclusive", values::flag).unwrap_or(deployment.exclusive);
+        let probation = section.take("probation", |value| values::time(value, Duration::ZERO, PROBATION_MAX));
+        deployment.probation = probation.unwrap_or(deployment.probation);
+        section.finish();
+    }
+    deployment
 }
 
 pub(crate) fn log(section: Option<Section<'_, '_, '_>>) -> Log {

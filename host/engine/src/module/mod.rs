@@ -18,6 +18,8 @@ use std::sync::Arc;
 /// What a module is made from: its code and its settings.
 #[derive(Clone)]
 pub(crate) struct Version {
+    /// Which loading this is; later ones have higher numbers.
+    pub(crate) number: u64,
     pub(crate) code: Code,
     pub(crate) settings: Arc<Settings>,
 }

@@ -324,6 +324,7 @@ impl Runner {
 
     pub(super) fn show_version(&self) {
         let mut status = self.shared.status();
+        status.version = self.version.number;
         status.digest.clone_from(&self.version.code.digest);
         status.refused = None;
         status.rolled_back = None;
@@ -378,6 +379,7 @@ impl Runner {
         } else {
             self.adopt(version);
             if !self.stopped_by_operator {
+                self.show(RuntimeStatus::Unknown, "");
                 self.forgive();
             }
         }

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod check;
 pub mod client;
+pub mod deployment;
 pub mod device;
 pub mod init;
 pub mod list;

@@ -84,6 +84,9 @@ impl RunningHost {
                     items.send(Item::Route(crate::commands::routes::item(route))).await?;
                 }
             }
+            Request::Deployment(request) => {
+                items.send(Item::Deployment(self.deployment(request).await?)).await?;
+            }
             Request::Twins => {
                 for twin in self.twins()? {
                     items.send(Item::Twin(twin)).await?;

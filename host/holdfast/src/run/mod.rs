@@ -2,6 +2,8 @@
 
 mod back;
 mod certificates;
+pub mod deployment;
+mod deployments;
 pub mod devices;
 pub mod doors;
 pub mod host;
@@ -17,6 +19,7 @@ pub mod ways;
 use crate::{identities::Identities, output};
 use anyhow::Context;
 use certificates::Keeper;
+use deployment::{Deployer, kept::Stored};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_config::Config;
 use holdfast_gateway::Gateway;
@@ -26,8 +29,9 @@ use host::RunningHost;
 use std::{fs, sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Runs the edge until it is told to stop. An error means that it could not start, or had to leave.
-pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()> {
+/// Runs the edge until it is told to stop, with the deployment of a file if one is given. An error means that it could not
+/// start, or had to leave.
+pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>) -> anyhow::Result<()> {
     make_folders(&config)?;
     // The control socket first: whoever starts a second host by mistake learns it before the store is touched.
     let control = holdfast_api::Server::bind(&config.paths.control)?;
@@ -50,7 +54,10 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     );
     let identities = Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?;
     let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
+    let deployer = Deployer::open(&config, &broker, file).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
+    let engine = engine.with_plan(deployer.plan());
+    let deployer = deployer.with_engine(engine.handle());
     let upstream = match &config.upstream {
         Some(upstream) => Some(parts::upstream(upstream, &config.net, &broker)?),
         None => None,
@@ -74,6 +81,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
     running.spawn_certificates(keeper);
+    running.spawn_deployer(deployer);
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
     running.spawn_metrics(metrics, &shown);

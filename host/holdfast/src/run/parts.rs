@@ -40,14 +40,18 @@ fn ballast_bytes(folder: &Path, usual: u64) -> u64 {
     fs4::total_space(folder).map_or(usual, |total| usual.min(total / 8))
 }
 
-/// The routes. Without any, everything that enters goes upstream, as in a new IoT Edge.
-pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
-    let definitions = if config.routes.is_empty() {
+/// The routes of the configuration. Without any, everything that enters goes upstream, as in a new IoT Edge.
+pub fn route_definitions(config: &Config) -> Vec<RouteDefinition> {
+    if config.routes.is_empty() {
         vec![RouteDefinition::new("default", "FROM /messages/* INTO $upstream")]
     } else {
         config.routes.clone()
-    };
-    RouteTable::compile(definitions).map_err(|faults| {
+    }
+}
+
+/// The same, compiled.
+pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
+    RouteTable::compile(route_definitions(config)).map_err(|faults| {
         let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow!("the routes cannot be used:\n{}", all.join("\n"))
     })

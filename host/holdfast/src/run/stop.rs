@@ -1,6 +1,6 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
-use super::{certificates::Keeper, host::RunningHost};
+use super::{certificates::Keeper, deployment, host::RunningHost};
 use holdfast_api::MetricsServer;
 use holdfast_engine::{Engine, EngineError};
 use holdfast_gateway::Gateway;
@@ -49,6 +49,18 @@ impl Running {
             async move {
                 if let Err(error) = running.await {
                     tracing::error!(%error, "the gateway ended badly");
+                }
+            }
+        });
+    }
+
+    /// Carries out deployments.
+    pub fn spawn_deployer(&mut self, deployer: deployment::Running) {
+        self.add("deployments", CONTROL_GRACE, |stop| {
+            let running = tokio::spawn(deployer.run(stop));
+            async move {
+                if let Err(error) = running.await {
+                    tracing::error!(%error, "nobody carries deployments out any more");
                 }
             }
         });
