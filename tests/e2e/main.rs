@@ -17,12 +17,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod agent;
 mod azure;
 mod command_line;
+mod deployments;
 mod devices;
 mod doors;
 mod gateway_peers;
 mod modules;
+mod service;
 mod support;
 mod the_main_job;
 mod twins;

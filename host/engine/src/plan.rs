@@ -39,11 +39,14 @@ pub struct Plan {
     pub exclusive: bool,
 }
 
+/// Modules with the files they were loaded from.
+pub(crate) type Versions = BTreeMap<String, (Files, Arc<Version>)>;
+
 /// A plan whose modules have all been read, checked and compiled.
 #[derive(Clone)]
 pub struct Prepared {
     pub(crate) plan: Plan,
-    pub(crate) versions: BTreeMap<String, (Files, Arc<Version>)>,
+    pub(crate) versions: Versions,
 }
 
 /// What follows from taking a plan.

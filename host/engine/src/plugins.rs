@@ -34,12 +34,12 @@ pub(crate) struct Files {
     /// The name of the component's file without `.wasm`.
     stem: String,
     component: Stamp,
-    settings: Option<(Settled, Stamp)>,
+    settings: Option<(NamedAs, Stamp)>,
 }
 
 /// Under which name the settings file lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
+enum NamedAs {
     /// That of the module.
     Module,
     /// That of the component.
@@ -60,8 +60,8 @@ impl Files {
     /// The settings file of the module of this name, if there is one.
     pub(crate) fn settings_path(&self, folder: &Path, name: &str) -> Option<PathBuf> {
         let stem = match self.settings?.0 {
-            Settled::Module => name,
-            Settled::Component => &self.stem,
+            NamedAs::Module => name,
+            NamedAs::Component => &self.stem,
         };
         Some(folder.join(format!("{stem}.toml")))
     }
@@ -87,8 +87,8 @@ impl Folder {
     /// The files of a module that is made of this component. Its settings file has its own name, else the component's.
     pub(crate) fn files(&self, name: &str, stem: &str) -> Option<Files> {
         let component = *self.components.get(stem)?;
-        let own = self.settings.get(name).map(|stamp| (Settled::Module, *stamp));
-        let settings = own.or_else(|| self.settings.get(stem).map(|stamp| (Settled::Component, *stamp)));
+        let own = self.settings.get(name).map(|stamp| (NamedAs::Module, *stamp));
+        let settings = own.or_else(|| self.settings.get(stem).map(|stamp| (NamedAs::Component, *stamp)));
         Some(Files { stem: stem.to_owned(), component, settings })
     }
 }

@@ -2,10 +2,12 @@
 
 mod deployments;
 mod devices;
+mod service;
 mod twins;
 
 pub use deployments::*;
 pub use devices::*;
+pub use service::*;
 pub use twins::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -66,7 +68,7 @@ pub enum Command {
     /// See and touch what waits in the durable log.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// List routes, or explain what they would do with a message.
+    /// List routes, or explain what they would do with a message: those of the running edge, else those of the file.
     #[command(subcommand)]
     Routes(RoutesCommand),
     /// Check and apply deployments: manifests of Azure IoT Edge.
@@ -82,6 +84,9 @@ pub enum Command {
     /// Say which devices may connect to the gateway.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Let systemd start the edge with the machine.
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),

@@ -102,13 +102,14 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         }
         Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
         Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
-        Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
+        Command::Routes(command) => commands::routes::run(&config()?, command, json).await?,
         Command::Deployment(command) => {
             return commands::deployment::run(&config()?, command, json).await;
         }
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Device(command) => commands::device::run(&control()?, command, json).await?,
+        Command::Service(command) => commands::service::run(cli.config.as_deref(), command, json)?,
         Command::Module(command) => commands::module::run(command, json)?,
         // It was carried out before there were threads.
         Command::Compile(_) => {}

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::core::{
     publishing::Publishing,
-    twin::{Object, change_body, checked_document, checked_patch, checked_size, merge},
+    twin::{Object, change_body, checked_document, checked_patch, checked_size, difference, merge},
 };
 use halves::Versioned;
 use holdfast_store::{Append, Chain, Commit, DocumentWrite};
@@ -104,7 +104,18 @@ impl Twins {
         self.report_if(who, patch, None).await
     }
 
-    /// The same if the reported properties have `version` now.
+    /// Reports what is different in a whole document; nothing if nothing is. For an owner who is the only one to report.
+    pub async fn report_document(&self, who: &Identity, document: Value) -> Result<Option<u64>, TwinError> {
+        let document = checked_document(document)?;
+        let reported = halves::load(&self.0.store, Half::Reported, who)?;
+        let patch = difference(&reported.document, &document);
+        if patch.is_empty() {
+            return Ok(None);
+        }
+        self.report(who, Value::Object(patch)).await.map(Some)
+    }
+
+    /// As [`Twins::report`], if the reported properties have `version` now.
     pub async fn report_if(
         &self,
         who: &Identity,

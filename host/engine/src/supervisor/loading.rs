@@ -6,10 +6,9 @@ use crate::config::{EngineConfig, Limits, Profile};
 use crate::engine::Common;
 use crate::load::load;
 use crate::module::Version;
-use crate::plan::{PlannedModule, Unfit};
+use crate::plan::{PlannedModule, Unfit, Versions};
 use crate::plugins::{self, Files};
 use crate::runtime::Runtime;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,22 +74,21 @@ impl Loader {
     pub(super) fn load_all(
         &self,
         modules: Vec<(String, Files, PlannedModule, Option<Arc<Version>>)>,
-    ) -> impl Future<Output = Result<BTreeMap<String, (Files, Arc<Version>)>, Vec<Unfit>>> + Send + use<>
-    {
+    ) -> impl Future<Output = Result<Versions, Vec<Unfit>>> + Send + use<> {
         let all: Vec<_> = modules
             .into_iter()
             .map(|(name, files, planned, running)| self.begin(name, files, Some(planned), running))
             .collect();
         async move {
             let mut jobs: JoinSet<Loaded> = all.into_iter().collect();
-            let (mut versions, mut unfit) = (BTreeMap::new(), Vec::new());
+            let (mut versions, mut unfit) = (Versions::new(), Vec::new());
             while let Some(loaded) = jobs.join_next().await {
                 match loaded {
                     Ok(Loaded { name, files, version: Ok(version) }) => {
                         versions.insert(name, (files, Arc::new(version)));
                     }
                     Ok(Loaded { name, version: Err(reason), .. }) => {
-                        unfit.push(Unfit { module: name, reason })
+                        unfit.push(Unfit { module: name, reason });
                     }
                     Err(error) => {
                         let reason = format!("loading ended badly: {error}");

@@ -77,12 +77,13 @@ fn print(found: &DeploymentItem) {
     for line in reason.iter().flat_map(|reason| reason.lines()) {
         output::line(format!("  {}", output::foreign(line)));
     }
-    match &found.running {
-        Some(running) if running != id => {
-            output::line(format!("running: deployment {}", output::foreign(running)))
-        }
-        None if phase != "none" => output::line("running: what holdfast.toml and the plugins folder say"),
-        _ => {}
+    let running = match &found.running {
+        Some(running) if running != id => Some(format!("deployment {}", output::foreign(running))),
+        None if phase != "none" => Some("what holdfast.toml and the plugins folder say".to_owned()),
+        _ => None,
+    };
+    if let Some(running) = running {
+        output::line(format!("running: {running}"));
     }
     if !found.modules.is_empty() {
         let mut rows = Table::new(["MODULE", "STATE", "IMAGE", "DETAIL"]);

@@ -15,6 +15,7 @@ pub mod module;
 pub mod queue;
 pub mod routes;
 pub mod send;
+pub mod service;
 pub mod status;
 pub mod tail;
 pub mod twin;

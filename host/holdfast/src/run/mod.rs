@@ -1,5 +1,6 @@
 //! `holdfast run`: build, spawn, wait, stop.
 
+mod agent;
 mod back;
 mod certificates;
 pub mod deployment;
@@ -10,6 +11,7 @@ pub mod host;
 pub mod life;
 pub mod logging;
 mod metrics;
+mod notify;
 pub mod parts;
 pub mod shown;
 mod signals;
@@ -17,6 +19,7 @@ mod stop;
 pub mod ways;
 
 use crate::{identities::Identities, output};
+use agent::Agent;
 use anyhow::Context;
 use certificates::Keeper;
 use deployment::{Deployer, kept::Stored};
@@ -82,6 +85,7 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
     running.spawn_gateway(gateway);
     running.spawn_certificates(keeper);
     running.spawn_deployer(deployer);
+    running.spawn_agent(Agent::new(shown.broker.clone(), shown.engine.clone()));
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
     running.spawn_metrics(metrics, &shown);
@@ -89,7 +93,9 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
     tracing::info!(edge = %config.edge, plugins = %config.paths.plugins.display(), "running");
     output::note(format!("holdfast: edge {} is running; stop it with Ctrl-C", config.edge));
 
+    notify::tell(notify::Moment::Ready);
     let reason = signals::wait(&stop_asked).await;
+    notify::tell(notify::Moment::Stopping);
     tracing::info!(%reason, "stopping");
     running.stop().await;
     store.close().context("the store was not closed cleanly; it is checked at the next start")?;

@@ -1,6 +1,6 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
-use super::{certificates::Keeper, deployment, host::RunningHost};
+use super::{agent::Agent, certificates::Keeper, deployment, host::RunningHost};
 use holdfast_api::MetricsServer;
 use holdfast_engine::{Engine, EngineError};
 use holdfast_gateway::Gateway;
@@ -61,6 +61,19 @@ impl Running {
             async move {
                 if let Err(error) = running.await {
                     tracing::error!(%error, "nobody carries deployments out any more");
+                }
+            }
+        });
+    }
+
+    /// Reports what runs, and answers for it.
+    pub fn spawn_agent(&mut self, agent: Option<Agent>) {
+        let Some(agent) = agent else { return };
+        self.add("agent", CONTROL_GRACE, |stop| {
+            let running = tokio::spawn(agent.run(stop));
+            async move {
+                if let Err(error) = running.await {
+                    tracing::error!(%error, "nobody reports the state of the modules any more");
                 }
             }
         });
