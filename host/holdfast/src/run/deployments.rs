@@ -28,17 +28,16 @@ impl RunningHost {
         let deployments = self.broker.deployments();
         let mut watch = deployments.watch();
         let number = deployments.order(order);
-        let ended = watch
+        let superseded = watch
             .wait_for(|status| {
                 let far = status.phase.is_final() || (!wait && status.phase == DeploymentPhase::Probation);
                 status.order > number || status.order == number && far
             })
-            .await;
-        match ended {
-            Ok(status) if status.order > number => {
-                Err(failed("another deployment was ordered before this one was begun".to_owned()))
-            }
-            Ok(_) => self.show_deployment(),
+            .await
+            .map(|status| status.order > number);
+        match superseded {
+            Ok(true) => Err(failed("another deployment was ordered before this one was begun".to_owned())),
+            Ok(false) => self.show_deployment(),
             Err(_) => Err(Refusal::new(Code::Stopping, "the host is stopping")),
         }
     }

@@ -8,7 +8,12 @@ use std::{
 };
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Registry, filter::Targets, fmt, layer::SubscriberExt, registry::LookupSpan, reload,
+    Registry,
+    filter::Targets,
+    fmt::{self, FormatEvent},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -32,10 +37,11 @@ fn filter(level: Level) -> Targets {
 /// Starts logging to standard error.
 pub fn start(level: Level) -> LogControl {
     let (layer, handle) = reload::Layer::new(filter(level));
-    let lines = || fmt::layer().with_writer(stderr);
-    let journal =
-        is_journal().then(|| lines().with_ansi(false).event_format(Journal(fmt::format().without_time())));
-    let plain = journal.is_none().then(|| lines().with_ansi(stderr().is_terminal()));
+    let journal = is_journal().then(|| {
+        let format = Journal(fmt::format().without_time());
+        fmt::layer().with_writer(stderr).with_ansi(false).event_format(format)
+    });
+    let plain = (!is_journal()).then(|| fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()));
     // A second start in one process keeps the first subscriber; only tests do that.
     let _ = tracing_subscriber::registry().with(layer).with(journal).with(plain).try_init();
     LogControl(handle)
@@ -58,7 +64,7 @@ fn is_journal() -> bool {
 /// Lines for journald.
 struct Journal(fmt::format::Format<fmt::format::Full, ()>);
 
-impl<S, N> fmt::FormatEvent<S, N> for Journal
+impl<S, N> FormatEvent<S, N> for Journal
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> fmt::FormatFields<'a> + 'static,

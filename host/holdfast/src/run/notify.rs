@@ -31,7 +31,7 @@ fn send(socket: &std::ffi::OsStr, text: &str) -> std::io::Result<()> {
     let from = UnixDatagram::unbound()?;
     let to = match socket.as_bytes().strip_prefix(b"@") {
         #[cfg(target_os = "linux")]
-        Some(name) => std::os::linux::net::SocketAddrExt::from_abstract_name(name)?,
+        Some(name) => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
     from.send_to_addr(text.as_bytes(), &to)?;

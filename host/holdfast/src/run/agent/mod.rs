@@ -55,7 +55,11 @@ impl Agent {
                 () = stop.cancelled() => return,
                 // Calls are answered as they come, and the report waits its time.
                 () = self.answer_for(LOOK, &mut server) => {}
-                Ok(()) = deployments.changed() => deployed = self.deployed(),
+            }
+            // A call in hand is not given up for it.
+            if deployments.has_changed().unwrap_or(false) {
+                deployments.mark_unchanged();
+                deployed = self.deployed();
             }
         }
     }
