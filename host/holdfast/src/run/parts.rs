@@ -9,10 +9,7 @@ use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
-use holdfast_net::{
-    ClientTls, ClientTlsConfig, Door, HostName, Identity, ListenConfig, Listener, PlainTcp, Roots, Settings,
-    Target, Way,
-};
+use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{ChoiceRules, KeepAcknowledged, Payload, Secret, Upstream, UpstreamConfig, Version};
