@@ -24,6 +24,9 @@ pub use holdfast_store::{SessionRecord, SubscriptionRecord, WillRecord};
 pub use task::{
     admission::{Receipt, Refused},
     broker::{Broker, BrokerConfig, Counters, CountersSnapshot},
+    deployments::{
+        DeployedModule, DeploymentOrder, DeploymentOrigin, DeploymentPhase, DeploymentStatus, Deployments,
+    },
     devicebound::{DEVICEBOUND_BYTES_MAX, DEVICEBOUND_LIFE_MAX, DEVICEBOUND_PENDING_MAX},
     documents::Documents,
     methods::{

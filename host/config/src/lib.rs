@@ -94,6 +94,7 @@
 mod default_text;
 mod fault;
 mod load;
+pub mod manifest;
 mod nearest;
 mod reader;
 mod secret;

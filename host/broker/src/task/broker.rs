@@ -1,6 +1,7 @@
 //! The broker itself: what it holds, and how it is made.
 
 use super::{
+    deployments::Board,
     devicebound::Devicebound,
     documents::Documents,
     lane::Lane,
@@ -53,7 +54,6 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     routing: RwLock<Routing>,
-    time_to_live_ms: Option<u64>,
     lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
     subscriptions: RwLock<Subscriptions>,
     mailboxes: RwLock<HashMap<SubscriberId, Mailbox>>,
@@ -62,12 +62,14 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) halves: Halves,
     pub(crate) servers: Servers,
+    pub(crate) deployments: Board,
     pub(crate) devicebound: Devicebound,
     pub(crate) sessions: SessionLog,
 }
 
 struct Routing {
     table: Arc<RouteTable>,
+    time_to_live_ms: Option<u64>,
     present: Arc<HashSet<Name>>,
 }
 
@@ -102,6 +104,10 @@ pub struct CountersSnapshot {
     pub lost_by_sessions: u64,
 }
 
+fn milliseconds(time: Option<Duration>) -> Option<u64> {
+    time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
 // What a lock protects here is whole after every statement, so a panic elsewhere under it spoils nothing.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
@@ -114,16 +120,17 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Broker {
     /// Makes a broker over an open store. It spawns nothing: it works in its callers' tasks and on the store's thread.
     pub fn new(config: BrokerConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
-        let routing = Routing { table: Arc::new(config.routes), present: Arc::default() };
+        let routing = Routing {
+            table: Arc::new(config.routes),
+            time_to_live_ms: milliseconds(config.time_to_live),
+            present: Arc::default(),
+        };
         let sessions = SessionLog::new(&store);
         let inner = Inner {
             edge: config.edge,
             store,
             clock,
             routing: RwLock::new(routing),
-            time_to_live_ms: config
-                .time_to_live
-                .map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
             lanes: RwLock::default(),
             subscriptions: RwLock::default(),
             mailboxes: RwLock::default(),
@@ -132,6 +139,7 @@ impl Broker {
             counters: Counters::default(),
             halves: Halves::default(),
             servers: Servers::default(),
+            deployments: Board::default(),
             devicebound: Devicebound::default(),
             sessions,
         };
@@ -171,6 +179,19 @@ impl Broker {
     /// Takes new routes. Messages that are in a log already keep the route that took them.
     pub fn replace_routes(&self, table: RouteTable) {
         write(&self.inner.routing).table = Arc::new(table);
+    }
+
+    /// Takes new routes together with the time to live of those that name none: each message is decided by the old ones
+    /// or by the new ones, never by a mixture. Messages that are in a log already keep their priority and their time.
+    pub fn replace_routing(&self, table: RouteTable, time_to_live: Option<Duration>) {
+        let mut routing = write(&self.inner.routing);
+        routing.table = Arc::new(table);
+        routing.time_to_live_ms = milliseconds(time_to_live);
+    }
+
+    /// The time to live of routes that name none; none means for ever.
+    pub fn time_to_live(&self) -> Option<Duration> {
+        read(&self.inner.routing).time_to_live_ms.map(Duration::from_millis)
     }
 
     /// The routes in force.
@@ -244,11 +265,11 @@ impl Broker {
 
 impl Inner {
     pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
-        let (table, present) = {
+        let (table, present, time_to_live_ms) = {
             let routing = read(&self.routing);
-            (routing.table.clone(), routing.present.clone())
+            (routing.table.clone(), routing.present.clone(), routing.time_to_live_ms)
         };
-        decide(&table, &present, &self.edge, self.time_to_live_ms, envelope)
+        decide(&table, &present, &self.edge, time_to_live_ms, envelope)
     }
 
     pub(crate) fn lane(&self, log: &LogId) -> Arc<Lane> {

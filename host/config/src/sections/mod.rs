@@ -14,7 +14,7 @@ mod users;
 pub(crate) use gateway::gateway;
 pub(crate) use metrics::metrics;
 pub(crate) use net::net;
-pub(crate) use routes::routes;
+pub(crate) use routes::{ROUTES_MAX, route_name_fault, route_problem, routes};
 pub(crate) use small::{edge, log, modules, paths};
 pub(crate) use store::store;
 pub(crate) use upstream::upstream;

@@ -10,7 +10,7 @@ use holdfast_types::{Durability, Priority, WhenFull};
 use toml::de::DeValue;
 
 /// Most routes: every message is compared with each.
-const ROUTES_MAX: usize = 1000;
+pub(crate) const ROUTES_MAX: usize = 1000;
 /// The number that IoT Edge manifests write for the lowest priority.
 const IOT_EDGE_LOWEST: i64 = 2_000_000_000;
 
@@ -19,8 +19,8 @@ pub(crate) fn routes(section: Option<Section<'_, '_, '_>>) -> Vec<RouteDefinitio
     let Some(section) = section else { return Vec::new() };
     let mut read = Vec::new();
     for (name, at, value) in section.entries() {
-        if let Err(problem) = check_name(name) {
-            section.report().push(at, section.key(name), problem);
+        if let Some((reason, fix)) = route_name_fault(name) {
+            section.report().push(at, section.key(name), Problem::new(reason, fix));
         } else if let Some(route) = route(&section, name, value) {
             read.push(route);
         }
@@ -56,11 +56,16 @@ struct ReadRoute<'a, 'i, 't> {
 }
 
 /// The route language says what is wrong and, after the last semicolon, what to do.
-fn problem_of(error: &holdfast_routes::RouteError) -> Problem {
+pub(crate) fn route_problem(error: &holdfast_routes::RouteError) -> (String, String) {
     let text = error.fault.to_string();
     let (reason, fix) = text
         .rsplit_once("; ")
         .unwrap_or((&text, "correct the route; its form is FROM /messages/* WHERE condition INTO $upstream"));
+    (reason.to_owned(), fix.to_owned())
+}
+
+fn problem_of(error: &holdfast_routes::RouteError) -> Problem {
+    let (reason, fix) = route_problem(error);
     let problem = Problem::new(reason, fix);
     match error.span {
         Some(span) => problem.at(span.start),
@@ -68,19 +73,14 @@ fn problem_of(error: &holdfast_routes::RouteError) -> Problem {
     }
 }
 
-/// IoT Edge: `^[^\.\$# ]+$`.
-fn check_name(name: &str) -> Result<(), Problem> {
+/// IoT Edge: `^[^\.\$# ]+$`. Gives the reason and the fix.
+pub(crate) fn route_name_fault(name: &str) -> Option<(String, &'static str)> {
     let fix = "use letters, digits, hyphens and underscores";
     if name.is_empty() || name.len() > holdfast_types::NAME_BYTES_MAX {
-        let reason = format!("the name of a route has 1 to {} bytes", holdfast_types::NAME_BYTES_MAX);
-        return Err(Problem::new(reason, fix));
+        return Some((format!("the name of a route has 1 to {} bytes", holdfast_types::NAME_BYTES_MAX), fix));
     }
-    match name.chars().find(|c| ".$# ".contains(*c) || c.is_control()) {
-        Some(odd) => {
-            Err(Problem::new(format!("character {odd:?} is not allowed in the name of a route"), fix))
-        }
-        None => Ok(()),
-    }
+    let odd = name.chars().find(|c| ".$# ".contains(*c) || c.is_control())?;
+    Some((format!("character {odd:?} is not allowed in the name of a route"), fix))
 }
 
 fn route<'a, 'i, 't>(
