@@ -18,6 +18,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod azure;
+mod below_a_hub;
 mod command_line;
 mod devices;
 mod doors;

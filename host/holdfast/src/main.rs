@@ -12,6 +12,7 @@ mod identities;
 mod module;
 mod output;
 mod run;
+mod sync;
 mod wire;
 
 use clap::Parser;

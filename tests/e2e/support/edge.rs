@@ -247,7 +247,7 @@ pub fn holdfast(folder: &Path, arguments: &[&str]) -> Answer {
 }
 
 /// The binary under test.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("HOLDFAST_BIN")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_holdfast")), PathBuf::from)
 }

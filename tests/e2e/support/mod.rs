@@ -1,5 +1,6 @@
 //! Processes around the binary, and waiting for what they do.
 
+mod above;
 mod azure;
 mod broker;
 mod clients;
@@ -8,6 +9,7 @@ mod edge;
 mod link;
 mod process;
 
+pub use above::Above;
 pub use azure::Sdk;
 pub use broker::Broker;
 pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_as, python_says};

@@ -48,11 +48,12 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         store.clone(),
         clock,
     );
-    let identities = Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?;
+    let identities =
+        Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
     let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let upstream = match &config.upstream {
-        Some(upstream) => Some(parts::upstream(upstream, &config.net, &broker)?),
+        Some(upstream) => Some(parts::upstream(upstream, &config, &broker, &identities)?),
         None => None,
     };
 

@@ -8,7 +8,7 @@ use holdfast_link::{
 };
 use holdfast_types::{LogId, Name};
 use std::{sync::Arc, time::Duration};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 /// Waits between two attempts to agree with the hub: the first, and the longest.
 const AGAIN_MIN: Duration = Duration::from_millis(250);
@@ -60,7 +60,7 @@ impl Hub {
         }
     }
 
-    async fn agree(&self) -> Result<(), SyncFault> {
+    async fn agree(self: &Arc<Self>) -> Result<(), SyncFault> {
         let mut known = self.known.lock().await;
         let welcome: Welcome = self.port.call(Call::Hello, &self.hello(&known)).await?;
         if welcome.protocol != PROTOCOL {
@@ -70,7 +70,9 @@ impl Hub {
         // A hub that was set back counts anew from where it was.
         let since = Some(known.twins).filter(|twins| same_hub && *twins <= welcome.revision);
         self.compare_twins(since, &mut known.twins).await?;
-        if welcome.full_sync || !same_hub || known.revision != welcome.revision {
+        // A change between the welcome and the last page may be in none of the deltas.
+        let moved = known.twins > welcome.revision;
+        if welcome.full_sync || !same_hub || known.revision != welcome.revision || moved {
             self.fetch(&welcome.hub, &mut known).await?;
         }
         Ok(())
@@ -184,15 +186,23 @@ impl Hub {
 
     /// Takes the twins that have changed at the hub. The lowest revision of the pages counts: what changes meanwhile comes
     /// again the next time.
-    async fn compare_twins(&self, since: Option<u64>, compared: &mut u64) -> Result<(), SyncFault> {
+    async fn compare_twins(
+        self: &Arc<Self>,
+        since: Option<u64>,
+        compared: &mut u64,
+    ) -> Result<(), SyncFault> {
         let (mut next, mut revision) = (None, None);
         loop {
             let page = self.page(Part::Twins, since, next).await?;
             revision = Some(revision.map_or(page.revision, |before: u64| before.min(page.revision)));
             if let PageContent::Twins(twins) = page.content {
+                // Together, so that they share an fsync.
+                let mut taken = JoinSet::new();
                 for twin in twins {
-                    self.take_twin(twin).await;
+                    let hub = self.clone();
+                    taken.spawn(async move { hub.take_twin(twin).await });
                 }
+                taken.join_all().await;
             }
             next = page.next;
             if next.is_none() {

@@ -61,7 +61,9 @@ impl Hub {
         let twins = self.broker.twins();
         // Watched first, so that nothing is missed between the look at all and the first change.
         let mut watch = twins.watch_reported();
-        let mut dirty = self.unsent(&twins);
+        let (hub, all) = (self.clone(), twins.clone());
+        // Thousands of reads: not in the task that the connection runs in.
+        let mut dirty = tokio::task::spawn_blocking(move || hub.unsent(&all)).await.unwrap_or_default();
         let bases = Arc::new(Bases::default());
         loop {
             let failed = self.tell(std::mem::take(&mut dirty), &bases).await;
