@@ -204,7 +204,7 @@ mod tests {
         IdentityRecord {
             identity: Identity::parse(text).unwrap(),
             proof: Proof::Sas {
-                primary: holdfast_link::Secret("a2V5a2V5a2V5a2V5a2V5".into()),
+                primary: holdfast_link::Secret("a2V5a2V5a2V5a2V5a2V5a2V5".into()),
                 secondary: None,
             },
             status: Access::Enabled,

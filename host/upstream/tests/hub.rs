@@ -99,7 +99,7 @@ fn half(version: u64, value: Value) -> Half {
 fn child(text: &str) -> IdentityRecord {
     IdentityRecord {
         identity: id(text),
-        proof: Proof::Sas { primary: Secret("a2V5a2V5a2V5a2V5a2V5".into()), secondary: None },
+        proof: Proof::Sas { primary: Secret("a2V5a2V5a2V5a2V5a2V5a2V5".into()), secondary: None },
         status: Access::Enabled,
         parent: Name::new("edge-1").ok(),
         generation: "g1".into(),
