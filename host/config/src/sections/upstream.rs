@@ -117,7 +117,12 @@ fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {
 }
 
 /// Only TLS leaves the machine unless the file says otherwise, and settings of TLS mean that TLS is wanted.
-fn check_encryption(section: &Section<'_, '_, '_>, places: &[UpstreamPlace], may_be_plain: bool, is_hub: bool) {
+fn check_encryption(
+    section: &Section<'_, '_, '_>,
+    places: &[UpstreamPlace],
+    may_be_plain: bool,
+    is_hub: bool,
+) {
     let ways = || places.iter().flat_map(|place| &place.ways);
     let open = ways().find(|way| !way.transport.is_encrypted() && !is_loopback(&way.host));
     let key = if section.holds("url") { "url" } else { "hubs" };
