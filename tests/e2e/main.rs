@@ -19,6 +19,7 @@
 
 mod agent;
 mod azure;
+mod below_a_hub;
 mod command_line;
 mod deployments;
 mod developer;

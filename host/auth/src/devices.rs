@@ -239,13 +239,7 @@ impl Devices {
             let Some(before) = entries.all.get(&device.identity).map(|entry| entry.device.clone()) else {
                 return Err(RegistryFault::NoSuchDevice(device.identity));
             };
-            let cut = match device.status {
-                DeviceStatus::Disabled => Some(Cut::Disabled),
-                DeviceStatus::Enabled if before.credential != device.credential => {
-                    Some(Cut::CredentialChanged)
-                }
-                DeviceStatus::Enabled => None,
-            };
+            let cut = cut(&before, &device);
             let identity = device.identity.clone();
             entries.put(device, &self.rules.grants, cut.is_some());
             (identity, cut)
@@ -262,21 +256,53 @@ impl Devices {
                 return Err(RegistryFault::NoSuchDevice(identity.clone()));
             }
             removed.iter().for_each(|one| drop(entries.all.remove(one)));
-            entries.change += 1;
-            // A module that its device vouched for must prove itself anew where it is no longer known.
-            let device = Identity::device(identity.device.clone());
-            let change = entries.change;
-            if let Some(device) = entries.all.get_mut(&device) {
-                device.change = change;
-            }
+            entries.vouch_anew(identity);
             removed
         };
         self.tell(identity, Cut::Removed);
         Ok(removed)
     }
 
+    /// Puts and removes many at once: who asks sees all of it or nothing. What is put as it is already changes nothing.
+    pub(crate) fn apply(&self, put: Vec<Device>, remove: &[Identity]) -> Result<(), RegistryFault> {
+        put.iter().try_for_each(check_credential)?;
+        let mut cuts = Vec::new();
+        {
+            let mut entries = self.write();
+            if entries.all.len().saturating_add(put.len()) > DEVICES_MAX.saturating_add(remove.len()) {
+                return Err(RegistryFault::Full);
+            }
+            for identity in remove {
+                let gone = entries.with_modules(identity);
+                gone.iter().for_each(|one| drop(entries.all.remove(one)));
+                if !gone.is_empty() {
+                    cuts.push((identity.clone(), Cut::Removed));
+                    entries.vouch_anew(identity);
+                }
+            }
+            for device in put {
+                let before = entries.all.get(&device.identity).map(|entry| entry.device.clone());
+                let cut = before.and_then(|before| cut(&before, &device));
+                cuts.extend(cut.map(|cut| (device.identity.clone(), cut)));
+                entries.put(device, &self.rules.grants, cut.is_some());
+            }
+        }
+        cuts.iter().for_each(|(identity, cut)| self.tell(identity, *cut));
+        Ok(())
+    }
+
     pub(crate) fn with_modules(&self, identity: &Identity) -> Vec<Identity> {
         self.read().with_modules(identity)
+    }
+}
+
+/// Whether connections of a device end when it becomes another.
+fn cut(before: &Device, after: &Device) -> Option<Cut> {
+    match after.status {
+        _ if before.generation != after.generation => Some(Cut::Removed),
+        DeviceStatus::Disabled => Some(Cut::Disabled),
+        DeviceStatus::Enabled if before.credential != after.credential => Some(Cut::CredentialChanged),
+        DeviceStatus::Enabled => None,
     }
 }
 
@@ -290,6 +316,15 @@ impl Entries {
             device: Arc::new(device),
         };
         self.all.insert(entry.device.identity.clone(), entry);
+    }
+
+    /// A module that its device vouched for must prove itself anew where it is no longer known.
+    fn vouch_anew(&mut self, removed: &Identity) {
+        self.change += 1;
+        let change = self.change;
+        if let Some(device) = self.all.get_mut(&Identity::device(removed.device.clone())) {
+            device.change = change;
+        }
     }
 
     /// The identity and, of a device, its modules; those that are there.

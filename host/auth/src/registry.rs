@@ -220,6 +220,24 @@ impl Registry {
         self.devices.remove(identity)
     }
 
+    /// Puts and removes many devices and modules at once, as an authority above says: who asks meanwhile sees all of it or
+    /// nothing. Connections of who was removed, disabled or given another credential are cut; who is put as it is already
+    /// keeps them. A device stands before its modules.
+    pub fn apply(&self, put: Vec<Device>, remove: &[Identity]) -> Result<(), RegistryFault> {
+        let is_user = |device: &&Device| {
+            device.identity.module.is_none() && self.users.contains_key(&device.identity.device)
+        };
+        if let Some(device) = put.iter().find(is_user) {
+            return Err(RegistryFault::IsUser(device.identity.device.clone()));
+        }
+        self.devices.apply(put, remove)
+    }
+
+    /// Whether a user of the configuration has this name, so that no device can.
+    pub fn is_user(&self, name: &Name) -> bool {
+        self.users.contains_key(name)
+    }
+
     /// What [`Self::remove`] would remove; empty if there is none of that name.
     pub fn with_modules(&self, identity: &Identity) -> Vec<Identity> {
         self.devices.with_modules(identity)

@@ -373,3 +373,36 @@ fn a_device_may_on_plain_topics_what_the_rules_say_with_its_name() {
     assert!(subscribe("c/+").unwrap_err().to_string().contains("devices.subscribe"));
     assert!(registry.may(&Name::new("gone").unwrap(), Action::Publish(&Topic::new("x").unwrap())).is_err());
 }
+
+#[test]
+fn many_change_at_once_and_only_those_who_changed_are_cut_off() {
+    let registry = registry();
+    let cuts: Arc<Mutex<Vec<(String, Cut)>>> = Arc::default();
+    let seen = cuts.clone();
+    registry.watch_cuts(move |identity, cut| seen.lock().unwrap().push((identity.to_string(), cut)));
+    let prove = |identity: &str| {
+        who(&registry, identity, sas::token("edge-1", &id(identity), &primary(), SE).as_bytes(), 1).unwrap()
+    };
+    let (press, filter) = (prove("press"), prove("press/$filter"));
+    let same = device("press", keys(primary(), Some(SECONDARY)));
+    let put =
+        vec![same.clone(), device("mill", keys(primary(), None)), device("mill/m", keys(primary(), None))];
+    registry.apply(put, &[id("oven"), id("nobody")]).unwrap();
+    assert_eq!((registry.still_proved(&press), registry.still_proved(&filter)), (Ok(()), Ok(())));
+    assert_eq!(registry.still_proved(&prove("mill/m")), Ok(()));
+    assert!(registry.device(&id("oven")).is_none());
+    let anew = Device { generation: "g2".into(), ..same.clone() };
+    let disabled = Device { status: DeviceStatus::Disabled, ..device("mill", keys(primary(), None)) };
+    registry.apply(vec![anew, disabled], &[]).unwrap();
+    assert!(registry.still_proved(&press).is_err() && registry.still_proved(&filter).is_err());
+    let expected = [("oven", Cut::Removed), ("press", Cut::Removed), ("mill", Cut::Disabled)];
+    assert_eq!(*cuts.lock().unwrap(), expected.map(|(who, cut)| (who.to_owned(), cut)));
+
+    let before = registry.devices();
+    let user = device("user", keys(primary(), None));
+    let wrong = device("mill/m", Credential::CertificateAuthority);
+    for bad in [user, wrong] {
+        assert!(registry.apply(vec![device("new", keys(primary(), None)), bad], &[id("press")]).is_err());
+        assert_eq!(registry.devices(), before, "all or nothing");
+    }
+}

@@ -32,7 +32,9 @@ pub use task::{
     deployments::{
         DeployedModule, DeploymentOrder, DeploymentOrigin, DeploymentPhase, DeploymentStatus, Deployments,
     },
-    devicebound::{DEVICEBOUND_BYTES_MAX, DEVICEBOUND_LIFE_MAX, DEVICEBOUND_PENDING_MAX},
+    devicebound::{
+        DEVICEBOUND_BYTES_MAX, DEVICEBOUND_IDS_KEPT, DEVICEBOUND_LIFE_MAX, DEVICEBOUND_PENDING_MAX,
+    },
     documents::Documents,
     methods::{
         METHOD_BYTES_MAX, METHOD_NAME_MAX, METHODS_IN_FLIGHT_MAX, MethodCall, MethodError, MethodReply,
@@ -45,5 +47,5 @@ pub use task::{
     },
     subscriber::{Budget, Held, Losses, Published, Room, Subscriber},
     tap::{Passing, Tap, TapLagged},
-    twins::{DesiredPatch, DesiredWatch, Report, TWINS_LISTED_MAX, Twin, TwinError, Twins},
+    twins::{DesiredPatch, DesiredWatch, Report, ReportedWatch, TWINS_LISTED_MAX, Twin, TwinError, Twins},
 };

@@ -338,3 +338,48 @@ async fn messages_between_changes_of_twins_are_not_taken_for_them() {
     let as_map = object(serde_json::from_slice(&read[0].envelope.message.body).unwrap());
     assert!(as_map.contains_key("properties"));
 }
+
+#[tokio::test]
+async fn what_a_hub_has_of_a_report_is_taken_where_it_is_newer_and_what_is_unsent_stands_above() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), CHANGES_UP);
+    let twins = broker.twins();
+    let press = who("press-7");
+    let mut watch = twins.watch_reported();
+    twins.report(&press, json!({"a": 1, "b": 1})).await.unwrap();
+    twins.report(&press, json!({"b": 2})).await.unwrap();
+    assert_eq!(watch.next().await.into_iter().collect::<Vec<_>>(), [press.clone()], "both as one");
+    assert_eq!(twins.adopt_reported(&press, json!({"z": 1}), 3, 3).await, Ok(3), "not newer");
+    assert_eq!(twin(&twins, "press-7").await.2, json!({"a": 1, "b": 2}));
+    assert_eq!(
+        twins.adopt_reported(&press, json!({"b": 9, "c": 3}), 7, 2).await,
+        Ok(8),
+        "version 3 was not sent"
+    );
+    assert_eq!(twin(&twins, "press-7").await.2, json!({"a": 1, "b": 2, "c": 3}));
+    assert_eq!(twins.adopt_reported(&press, json!({"c": 4}), 9, 8).await, Ok(9), "all was sent");
+    assert_eq!(twin(&twins, "press-7").await.2, json!({"c": 4}));
+    assert!(matches!(twins.adopt_reported(&press, json!([]), 10, 9).await, Err(TwinError::Invalid(_))));
+    assert_eq!(upstream(&broker).await.len(), 2, "what comes from above is not told to it");
+    let patch = Twins::difference(&object(json!({"a": {"x": 1}, "b": 1})), &object(json!({"a": {"x": 2}})));
+    assert_eq!(Value::Object(patch), json!({"a": {"x": 2}, "b": null}));
+}
+
+#[tokio::test]
+async fn a_message_of_a_hub_is_taken_once_even_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let press = name("press-7");
+    for from in [0, 5] {
+        let broker = broker(dir.path(), CHANGES_UP);
+        for n in (from..from + 10).chain(from..from + 3) {
+            let message = Message::new(n.to_string());
+            broker.cloud_to_device_once(&press, message, None, &format!("id-{n}")).await.unwrap();
+        }
+        broker.store().close().unwrap();
+    }
+    let broker = broker(dir.path(), CHANGES_UP);
+    let found = broker.reader(LogId::child(&press)).take(100).unwrap();
+    let bodies: Vec<String> =
+        found.iter().map(|one| String::from_utf8(one.envelope.message.body.to_vec()).unwrap()).collect();
+    assert_eq!(bodies, (0..15).map(|n: u32| n.to_string()).collect::<Vec<_>>());
+}

@@ -31,6 +31,8 @@
 //! | `routes.NAME.durability` | `"durable"` | `"volatile"`: in memory only |
 //! | `routes.NAME.when_full` | `"drop-oldest"` | `"block"`, `"drop-newest"` |
 //! | `routes.NAME.topic` | `upstream.topic` | topic template of its messages upstream |
+//! | `upstream.profile` | `"plain"` | `"hub"`: what is above is a hub of Holdfast; then `client_id`, `user`, `password`, `version`, `topic` and `payload` are decided |
+//! | `upstream.hub` | needed with `"hub"` | name of the hub, as tokens say it |
 //! | `upstream.url` | one of two | `mqtts://host:8883`, `wss://host:443/mqtt`, `quic://host:14567`; `mqtt://` and `ws://` are plain |
 //! | `upstream.hubs` | one of two | several hubs or brokers: `[{ address = "hub-a.example", priority = 1 }]` |
 //! | `upstream.hubs.address` | needed | a host, or an address as in `upstream.url` |
@@ -55,7 +57,7 @@
 //! | `upstream.backoff_max` | `"60 s"` | longest wait before a new connection |
 //! | `upstream.ca_file` | system's | certificates to trust (PEM) |
 //! | `upstream.cert_file` | none | certificate of this edge (PEM), with `key_file` |
-//! | `upstream.key_file` | none | its private key (PEM) |
+//! | `upstream.key_file` | none | its private key (PEM); with `"hub"` and without `cert_file`: key of this edge's device there (base64) |
 //! | `upstream.allow_plain` | false | whether `mqtt://` and `ws://` may leave the machine |
 //! | `gateway.listen` | `["127.0.0.1:1883"]` if there are users | addresses to listen on, behind what is spoken there: nothing or `tcp://`, `tls://`, `ws://`, `wss://`, `quic://` |
 //! | `gateway.allow_remote_plain` | false | whether other machines may connect without TLS |
@@ -80,7 +82,7 @@
 //! | `users.publish` | `[]` | topic filters that it may publish to |
 //! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
 //! | `users.deny` | `[]` | topic filters that it may not use, whatever else is granted; of a wider subscription these are left out |
-//! | `hub.host_name` | the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
+//! | `hub.host_name` | `upstream.hub`, else the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
 //! | `hub.listen` | `"127.0.0.1:8480"` | where a hub is asked over HTTP; `tls://` for other machines |
 //! | `hub.events_age_max` | `"7 d"` | how long a hub keeps telemetry |
 //! | `hub.events_quota` | none | most bytes of telemetry that a hub keeps |
@@ -129,8 +131,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Deployment, Devices, Gateway, Http, Hub, Identity, Level, Linger, Listen, Log, Metrics, Modules,
-    MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, User,
+    Config, Deployment, Devices, Gateway, Http, Hub, HubLink, Identity, Level, Linger, Listen, Log, Metrics,
+    Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -155,6 +157,8 @@ pub const KEYS: &[&str] = &[
     "routes.NAME.durability",
     "routes.NAME.when_full",
     "routes.NAME.topic",
+    "upstream.profile",
+    "upstream.hub",
     "upstream.url",
     "upstream.hubs",
     "upstream.hubs.address",

@@ -97,6 +97,15 @@ pub enum Profile {
     Small,
 }
 
+/// What the link to a hub needs, beside an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubLink {
+    /// The name of the hub, as tokens say it.
+    pub name: String,
+    /// The file with the key of this edge's device, in base64; none if it shows a certificate.
+    pub key_file: Option<PathBuf>,
+}
+
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

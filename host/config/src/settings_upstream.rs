@@ -1,6 +1,6 @@
 //! The checked settings of the link upstream, and of the network.
 
-use crate::{Identity, MqttVersion, Password, Payload, Transport};
+use crate::{HubLink, Identity, MqttVersion, Password, Payload, Transport};
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// `[upstream]`.
@@ -47,6 +47,8 @@ pub struct Upstream {
     pub ca_file: Option<PathBuf>,
     /// The certificate chain and the key that this edge shows (PEM).
     pub identity: Option<Identity>,
+    /// The hub, if what is above is a hub of Holdfast (`profile = "hub"`).
+    pub hub: Option<HubLink>,
 }
 
 /// A hub or broker, and the ways to it.

@@ -143,13 +143,35 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
 }
 
 #[test]
+fn an_edge_below_a_hub_needs_its_name_and_something_to_prove_itself_with() {
+    let upstream = |text: &str| {
+        let text = format!("[upstream]\nprofile = \"hub\"\nhub = \"hub.example\"\n{text}");
+        Config::parse(&text, Path::new("/etc/h.toml"), "a-host").unwrap().upstream.unwrap()
+    };
+    let with_key = upstream("key_file = \"edge.key\"\n");
+    let first = |upstream: &holdfast_config::Upstream| upstream.places[0].ways[0].to_string();
+    assert!(with_key.places[0].ways.iter().any(|way| way.to_string() == "mqtts://hub.example:8883"));
+    let hub = with_key.hub.unwrap();
+    assert_eq!((&*hub.name, hub.key_file.as_deref()), ("hub.example", Some(Path::new("/etc/edge.key"))));
+    assert_eq!(with_key.identity, None);
+    let files = "cert_file = \"edge.pem\"\nkey_file = \"edge.key\"\nurl = \"mqtts://10.0.0.1:443\"\n";
+    let with_certificate = upstream(files);
+    assert_eq!(first(&with_certificate), "mqtts://10.0.0.1:443");
+    assert_eq!(with_certificate.hub.unwrap().key_file, None);
+    assert!(with_certificate.identity.is_some());
+    let near = upstream("url = \"mqtt://127.0.0.1:1883\"\nkey_file = \"edge.key\"\n");
+    assert_eq!(first(&near), "mqtt://127.0.0.1:1883");
+    assert!(near.hub.is_some_and(|hub| hub.key_file.is_some()));
+}
+
+#[test]
 fn every_key_is_in_the_full_file_and_in_the_table_of_the_documentation() {
     let documentation = include_str!("../src/lib.rs");
     for key in KEYS {
         let last = key.rsplit('.').next().unwrap();
         let chosen = matches!(last, "NAME" | "LOG");
-        // The full file shows one of the two places of a password.
-        let left_out = matches!(*key, "upstream.password" | "upstream.url");
+        // The full file shows one of the two places of a password, and one of the two profiles.
+        let left_out = matches!(*key, "upstream.password" | "upstream.url" | "upstream.hub");
         assert!(chosen || left_out || FULL.contains(&format!("{last} = ")), "{key} is not in the full file");
         assert!(documentation.contains(&format!("//! | `{key}` | ")), "{key} is not in the table");
     }

@@ -5,6 +5,7 @@
 //! access list holds). The document `check` in the space `seal` holds a known text under the same key, so that a lost or
 //! foreign key is found before anything is sealed with another.
 
+use crate::sync::Plan;
 use anyhow::{Context, anyhow, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use holdfast_auth::{DEVICES_MAX, Device, DeviceStatus, Registry, RegistryFault, SEAL_KEY_BYTES, Sealer};
@@ -77,6 +78,37 @@ impl Identities {
         self.record(all.iter().map(|one| write(SPACE, &one.to_string(), None)).collect()).await?;
         self.registry.remove(identity)?;
         Ok(())
+    }
+
+    /// Changes many devices at once, as a hub says, in one commit with `beside`: all of it is on disk and in force, or nothing.
+    /// Gives who is gone. A device whose name a user of the configuration has
+    /// is left out: that user comes in with its password.
+    pub async fn change(
+        &self,
+        plan: impl FnOnce(&[Arc<Device>]) -> Plan,
+        beside: DocumentWrite,
+    ) -> anyhow::Result<Vec<Identity>> {
+        let _turn = self.turn.lock().await;
+        let Plan { mut put, remove } = plan(&self.registry.devices());
+        put.retain(|device| {
+            let clash = self.registry.is_user(&device.identity.device);
+            if clash {
+                tracing::info!(device = %device.identity, "a user in [[users]] has the name of a device of the hub; it comes in with its password here");
+            }
+            !clash
+        });
+        let gone: Vec<Identity> = remove.iter().flat_map(|one| self.registry.with_modules(one)).collect();
+        if self.registry.devices_len().saturating_add(put.len()) > DEVICES_MAX.saturating_add(remove.len()) {
+            return Err(RegistryFault::Full.into());
+        }
+        let mut documents = vec![beside];
+        documents.extend(gone.iter().map(|one| write(SPACE, &one.to_string(), None)));
+        for device in &put {
+            documents.push(self.document(device)?);
+        }
+        self.record(documents).await?;
+        self.registry.apply(put, &remove)?;
+        Ok(gone)
     }
 
     fn document(&self, device: &Device) -> anyhow::Result<DocumentWrite> {

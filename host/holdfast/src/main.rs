@@ -14,6 +14,7 @@ mod module;
 mod output;
 mod registry;
 mod run;
+mod sync;
 mod wire;
 
 use clap::Parser;

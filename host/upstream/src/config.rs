@@ -1,6 +1,6 @@
 //! What the link is told, and everything that can be wrong with it, found at once.
 
-use crate::{BackoffConfig, ChoiceRules, InvalidTemplate, KeepAcknowledged, Template};
+use crate::{BackoffConfig, ChoiceRules, HubConfig, InvalidTemplate, KeepAcknowledged, Template};
 use bytes::Bytes;
 use holdfast_mqtt::Version;
 use holdfast_net::{Settings, Target, Timeouts};
@@ -93,6 +93,9 @@ pub struct UpstreamConfig {
     pub backoff: BackoffConfig,
     /// How long to wait for the window when the host stops.
     pub drain_within: Duration,
+    /// The hub, if the link is to one of Holdfast. Then version, session, client identifier, user, password, topic and
+    /// payload are what the link says they are.
+    pub hub: Option<HubConfig>,
 }
 
 impl UpstreamConfig {
@@ -122,6 +125,7 @@ impl UpstreamConfig {
             keep_acknowledged: KeepAcknowledged::default(),
             backoff: BackoffConfig::default(),
             drain_within: seconds(5),
+            hub: None,
         }
     }
 }

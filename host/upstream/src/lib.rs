@@ -7,6 +7,9 @@
 //! take becomes a dead letter with the reason. Where there are several ways (QUIC, TLS, WebSocket) or several receivers,
 //! it chooses among them (`choice.rs`), and returns to the preferred one when that is proven beside the one that works.
 //!
+//! To a hub of Holdfast (`hub/`) the same connection carries calls as well: the edge learns who its children are, what is
+//! desired and how to keep messages, and tells what was reported.
+//!
 //! What it does not do: it holds no queue of its own beside the window, decides no route, and opens no socket but
 //! through `net`.
 //!
@@ -21,6 +24,7 @@ mod config;
 mod fault;
 mod hold;
 mod horizon;
+mod hub;
 mod lanes;
 mod link;
 mod poison;
@@ -39,6 +43,7 @@ pub use config::{BuildError, ConfigFault, Payload, Place, Secret, UpstreamConfig
 pub use fault::LinkFault;
 pub use holdfast_mqtt::Version;
 pub use horizon::KeepAcknowledged;
+pub use hub::{HubConfig, Identities, Keeper, Kept, Known, Sync, TOKEN_LIFE};
 pub use run::{Drained, Running, Upstream};
 pub use status::{Counters, LastError, LinkState, Status, StatusHandle, WayState, WayStatus};
 pub use template::{InvalidTemplate, Template};

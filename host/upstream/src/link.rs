@@ -2,6 +2,7 @@
 
 use crate::{
     LinkFault, LinkState,
+    hub::Hub,
     probe::{Moved, Probe},
     run::INBOUND_PACKET_BYTES_MAX,
     sender::Sender,
@@ -39,6 +40,8 @@ pub(crate) enum Ended {
     },
     /// Another way is to be taken; this one has ended in order.
     Moving(Moved),
+    /// Its token is about to expire: it is to be made anew at once. This one has ended in order.
+    Renewed,
     /// It is of no more use.
     Failed(LinkFault),
 }
@@ -89,16 +92,22 @@ impl Sender {
         let (mut input, mut output) = (BytesMut::new(), Output::default());
         let mut drain_until: Option<Instant> = None;
         let records = self.records.clone();
+        let hub = self.hub();
+        let renew_at = hub.as_ref().and_then(|hub| hub.renew_after()).map(|after| Instant::now() + after);
         loop {
             let now = Instant::now();
             if let Err(fault) = self.step(now.into_std(), &mut output.bytes) {
                 return Ended::Failed(fault);
             }
+            if renew_at.is_some_and(|at| at <= now) && drain_until.is_none() {
+                drain_until = Some(now + self.drain_within);
+            }
             if drain_until.is_some_and(|until| until <= now || self.client.in_flight() == 0) {
                 let ended = self.say_goodbye(&mut write, output).await;
                 return match moving {
-                    Some(moved) if !stop.is_cancelled() => Ended::Moving(moved),
-                    _ => ended,
+                    _ if stop.is_cancelled() => ended,
+                    Some(moved) => Ended::Moving(moved),
+                    None => Ended::Renewed,
                 };
             }
             let (room, above) = match self.wanted() {
@@ -107,7 +116,7 @@ impl Sender {
                 (_, None) if output.bytes.len() >= OUT_BYTES_MAX => (0, None),
                 wanted => wanted,
             };
-            let due = self.due(drain_until, now);
+            let due = self.due(drain_until.or(renew_at), now);
             probe.is_silent(self.is_silent(now.into_std()));
             input.reserve(READ_BYTES);
             tokio::select! {
@@ -122,6 +131,7 @@ impl Sender {
                         return Ended::Failed(LinkFault::NotRecorded(refused));
                     }
                 }
+                () = calls_to_send(hub.as_deref()) => {}
                 got = read.read_buf(&mut input) => {
                     let taken = self.arrived(got).and_then(|()| self.receive(&mut input, now.into_std()));
                     if let Err(fault) = taken {
@@ -196,6 +206,14 @@ impl Sender {
             tracing::debug!(%error, "the connection was not closed in order");
         }
         Ended::Stopped { unacknowledged }
+    }
+}
+
+/// Waits until somebody calls the hub or answers it.
+async fn calls_to_send(hub: Option<&Hub>) {
+    match hub {
+        Some(hub) => hub.port.to_send.notified().await,
+        None => std::future::pending().await,
     }
 }
 

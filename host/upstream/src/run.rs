@@ -3,9 +3,10 @@
 use crate::{
     Backoff, BuildError, ConfigFault, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
     choice::Choice,
+    hub::Hub,
     link::Ended,
     probe::{Moved, Probe, Shared},
-    sender::Sender,
+    sender::{Form, Sender},
     status::Teller,
     topics::Topics,
 };
@@ -27,9 +28,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Largest packet that is taken from the broker: nothing is subscribed, so only acknowledgements come, and these are
-/// small even with a reason in words.
-pub(crate) const INBOUND_PACKET_BYTES_MAX: u32 = 256 * 1024;
+/// Largest packet that is taken: a call or an answer of a hub, with room for its properties. A plain broker sends nothing but
+/// acknowledgements.
+pub(crate) const INBOUND_PACKET_BYTES_MAX: u32 = 320 * 1024;
 
 /// How long the store may take to record the last acknowledgements when the link ends: an fsync on a slow card.
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
@@ -79,7 +80,15 @@ impl Upstream {
     ///
     /// # Errors
     /// Everything that is wrong, at once.
-    pub fn build(config: UpstreamConfig, broker: &Broker) -> Result<Self, BuildError> {
+    pub fn build(mut config: UpstreamConfig, broker: &Broker) -> Result<Self, BuildError> {
+        let hub = config.hub.take().map(|hub| Hub::new(hub, broker.clone()));
+        if let Some(hub) = &hub {
+            config.version = Version::V5;
+            config.clean_start = true;
+            config.client_id = Hub::client_id(broker.edge()).into();
+            config.user = Some(hub.user_name().into());
+            config.password = None;
+        }
         let checked = config.check()?;
         let options = Options {
             version: config.version,
@@ -103,17 +112,23 @@ impl Upstream {
         let shared = Shared::new(choice);
         let (teller, handle) = Teller::new(places.clone(), shared.clone());
         let probe = Probe::new(places.clone(), config.timeouts, shared.clone());
-        let (topics, faults) = Topics::new(broker, checked.topic);
-        if !faults.is_empty() {
-            let of_route = |(route, why)| ConfigFault {
-                setting: format!("routes.{route}.topic"),
-                text: format!("{why}"),
-            };
-            return Err(BuildError { faults: faults.into_iter().map(of_route).collect() });
-        }
-        let notes = notes(&config, &topics);
+        let (form, notes) = match hub {
+            Some(hub) => (Form::Hub(hub), Vec::new()),
+            None => {
+                let (topics, faults) = Topics::new(broker, checked.topic);
+                if !faults.is_empty() {
+                    let of_route = |(route, why)| ConfigFault {
+                        setting: format!("routes.{route}.topic"),
+                        text: format!("{why}"),
+                    };
+                    return Err(BuildError { faults: faults.into_iter().map(of_route).collect() });
+                }
+                let notes = notes(&config, &topics);
+                (Form::Plain(topics, config.payload), notes)
+            }
+        };
         let reader = broker.reader(LogId::upstream());
-        let sender = Sender::new(&config, topics, Client::new(options), reader, teller);
+        let sender = Sender::new(&config, form, Client::new(options), reader, teller);
         let backoff = Backoff::new(config.backoff);
         Ok(Self {
             run: Run { timeouts: config.timeouts, places, shared, probe, sender, backoff },
@@ -213,6 +228,10 @@ impl Run {
                 Err(error) => LinkFault::Dial(error),
                 Ok(stream) => match self.connection(stream, stop).await {
                     (Ended::Stopped { unacknowledged }, _) => return Round::Stopped { unacknowledged },
+                    (Ended::Renewed, _) => {
+                        *attempt = 1;
+                        return Round::Again;
+                    }
                     (Ended::Moving(moved), _) => {
                         *attempt = 1;
                         ways = VecDeque::from([moved]);
@@ -247,7 +266,19 @@ impl Run {
     /// Runs one connection; tells how it ended, and since when it was welcomed if it was.
     async fn connection(&mut self, stream: Stream, stop: &CancellationToken) -> (Ended, Option<Instant>) {
         self.probe.reset();
-        let ended = self.sender.run(stream, &mut self.probe, stop).await;
+        let ended = match self.sender.hub() {
+            None => self.sender.run(stream, &mut self.probe, stop).await,
+            Some(hub) => {
+                hub.port.begin();
+                let (sender, probe) = (&mut self.sender, &mut self.probe);
+                let run = async {
+                    let ended = sender.run(stream, probe, stop).await;
+                    hub.port.close();
+                    ended
+                };
+                tokio::join!(run, hub.serve()).0
+            }
+        };
         self.probe.reset();
         self.shared.choice().ended(Instant::now());
         let by_peer = matches!(&ended, Ended::Failed(fault) if fault.is_by_peer());

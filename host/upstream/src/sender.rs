@@ -4,6 +4,7 @@ use crate::{
     Counters, LinkFault, Payload, UpstreamConfig,
     hold::Hold,
     horizon::Horizon,
+    hub::Hub,
     lanes::Lanes,
     poison::Poison,
     run::INBOUND_PACKET_BYTES_MAX,
@@ -12,15 +13,16 @@ use crate::{
     verdict::{ATTEMPTS_MAX, Verdict, verdict},
     wire,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use holdfast_broker::{Delivery, Reader, Refused, Turn};
+use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
 use holdfast_mqtt::{
-    Codec, Packet, ReasonCode, Version,
+    Codec, Packet, Publish, ReasonCode, Version,
     client::{Action, Client, Granted},
 };
 use holdfast_net::{Branches, Settings};
-use holdfast_types::{Priority, Text, UnixMillis};
+use holdfast_types::{InvalidTopic, Priority, Text, UnixMillis};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -34,16 +36,32 @@ const QUIC_ACK_WITHIN: Duration = Duration::from_secs(120);
 /// Silence with messages in flight after which the way in use is tried anew beside. Brokers acknowledge within a second;
 /// nothing is given up yet, so one that takes longer is not disturbed.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
+/// How messages look to the other side.
+pub(crate) enum Form {
+    /// To any broker.
+    Plain(Topics, Payload),
+    /// To a hub.
+    Hub(Arc<Hub>),
+}
+
+/// What was sent with QoS 1 and waits for its acknowledgement.
+pub(crate) enum Sent {
+    /// A message of the log.
+    Message(Delivery),
+    /// A call of the hub; holds its correlation data.
+    Call(Bytes),
+    /// An answer to the hub.
+    Answer,
+}
 
 /// Carries messages from the reader to the session and acknowledgements back. Lives as long as the link.
 pub(crate) struct Sender {
-    topics: Topics,
+    form: Form,
     version: Version,
-    payload: Payload,
     packet_bytes_max: usize,
     settings: Settings,
     pub(crate) drain_within: Duration,
-    pub(crate) client: Client<Delivery>,
+    pub(crate) client: Client<Sent>,
     pub(crate) reader: Reader,
     pub(crate) teller: Teller,
     pub(crate) hold: Hold,
@@ -128,15 +146,14 @@ fn codec(version: Version) -> Codec {
 impl Sender {
     pub(crate) fn new(
         config: &UpstreamConfig,
-        topics: Topics,
-        client: Client<Delivery>,
+        form: Form,
+        client: Client<Sent>,
         reader: Reader,
         teller: Teller,
     ) -> Self {
         Self {
-            topics,
+            form,
             version: config.version,
-            payload: config.payload,
             packet_bytes_max: config.packet_bytes_max,
             settings: config.settings().cloned().unwrap_or_else(|| Settings::of_section("upstream")),
             drain_within: config.drain_within,
@@ -182,7 +199,18 @@ impl Sender {
         self.encryption = encryption;
         self.codec = codec(self.version);
         self.codec.peer_max_packet_bytes = self.packet_bytes_max;
+        if let Some(password) = self.hub().and_then(|hub| hub.password()) {
+            self.client.set_password(password.0);
+        }
         self.client.open(now);
+    }
+
+    /// The hub, if the link is to one.
+    pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
+        match &self.form {
+            Form::Plain(..) => None,
+            Form::Hub(hub) => Some(hub.clone()),
+        }
     }
 
     /// Whether the broker has welcomed this connection.
@@ -202,6 +230,10 @@ impl Sender {
             }
         }
         self.client.limit_window(self.pace());
+        // What an edge and a hub say to each other goes the way of the session.
+        self.sending = Priority::DEFAULT;
+        self.send_calls(now);
+        self.act(now, out)?;
         self.send_ready(now, out)?;
         self.act(now, out)?;
         self.turn.done.extend(self.horizon.done(now));
@@ -216,7 +248,16 @@ impl Sender {
             match action {
                 Action::Send(packet) => self.encode(&packet, out)?,
                 Action::Connected(granted) => self.welcome(&granted, now),
-                Action::Acknowledged { ticket, reason, words } => self.answered(ticket, reason, words, now),
+                Action::Acknowledged { ticket: Sent::Message(delivery), reason, words } => {
+                    self.answered(delivery, reason, words, now);
+                }
+                Action::Acknowledged { ticket, reason, words } => self.call_answered(&ticket, reason, words),
+                // Nothing is subscribed at a plain broker.
+                Action::Received(publish) => {
+                    if let Form::Hub(hub) = &self.form {
+                        hub.port.received(*publish);
+                    }
+                }
                 Action::Fail(fault) => return Err(LinkFault::Session(fault, self.settings.clone())),
             }
         }
@@ -288,8 +329,10 @@ impl Sender {
         if self.ready.is_empty() {
             return Ok(());
         }
-        for (route, why) in self.topics.refresh() {
-            tracing::warn!(%route, %why, "the route's own topic cannot be used; its messages go to the usual one");
+        if let Form::Plain(topics, _) = &mut self.form {
+            for (route, why) in topics.refresh() {
+                tracing::warn!(%route, %why, "the route's own topic cannot be used; its messages go to the usual one");
+            }
         }
         let unix = unix_now();
         while !self.hold.is_on() && self.client.room() > 0 {
@@ -299,17 +342,17 @@ impl Sender {
                 continue;
             }
             let Some(delivery) = self.poison.admit(delivery, self.welcomed, now) else { continue };
-            match self.topics.of(&delivery) {
-                Ok(topic) => {
-                    self.poison.sent(&delivery, &topic, now);
-                    let publish = wire::publish(&delivery, topic, self.version, self.payload, unix);
+            match self.publish_of(&delivery, unix) {
+                Ok(publish) => {
+                    self.poison.sent(&delivery, &publish.topic, now);
                     self.sending = priority(&delivery);
+                    let ticket = Sent::Message(delivery);
                     let sent = if self.lanes.output(self.sending).is_some() {
-                        self.client.publish_beside(delivery, publish, now)
+                        self.client.publish_beside(ticket, publish, now)
                     } else {
-                        self.client.publish(delivery, publish, now)
+                        self.client.publish(ticket, publish, now)
                     };
-                    if let Err((delivery, _)) = sent {
+                    if let Err((Sent::Message(delivery), _)) = sent {
                         self.poison.withdrawn(delivery.id.as_ref());
                         self.ready.push_front(delivery);
                         return Ok(());
@@ -325,6 +368,36 @@ impl Sender {
         Ok(())
     }
 
+    fn publish_of(&self, delivery: &Delivery, now: UnixMillis) -> Result<Publish, InvalidTopic> {
+        match &self.form {
+            Form::Plain(topics, payload) => {
+                Ok(wire::publish(delivery, topics.of(delivery)?, self.version, *payload, now))
+            }
+            Form::Hub(_) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
+        }
+    }
+
+    /// Calls and answers go before messages: they are few and small, and somebody waits for them.
+    fn send_calls(&mut self, now: Instant) {
+        let Form::Hub(hub) = &self.form else { return };
+        while self.client.room() > 0 {
+            let Some(publish) = hub.port.take() else { return };
+            let correlation = publish.properties.as_ref().and_then(|all| all.correlation_data.clone());
+            let is_call = publish.topic.starts_with(CALL_TOPIC_PREFIX);
+            let ticket = correlation.filter(|_| is_call).map_or(Sent::Answer, Sent::Call);
+            if let Err((_, publish)) = self.client.publish(ticket, publish, now) {
+                return hub.port.put_back(publish);
+            }
+        }
+    }
+
+    fn call_answered(&self, sent: &Sent, reason: ReasonCode, words: Option<ByteString>) {
+        if let (Form::Hub(hub), Sent::Call(correlation), true) = (&self.form, sent, reason.is_failure()) {
+            let words = words.map(|words| format!(": {words:?}")).unwrap_or_default();
+            hub.port.refused(correlation, &format!("it was refused with {reason}{words}"));
+        }
+    }
+
     fn encode(&mut self, packet: &Packet, out: &mut BytesMut) -> Result<(), LinkFault> {
         let out = match packet {
             Packet::Publish(_) => self.lanes.output(self.sending).unwrap_or(out),
@@ -338,10 +411,18 @@ impl Sender {
             }
             (Ok(()), _) => Ok(()),
             (Err(error), Packet::Publish(publish)) => {
-                let withdrawn = publish.packet_id.and_then(|id| self.client.withdraw(id, &publish.topic));
-                if let Some(delivery) = withdrawn {
-                    self.poison.withdrawn(delivery.id.as_ref());
-                    self.give_up(&delivery, format!("the broker cannot be sent it: {error}"), 0);
+                match publish.packet_id.and_then(|id| self.client.withdraw(id, &publish.topic)) {
+                    Some(Sent::Message(delivery)) => {
+                        self.poison.withdrawn(delivery.id.as_ref());
+                        self.give_up(&delivery, format!("the broker cannot be sent it: {error}"), 0);
+                    }
+                    Some(Sent::Call(correlation)) => {
+                        if let Form::Hub(hub) = &self.form {
+                            hub.port.refused(&correlation, &format!("it cannot be sent: {error}"));
+                        }
+                    }
+                    Some(Sent::Answer) => tracing::warn!(%error, "an answer to the hub cannot be sent"),
+                    None => {}
                 }
                 Ok(())
             }
@@ -362,6 +443,9 @@ impl Sender {
         self.welcomed = Some(now);
         self.counters.connected += 1;
         self.teller.connected(self.encryption.clone(), now);
+        if let Form::Hub(hub) = &self.form {
+            hub.port.open();
+        }
     }
 
     fn answered(&mut self, delivery: Delivery, reason: ReasonCode, words: Option<ByteString>, now: Instant) {

@@ -29,6 +29,7 @@ use holdfast_mqtt::{Publish, PublishProperties, UserProperties, Version};
 use holdfast_types::{Source, SystemKey, UnixMillis};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// What begins the names of user properties that are the host's own.
 const OWN_PREFIX: &str = "holdfast-";
@@ -56,6 +57,24 @@ pub(crate) fn publish(
     if version == Version::V5 {
         publish.properties = Some(Box::new(properties(delivery, payload, now)));
     }
+    publish
+}
+
+/// The PUBLISH of a message to a hub.
+pub(crate) fn event(delivery: &Delivery, topic: ByteString) -> Publish {
+    let message = &delivery.envelope.message;
+    let fields = holdfast_link::event::encode(delivery.id.as_ref(), &delivery.envelope.source, message);
+    let text = |text: Cow<'_, str>| match text {
+        Cow::Borrowed(text) => ByteString::from(text),
+        Cow::Owned(text) => ByteString::from(text),
+    };
+    let mut publish = Publish::new(topic, message.body.clone());
+    publish.properties = Some(Box::new(PublishProperties {
+        content_type: fields.content_type.map(text),
+        correlation_data: fields.correlation,
+        user_properties: fields.user.into_iter().map(|(name, value)| (text(name), text(value))).collect(),
+        ..PublishProperties::default()
+    }));
     publish
 }
 

@@ -1,5 +1,6 @@
 //! Processes around the binary, and waiting for what they do.
 
+mod above;
 mod azure;
 mod broker;
 mod clients;
@@ -10,6 +11,7 @@ mod link;
 mod process;
 mod registry;
 
+pub use above::Above;
 pub use azure::Sdk;
 pub use broker::Broker;
 pub use clients::{Publisher, Receiver, Role, Subscriber, node_says, publish, publish_as, python_says};

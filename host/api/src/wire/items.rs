@@ -175,6 +175,9 @@ pub struct DeviceItem {
     pub generation: String,
     /// Whether it is an edge itself.
     pub edge: bool,
+    /// The edge whose child it is, as the hub says; none if it was added at this edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// When it was added, in milliseconds since 1970.
     pub added_ms: u64,
     /// Thumbprints of its certificates.

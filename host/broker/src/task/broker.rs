@@ -192,6 +192,11 @@ impl Broker {
         routing.time_to_live_ms = milliseconds(time_to_live);
     }
 
+    /// Changes the time to live of routes that name none, and leaves the routes.
+    pub fn set_time_to_live(&self, time_to_live: Option<Duration>) {
+        write(&self.inner.routing).time_to_live_ms = milliseconds(time_to_live);
+    }
+
     /// The time to live of routes that name none; none means for ever.
     pub fn time_to_live(&self) -> Option<Duration> {
         read(&self.inner.routing).time_to_live_ms.map(Duration::from_millis)

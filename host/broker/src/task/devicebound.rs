@@ -4,12 +4,13 @@ use super::{
     admission::{Refused, check},
     broker::{Broker, Inner},
 };
-use holdfast_store::{Append, Commit, Entry};
+use holdfast_store::{Append, Commit, DocumentWrite, Entry};
 use holdfast_types::{
     Envelope, LogId, Message, Name, Priority, QueueId, Source, SystemKey, UnixMillis, WhenFull,
 };
+use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,6 +24,20 @@ pub const DEVICEBOUND_PENDING_MAX: usize = 50;
 
 /// The longest life of such a message: two days (IoT Hub). One that says nothing has it.
 pub const DEVICEBOUND_LIFE_MAX: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Identifiers of messages from a hub that are remembered for each child: twice as many as may wait, and a hub sends
+/// those that wait in their order.
+pub const DEVICEBOUND_IDS_KEPT: usize = 2 * DEVICEBOUND_PENDING_MAX;
+
+/// Where they are: `{"v":1,"ids":[…]}` under the name of the child.
+const IDS_SPACE: &str = "devicebound/ids";
+const IDS_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Ids {
+    v: u32,
+    ids: VecDeque<String>,
+}
 
 /// Most messages that wait for one child when those are counted that have expired behind ones that have not.
 const RECORDED_MAX: u64 = 1000;
@@ -57,8 +72,56 @@ impl Broker {
     pub async fn cloud_to_device(
         &self,
         child: &Name,
+        message: Message,
+        expires: Option<UnixMillis>,
+    ) -> Result<(), Refused> {
+        self.record_devicebound(child, message, expires, Vec::new()).await
+    }
+
+    /// The same for a hub, which sends a message again under its `id` until it has heard that it was recorded: what is
+    /// among the last [`DEVICEBOUND_IDS_KEPT`] of the child is not taken again. The identifiers are recorded with the
+    /// message. One call at a time for each child.
+    pub async fn cloud_to_device_once(
+        &self,
+        child: &Name,
+        message: Message,
+        expires: Option<UnixMillis>,
+        id: &str,
+    ) -> Result<(), Refused> {
+        let store = &self.inner.store;
+        let unreadable = |why: String| Refused::NotRecorded(why);
+        let before = store.document(IDS_SPACE, child).map_err(|error| unreadable(error.to_string()))?;
+        let mut ids = match &before {
+            None => Ids { v: IDS_VERSION, ids: VecDeque::new() },
+            Some(bytes) => serde_json::from_slice::<Ids>(bytes).map_err(|error| {
+                unreadable(format!("the identifiers of messages to {child} cannot be read: {error}"))
+            })?,
+        };
+        if ids.ids.iter().any(|known| known == id) {
+            return Ok(());
+        }
+        ids.ids.push_back(id.to_owned());
+        while ids.ids.len() > DEVICEBOUND_IDS_KEPT {
+            ids.ids.pop_front();
+        }
+        let write = |value| DocumentWrite { space: IDS_SPACE.into(), key: child.text().clone(), value };
+        // Texts always have a JSON form.
+        let value = Some(serde_json::to_vec(&ids).unwrap_or_default().into());
+        let recorded = self.record_devicebound(child, message, expires, vec![write(value)]).await;
+        if recorded == Err(Refused::NoRoom) {
+            // The log had no room and dropped it, but the identifier stands.
+            let documents = vec![write(before)];
+            store.commit_when_room(Commit { documents, ..Commit::default() }, |_| {});
+        }
+        recorded
+    }
+
+    async fn record_devicebound(
+        &self,
+        child: &Name,
         mut message: Message,
         expires: Option<UnixMillis>,
+        documents: Vec<DocumentWrite>,
     ) -> Result<(), Refused> {
         check(&message, 0)?;
         let bytes = message.size_bytes();
@@ -97,7 +160,8 @@ impl Broker {
         }
         let append = Append { queue, entry, when_full: WhenFull::DropNewest };
         let (ended, child) = (inner.clone(), child.clone());
-        inner.store.commit_when_room(Commit { appends: vec![append], ..Commit::default() }, move |result| {
+        let commit = Commit { appends: vec![append], documents, ..Commit::default() };
+        inner.store.commit_when_room(commit, move |result| {
             let (recorded, durable, _) = ended.recorded(result);
             ended.devicebound.ended(&child);
             // A sender that no longer waits is no fault: the record stands.

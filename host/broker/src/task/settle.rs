@@ -61,7 +61,7 @@ impl Reader {
         if !is_empty(&commit) {
             let part = pending.open_part();
             let shared = self.shared_progress();
-            let half = half.clone();
+            let (half, inner) = (half.clone(), self.inner.clone());
             let under_way = self.lane.begin();
             self.inner.commit(commit, move |answer, _, _| {
                 let mut progress = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,6 +74,9 @@ impl Reader {
                 drop(progress);
                 if let Some(half) = half {
                     half.ended(answer.is_ok());
+                    if answer.is_ok() {
+                        inner.halves.watches.reported(&half.who);
+                    }
                 }
                 drop(under_way);
                 part.part_done(answer, |_| {});

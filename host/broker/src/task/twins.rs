@@ -14,7 +14,7 @@ mod watch;
 
 pub use error::TwinError;
 pub(crate) use halves::{Half, Halves, InUse};
-pub use watch::{DesiredPatch, DesiredWatch};
+pub use watch::{DesiredPatch, DesiredWatch, ReportedWatch};
 
 use super::{
     admission::{Receipt, Refused, check},
@@ -170,6 +170,43 @@ impl Twins {
         Ok(checked_document(desired).map(drop)?)
     }
 
+    /// Takes the reported properties that the hub has, with their version there, where its version is newer: another edge
+    /// has told it, or this one lost what it had. `acknowledged` is the last version of here that the hub has taken; what
+    /// was reported here after it stands above what the hub has, under a version that is newer still. Gives the version.
+    pub async fn adopt_reported(
+        &self,
+        who: &Identity,
+        reported: Value,
+        version: u64,
+        acknowledged: u64,
+    ) -> Result<u64, TwinError> {
+        let document = Arc::new(checked_document(reported)?);
+        let adopted = |old: Result<&Versioned, TwinError>| {
+            let old = old?;
+            if version <= old.version {
+                return Ok(None);
+            }
+            if old.version <= acknowledged {
+                return Ok(Some(Versioned { version, document: document.clone() }));
+            }
+            let mut merged = (*document).clone();
+            merge(&mut merged, &old.document);
+            checked_size(&merged)?;
+            Ok(Some(Versioned { version: version.saturating_add(1), document: Arc::new(merged) }))
+        };
+        self.commit(Half::Reported, who, Change::default(), adopted).await
+    }
+
+    /// Whose reported properties change, from now on.
+    pub fn watch_reported(&self) -> ReportedWatch {
+        self.0.halves.watches.watch_reported(&self.0)
+    }
+
+    /// The patch that turns one document into another.
+    pub fn difference(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, Value> {
+        difference(old, new)
+    }
+
     /// Changes of the desired properties from now on.
     pub fn watch(&self, who: &Identity) -> DesiredWatch {
         self.0.halves.watches.watch(&self.0, who)
@@ -273,8 +310,12 @@ impl Twins {
         let (inner, slot, patch, part) =
             (self.0.clone(), slot.clone(), change.patch.clone(), pending.open_part());
         self.0.commit(commit, move |answer, _, _| {
-            if answer.is_ok() && slot.half == Half::Desired {
-                inner.halves.watches.changed(&slot.who, &old.tip.document, &new, patch.as_ref());
+            match slot.half {
+                Half::Desired if answer.is_ok() => {
+                    inner.halves.watches.changed(&slot.who, &old.tip.document, &new, patch.as_ref());
+                }
+                Half::Reported if answer.is_ok() => inner.halves.watches.reported(&slot.who),
+                _ => {}
             }
             slot.ended(answer.is_ok());
             drop(slot);

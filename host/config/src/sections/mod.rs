@@ -10,6 +10,7 @@ mod routes;
 mod small;
 mod store;
 mod upstream;
+mod upstream_hub;
 mod users;
 
 pub(crate) use gateway::gateway;

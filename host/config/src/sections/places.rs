@@ -49,8 +49,12 @@ struct Wanted {
     path: Option<String>,
 }
 
-/// Whom the link goes to; none if nobody is named, which is reported.
-pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Option<Vec<UpstreamPlace>> {
+/// Whom the link goes to; none if nobody is named, which is reported. `hub` is there if the link is to a hub, and holds its
+/// name if that is known: a hub is found under its name where nothing else is said.
+pub(super) fn read(
+    section: &mut Section<'_, '_, '_>,
+    hub: Option<Option<&str>>,
+) -> Option<Vec<UpstreamPlace>> {
     let wanted = section.take_list("transports", "[\"quic\", \"mqtt\", \"websocket\"]", transport);
     check_transports(section, wanted.as_deref());
     let url = section.take("url", |value| {
@@ -63,14 +67,16 @@ pub(super) fn read(section: &mut Section<'_, '_, '_>) -> Option<Vec<UpstreamPlac
             Problem::new("there are both url and hubs", "put the address of url into hubs, and remove url");
         section.fault(value, "hubs", problem);
     }
-    if !section.holds("url") && !section.holds("hubs") {
+    let nobody = !section.holds("url") && !section.holds("hubs");
+    if nobody && hub.is_none() {
         let problem = Problem::new(
             "there is no address of the broker",
             "add url = \"mqtts://broker.example.com:8883\"",
         );
         section.missing("url", problem);
     }
-    let named: Vec<_> = url.into_iter().chain(hubs).collect();
+    let hub = hub.flatten().filter(|_| nobody).map(|hub| (hub.to_owned(), Named::Host(hub.to_owned())));
+    let named: Vec<_> = url.into_iter().chain(hubs).chain(hub).collect();
     let places: Vec<_> = named
         .into_iter()
         .map(|(name, named)| UpstreamPlace { name, ways: ways(&named, wanted.as_deref()) })

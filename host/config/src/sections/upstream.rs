@@ -1,13 +1,13 @@
 //! `[upstream]`.
 
-use super::{Context, places};
+use super::{Context, places, upstream_hub};
 use crate::{
-    Identity, MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
+    MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
     reader::{Problem, Section, Value},
     template, values,
 };
 use holdfast_types::Name;
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 /// Most bytes in client id and user name: what IoT Hub's user names need, with room.
 const CREDENTIAL_BYTES_MAX: usize = 1024;
@@ -27,7 +27,9 @@ pub(crate) fn upstream(
     edge: &Name,
     context: &Context<'_>,
 ) -> Option<Upstream> {
-    let places = places::read(&mut section);
+    let is_hub = upstream_hub::is_hub(&mut section);
+    let (hub, identity) = upstream_hub::hub(&mut section, is_hub, context);
+    let places = places::read(&mut section, is_hub.then_some(hub.as_ref().map(|hub| &*hub.name)));
     let (return_after, failover_after) = places::patience(&mut section);
     let (allow_plain, may_be_plain) = values::switch(&mut section, "allow_plain");
     let client_id = section.take("client_id", |value| credential(value, "\"edge-1\""));
@@ -50,9 +52,9 @@ pub(crate) fn upstream(
     let keep_bytes =
         section.take("keep_acknowledged_max", |value| values::size(value, PACKET_BYTES_MIN, KEEP_BYTES_MAX));
     let (backoff_min, backoff_max) = backoff(&mut section);
-    let (ca_file, identity) = certificates(&mut section, context);
+    let ca_file = values::file(&mut section, "ca_file", context);
     if let Some(places) = &places {
-        check_encryption(&section, places, may_be_plain);
+        check_encryption(&section, places, may_be_plain, is_hub);
     }
     if password.is_some() && !section.holds("user") && version == MqttVersion::V311 {
         let reason = "there is a password and no user, which MQTT 3.1.1 forbids";
@@ -80,6 +82,7 @@ pub(crate) fn upstream(
         backoff_max,
         ca_file,
         identity,
+        hub,
     })
 }
 
@@ -123,17 +126,13 @@ fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {
     (first, last)
 }
 
-fn certificates(
-    section: &mut Section<'_, '_, '_>,
-    context: &Context<'_>,
-) -> (Option<PathBuf>, Option<Identity>) {
-    let ca_file = values::file(section, "ca_file", context);
-    let identity = values::identity(section, context);
-    (ca_file, identity)
-}
-
 /// Only TLS leaves the machine unless the file says otherwise, and settings of TLS mean that TLS is wanted.
-fn check_encryption(section: &Section<'_, '_, '_>, places: &[UpstreamPlace], may_be_plain: bool) {
+fn check_encryption(
+    section: &Section<'_, '_, '_>,
+    places: &[UpstreamPlace],
+    may_be_plain: bool,
+    is_hub: bool,
+) {
     let ways = || places.iter().flat_map(|place| &place.ways);
     let open = ways().find(|way| !way.transport.is_encrypted() && !is_loopback(&way.host));
     let key = if section.holds("url") { "url" } else { "hubs" };
@@ -154,6 +153,10 @@ fn check_encryption(section: &Section<'_, '_, '_>, places: &[UpstreamPlace], may
         return;
     }
     for key in ["ca_file", "cert_file", "key_file"] {
+        // Alone it is the key that tokens for a hub are signed with.
+        if key == "key_file" && is_hub && !section.holds("cert_file") {
+            continue;
+        }
         if let Some(value) = section.value_of(key) {
             let reason = format!("{key} has no effect with mqtt://");
             section.fault(value, key, Problem::new(reason, "write mqtts:// in url, or remove this line"));

@@ -83,7 +83,7 @@ async fn tell(
 }
 
 async fn list(control: &Path, json: bool) -> anyhow::Result<()> {
-    let mut table = Table::new(["DEVICE", "STATUS", "CREDENTIAL", "EDGE"]);
+    let mut table = Table::new(["DEVICE", "STATUS", "CREDENTIAL", "EDGE", "FROM"]);
     for item in client::ask(control, &Request::Devices).await? {
         let Item::Device(device) = item else { continue };
         if json {
@@ -91,7 +91,8 @@ async fn list(control: &Path, json: bool) -> anyhow::Result<()> {
             continue;
         }
         let edge = if device.edge { "yes" } else { "" };
-        table.row([device.device, device.status, device.credential, edge.to_owned()]);
+        let from = if device.parent.is_some() { "hub" } else { "local" };
+        table.row([device.device, device.status, device.credential, edge.to_owned(), from.to_owned()]);
     }
     if !json {
         table.print();
@@ -117,6 +118,8 @@ fn lines(device: &DeviceItem) -> Vec<(&'static str, String)> {
         ("credential", device.credential.clone()),
         ("generation", device.generation.clone()),
     ];
+    let from = device.parent.as_ref().map(|parent| format!("the hub, as a child of {parent}"));
+    lines.push(("from", from.unwrap_or_else(|| "this edge".to_owned())));
     lines.extend(device.thumbprints.iter().map(|one| ("thumbprint", one.clone())));
     lines.extend(device.keys.iter().map(|one| ("key", one.0.clone())));
     lines.extend(device.connection_string.iter().map(|one| ("connection string", one.0.clone())));

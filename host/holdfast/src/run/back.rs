@@ -38,8 +38,25 @@ impl RunningHost {
 
     pub(super) async fn desire(&self, request: &DesireRequest) -> Result<TwinItem, Refusal> {
         let who = self.identity(&request.who)?;
+        self.is_desired_here(&who)?;
         self.broker.twins().desire(&who, request.patch.clone()).await.map_err(twin_refused)?;
         self.twin_of(&who)
+    }
+
+    /// Below a hub desired properties are the hub's: a change made here would count up their version beside it.
+    fn is_desired_here(&self, who: &Identity) -> Result<(), Refusal> {
+        let Some(hub) = self.config.upstream.as_ref().and_then(|upstream| upstream.hub.as_ref()) else {
+            return Ok(());
+        };
+        let device = self.identities.registry.device(&Identity::device(who.device.clone()));
+        let is_local =
+            who.device != *self.broker.edge() && device.is_none_or(|device| device.parent.is_none());
+        if is_local {
+            return Ok(());
+        }
+        let text = format!("the desired properties of {who} are those that the hub {} says", hub.name);
+        Err(Refusal::new(Code::BadRequest, text)
+            .with_fix(format!("change them there: holdfast hub twin desire {who} …")))
     }
 
     pub(super) async fn remove_twin(&self, who: &str) -> Result<String, Refusal> {

@@ -38,6 +38,7 @@ impl RunningHost {
             DeviceAction::Disable => self.set(&identity, DeviceStatus::Disabled).await,
             DeviceAction::Remove => {
                 let item = shown(false)?;
+                self.is_local(&identity)?;
                 self.identities.remove(&identity).await.map_err(|error| failed(format!("{error:#}")))?;
                 tracing::info!(device = %identity, "a device was removed");
                 Ok(item)
@@ -59,10 +60,23 @@ impl RunningHost {
     }
 
     async fn set(&self, identity: &Identity, status: DeviceStatus) -> Result<Item, Refusal> {
-        self.known(identity)?;
+        self.is_local(identity)?;
         self.identities.set_status(identity, status).await.map_err(|error| failed(format!("{error:#}")))?;
         tracing::info!(device = %identity, status = status.as_str(), "a device was changed");
         Ok(Item::Device(self.item(&*self.known(identity)?, false)))
+    }
+
+    /// What a hub decides is changed there, or the next sync would undo it.
+    fn is_local(&self, identity: &Identity) -> Result<(), Refusal> {
+        let device = self.known(identity)?;
+        match &device.parent {
+            None => Ok(()),
+            Some(parent) => Err(Refusal::new(
+                Code::BadRequest,
+                format!("the hub says that {identity} is a child of {parent}; it cannot be changed here"),
+            )
+            .with_fix(format!("change it at the hub: holdfast hub device … {identity}"))),
+        }
     }
 
     fn known(&self, identity: &Identity) -> Result<std::sync::Arc<Device>, Refusal> {
@@ -127,6 +141,7 @@ impl RunningHost {
             status: device.status.as_str().to_owned(),
             generation: device.generation.to_string(),
             edge: device.edge,
+            parent: device.parent.as_ref().map(ToString::to_string),
             added_ms: device.added.0,
             ..DeviceItem::default()
         };
@@ -176,5 +191,7 @@ pub fn gateway_host(config: &holdfast_config::Config) -> String {
 
 /// The name of the hub in tokens.
 pub fn hub_host(config: &holdfast_config::Config) -> String {
-    config.hub_host_name.clone().unwrap_or_else(|| gateway_host(config))
+    let above = || config.upstream.as_ref().and_then(|upstream| upstream.hub.as_ref());
+    let named = config.hub_host_name.clone().or_else(|| above().map(|hub| hub.name.clone()));
+    named.unwrap_or_else(|| gateway_host(config))
 }

@@ -33,7 +33,7 @@ const CHANGE_LOOK: Duration = Duration::from_millis(5);
 pub struct RunningHost {
     pub config: Config,
     pub broker: Broker,
-    pub identities: Identities,
+    pub identities: Arc<Identities>,
     pub engine: EngineHandle,
     pub upstream: Option<StatusHandle>,
     pub gateway: Vec<SocketAddr>,
@@ -399,7 +399,7 @@ impl RunningHost {
     fn requeue(&self, request: &RequeueRequest) -> Result<u64, Refusal> {
         let log = self.known_log(&request.log)?;
         let store = self.broker.store();
-        let life = self.config.store.time_to_live;
+        let life = self.broker.time_to_live();
         let Some(offsets) = &request.offsets else {
             return store.requeue(&log, Which::All, life).map_err(|error| store_refused(&error));
         };

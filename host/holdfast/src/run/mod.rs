@@ -57,14 +57,15 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
         store.clone(),
         clock,
     );
-    let identities = Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?;
+    let identities =
+        Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
     let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
     let deployer = Deployer::open(&config, &broker, file).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
     let engine = engine.with_plan(deployer.plan());
     let deployer = deployer.with_engine(engine.handle());
     let upstream = match &config.upstream {
-        Some(upstream) => Some(parts::upstream(upstream, &config.net, &broker)?),
+        Some(upstream) => Some(parts::upstream(upstream, &config, &broker, &identities)?),
         None => None,
     };
 

@@ -1,10 +1,16 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
 use super::{devices, ways};
-use crate::{certificates, dialer::Dialer, identities::random, registry::Cache};
+use crate::{
+    certificates,
+    dialer::Dialer,
+    identities::{Identities, random},
+    registry::Cache,
+    sync::HubKeeper,
+};
 use anyhow::{Context, anyhow};
 use holdfast_api::MetricsServer;
-use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, TrustBundle};
+use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, SharedKey, TrustBundle};
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
@@ -12,7 +18,9 @@ use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
 use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
-use holdfast_upstream::{ChoiceRules, KeepAcknowledged, Payload, Secret, Upstream, UpstreamConfig, Version};
+use holdfast_upstream::{
+    ChoiceRules, HubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream, UpstreamConfig, Version,
+};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
 
@@ -209,8 +217,14 @@ pub fn engine(config: &Config) -> EngineConfig {
 }
 
 /// The link upstream.
-pub fn upstream(given: &config::Upstream, net: &config::Net, broker: &Broker) -> anyhow::Result<Upstream> {
-    let mut upstream = UpstreamConfig::new(ways::places(given, net)?, given.client_id.as_str());
+pub fn upstream(
+    given: &config::Upstream,
+    config: &Config,
+    broker: &Broker,
+    identities: &Arc<Identities>,
+) -> anyhow::Result<Upstream> {
+    let places = ways::places(given, &config.net)?;
+    let mut upstream = UpstreamConfig::new(places, given.client_id.as_str());
     upstream.choice = ChoiceRules { return_after: given.return_after, failover_after: given.failover_after };
     upstream.version = match given.version {
         config::MqttVersion::V311 => Version::V311,
@@ -235,7 +249,24 @@ pub fn upstream(given: &config::Upstream, net: &config::Net, broker: &Broker) ->
     upstream.keep_alive = given.keep_alive;
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;
+    if let Some(hub) = &given.hub {
+        let keeper = HubKeeper::open(identities.clone(), broker.clone(), config.store.time_to_live)?;
+        upstream.hub = Some(HubConfig {
+            hub: hub.name.as_str().into(),
+            key: hub_key(hub)?,
+            token_life: TOKEN_LIFE,
+            keeper: Arc::new(keeper),
+        });
+    }
     Ok(Upstream::build(upstream, broker)?)
+}
+
+/// The key of this edge's device at the hub, read from its file.
+pub fn hub_key(hub: &config::HubLink) -> anyhow::Result<Option<SharedKey>> {
+    let Some(file) = &hub.key_file else { return Ok(None) };
+    let bad = || format!("upstream.key_file {} cannot be used", file.display());
+    let text = fs::read_to_string(file).with_context(bad)?;
+    SharedKey::parse(&text).map(Some).with_context(bad)
 }
 
 /// The password of the link, read from its file if it is in one.

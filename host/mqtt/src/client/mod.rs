@@ -95,6 +95,8 @@ pub enum Action<T> {
         /// The reason in words, if the server gave some.
         words: Option<ByteString>,
     },
+    /// A message came. It is acknowledged: QoS 1 once it stands here, QoS 2 as its steps demand.
+    Received(Box<Publish>),
     /// The connection is of no more use: close it, then call [`Client::closed`].
     Fail(Fault),
 }
@@ -196,6 +198,11 @@ impl<T> Client<T> {
     /// Keeps at most `messages` in flight until told otherwise, whatever the server would take. At least one.
     pub fn limit_window(&mut self, messages: u16) {
         self.limit = messages.max(1);
+    }
+
+    /// The password of the next CONNECT, where one is good for some time only.
+    pub fn set_password(&mut self, password: Bytes) {
+        self.options.password = Some(password);
     }
 
     /// A transport is open: begins the session with CONNECT.
@@ -312,7 +319,7 @@ impl<T> Client<T> {
             (Phase::Connected, Packet::Disconnect(bye)) => {
                 self.fail(Fault::Disconnected { reason: bye.reason, words: bye.reason_string });
             }
-            (Phase::Connected, Packet::Publish(publish)) => self.unasked(&publish, now),
+            (Phase::Connected, Packet::Publish(publish)) => self.published(publish, now),
             (Phase::Connected, Packet::PubRel(ack)) => {
                 self.send(Packet::PubComp(Ack::new(ack.packet_id)), now);
             }
@@ -431,14 +438,16 @@ impl<T> Client<T> {
         }
     }
 
-    /// Nothing is subscribed, but a kept session may hold subscriptions of a former user of the identifier. What they
-    /// bring is acknowledged, so that the server does not send it for ever, and dropped.
-    fn unasked(&mut self, publish: &Publish, now: Instant) {
+    /// What comes is acknowledged, so that the server does not send it for ever. A driver that has subscribed to nothing may
+    /// still get some: of a kept session with subscriptions of a former user of the identifier, or of a server that sends to
+    /// its clients unasked.
+    fn published(&mut self, publish: Publish, now: Instant) {
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.send(Packet::PubAck(Ack::new(id)), now),
             (QoS::ExactlyOnce, Some(id)) => self.send(Packet::PubRec(Ack::new(id)), now),
             _ => {}
         }
+        self.actions.push_back(Action::Received(Box::new(publish)));
     }
 
     fn send(&mut self, packet: Packet, now: Instant) {

@@ -253,15 +253,17 @@ fn aliases_stand_for_topics_that_come_again_and_end_with_the_connection() {
 }
 
 #[test]
-fn what_a_former_subscription_brings_is_acknowledged_and_dropped() {
+fn what_comes_is_acknowledged_and_handed_on() {
     let mut bench = Bench::new(options());
     bench.connect(welcome());
     let mut stray = Publish::new("t", "x");
-    assert_eq!(bench.receive(Packet::Publish(stray.clone())), []);
+    let received = |publish: &Publish| Action::Received(Box::new(publish.clone()));
+    assert_eq!(bench.receive(Packet::Publish(stray.clone())), [received(&stray)]);
     (stray.qos, stray.packet_id) = (QoS::AtLeastOnce, PacketId::new(7));
     let answer = bench.receive(Packet::Publish(stray.clone()));
-    assert_eq!(answer, [Action::Send(Packet::PubAck(Ack::new(PacketId::new(7).unwrap())))]);
+    let ack = Ack::new(PacketId::new(7).unwrap());
+    assert_eq!(answer, [Action::Send(Packet::PubAck(ack.clone())), received(&stray)]);
     stray.qos = QoS::ExactlyOnce;
-    let answer = bench.receive(Packet::Publish(stray));
-    assert_eq!(answer, [Action::Send(Packet::PubRec(Ack::new(PacketId::new(7).unwrap())))]);
+    let answer = bench.receive(Packet::Publish(stray.clone()));
+    assert_eq!(answer, [Action::Send(Packet::PubRec(ack)), received(&stray)]);
 }

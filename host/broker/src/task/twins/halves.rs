@@ -98,7 +98,7 @@ pub(super) fn identities(store: &Store, limit: usize) -> Result<Vec<Identity>, T
 #[derive(Default)]
 pub(crate) struct Halves {
     slots: Mutex<HashMap<(Half, Identity), Counted>>,
-    pub(super) watches: Watches,
+    pub(crate) watches: Watches,
 }
 
 #[derive(Default)]
@@ -111,7 +111,7 @@ struct Counted {
 pub(crate) struct InUse {
     inner: Arc<Inner>,
     pub(super) half: Half,
-    pub(super) who: Identity,
+    pub(crate) who: Identity,
     slot: Arc<Slot>,
 }
 

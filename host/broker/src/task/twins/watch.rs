@@ -1,4 +1,4 @@
-//! Who hears of desired changes.
+//! Who hears of desired changes, and of reports.
 
 use super::halves::Versioned;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use holdfast_types::Identity;
 use serde_json::Value;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
@@ -97,9 +97,51 @@ impl Queue {
     }
 }
 
+/// Hears whose reported properties change.
+pub struct ReportedWatch {
+    inner: Arc<Inner>,
+    dirty: Arc<Dirty>,
+}
+
+impl Drop for ReportedWatch {
+    fn drop(&mut self) {
+        self.inner.halves.watches.all_reported().retain(|other| !Arc::ptr_eq(other, &self.dirty));
+    }
+}
+
+impl ReportedWatch {
+    /// Waits until somebody's reported properties have changed; gives everybody whose have, each once however often.
+    /// Cancel safe.
+    pub async fn next(&mut self) -> BTreeSet<Identity> {
+        loop {
+            let changed = std::mem::take(&mut *self.dirty.changed());
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.dirty.bell.notified().await;
+        }
+    }
+}
+
+/// Who has changed. No longer than there are twins.
+#[derive(Default)]
+struct Dirty {
+    changed: Mutex<BTreeSet<Identity>>,
+    bell: Notify,
+}
+
+impl Dirty {
+    fn changed(&self) -> MutexGuard<'_, BTreeSet<Identity>> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The watchers of all identities.
 #[derive(Default)]
-pub(crate) struct Watches(Mutex<HashMap<Identity, Vec<Arc<Queue>>>>);
+pub(crate) struct Watches {
+    desired: Mutex<HashMap<Identity, Vec<Arc<Queue>>>>,
+    reported: Mutex<Vec<Arc<Dirty>>>,
+}
 
 impl Watches {
     pub(super) fn watch(&self, inner: &Arc<Inner>, who: &Identity) -> DesiredWatch {
@@ -132,6 +174,24 @@ impl Watches {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<Identity, Vec<Arc<Queue>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.desired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn watch_reported(&self, inner: &Arc<Inner>) -> ReportedWatch {
+        let dirty = Arc::<Dirty>::default();
+        self.all_reported().push(dirty.clone());
+        ReportedWatch { inner: inner.clone(), dirty }
+    }
+
+    /// A report is durable.
+    pub(crate) fn reported(&self, who: &Identity) {
+        for dirty in self.all_reported().iter() {
+            dirty.changed().insert(who.clone());
+            dirty.bell.notify_one();
+        }
+    }
+
+    fn all_reported(&self) -> MutexGuard<'_, Vec<Arc<Dirty>>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,19 +3,24 @@
 
 use super::Finding;
 use crate::{
-    run::{parts, ways},
+    run::{parts, shown::now, ways},
     wire::Wire,
 };
 use anyhow::bail;
+use holdfast_auth::sas;
 use holdfast_config::{Config, MqttVersion, Upstream};
 use holdfast_mqtt::{Connect, Packet, ReasonCode, Version};
 use holdfast_net::{Stream, Target, Timeouts, dial};
+use holdfast_types::{Identity, Name};
 use holdfast_upstream::Place;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long the broker may take to answer CONNECT.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the token of this look is good for.
+const TOKEN_LIFE_S: u64 = 60;
 
 pub async fn check(config: &Config) -> Finding {
     let Some(upstream) = &config.upstream else {
@@ -33,7 +38,7 @@ pub async fn check(config: &Config) -> Finding {
     for Place { name, targets } in &places {
         for target in targets {
             let way = format!("{name} by {}", target.way.transport());
-            match try_way(target, upstream).await {
+            match try_way(target, upstream, &config.edge).await {
                 Ok(how) => good.push(format!("{way}: welcomes us ({how})")),
                 Err(why) => bad.push(format!("{way}: {why}")),
             }
@@ -49,10 +54,10 @@ pub async fn check(config: &Config) -> Finding {
 }
 
 /// Tries one way; tells how it is encrypted, or what to do.
-async fn try_way(target: &Target, upstream: &Upstream) -> Result<String, String> {
+async fn try_way(target: &Target, upstream: &Upstream, edge: &Name) -> Result<String, String> {
     let stream = dial(target, Timeouts::default()).await.map_err(|error| error.to_string())?;
     let how = stream.describe_encryption().unwrap_or_else(|| "not encrypted".to_owned());
-    match timeout(ANSWER_WITHIN, welcomed(stream, upstream)).await {
+    match timeout(ANSWER_WITHIN, welcomed(stream, upstream, edge)).await {
         Ok(Ok(())) => Ok(how),
         Ok(Err(error)) => Err(format!("{error:#}")),
         Err(_) => Err(format!(
@@ -62,8 +67,9 @@ async fn try_way(target: &Target, upstream: &Upstream) -> Result<String, String>
     }
 }
 
-/// Connects as the edge does, but under another client id, so that a running edge is not thrown out.
-async fn welcomed(stream: Stream, upstream: &Upstream) -> anyhow::Result<()> {
+/// Connects as the edge does, but under another client id, so that a running edge is not thrown out. A hub knows an edge by
+/// its client id: it is asked as the device, not as the edge's own part that is linked.
+async fn welcomed(stream: Stream, upstream: &Upstream, edge: &Name) -> anyhow::Result<()> {
     let version = match upstream.version {
         MqttVersion::V311 => Version::V311,
         MqttVersion::V5 => Version::V5,
@@ -72,10 +78,22 @@ async fn welcomed(stream: Stream, upstream: &Upstream) -> anyhow::Result<()> {
     let mut connect = Connect::new(version, format!("{}-check", upstream.client_id));
     connect.user_name = upstream.user.as_deref().map(Into::into);
     connect.password = parts::password(upstream.password.as_ref())?.map(|secret| secret.0);
+    if let Some(hub) = &upstream.hub {
+        connect.client_id = edge.as_str().into();
+        connect.user_name = Some(format!("{}/{edge}/?api-version=2021-04-12", hub.name).into());
+        let expiry_s = now().0 / 1000 + TOKEN_LIFE_S;
+        let token = |key| sas::token(&hub.name, &Identity::device(edge.clone()), &key, expiry_s);
+        connect.password = parts::hub_key(hub)?.map(token).map(|token| token.into_bytes().into());
+    }
     wire.push(&Packet::Connect(Box::new(connect)))?;
     wire.flush().await?;
     match wire.receive().await? {
         Packet::ConnAck(answer) if answer.reason == ReasonCode::Success => Ok(()),
+        Packet::ConnAck(answer) if upstream.hub.is_some() => bail!(
+            "the hub refuses us: {}; look at upstream.hub and upstream.key_file, and at `holdfast hub device show {edge}` \
+             there",
+            answer.reason.text()
+        ),
         Packet::ConnAck(answer) => bail!(
             "the broker refuses us: {}; look at upstream.user, upstream.password and upstream.client_id",
             answer.reason.text()

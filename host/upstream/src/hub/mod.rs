@@ -1,0 +1,157 @@
+//! The hub profile: the link to a hub of Holdfast, beside the plain one to any broker.
+//!
+//! ```text
+//!            log `upstream`                 twins, methods, logs of children, deployments (broker)
+//!                  │                                   ▲                 identities, settings (keeper)
+//!                  ▼                                   │                          ▲
+//!   sender ── telemetry, calls ── one connection ── port ── greeting, changes, reports, calls from above
+//! ```
+//!
+//! The connection, its window and the telemetry are those of the plain profile. What is added is a [`port::Port`] through
+//! which calls go both ways, and a [`Hub`] that uses it while the connection lives: it greets (`greeting.rs`), fetches what
+//! has changed, applies it, takes calls (`down.rs`), and tells what was reported (`reports.rs`). Telemetry waits for none of
+//! that.
+//!
+//! What is durable here: the state that was applied, with the identities, by the [`Keeper`]; and for each twin the version of
+//! the reported properties that the hub has taken (space `link/reported`, key as of the twin, value the number).
+
+mod deployments;
+mod down;
+mod greeting;
+pub(crate) mod port;
+mod reports;
+
+use crate::Secret;
+use holdfast_auth::{SharedKey, sas};
+use holdfast_broker::Broker;
+use holdfast_link::{Change, IdentityRecord, Settings, client_id, user_name};
+use holdfast_types::{Identity, Name, Text};
+use port::Port;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::Mutex;
+
+/// How long a token is good for.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// How long before the end of a token the connection is made anew with another one.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+
+/// What the link to a hub is told, beside what every link is.
+#[derive(Clone)]
+pub struct HubConfig {
+    /// The name of the hub, as tokens say it.
+    pub hub: Text,
+    /// The key of this edge's device; none if the edge shows a certificate.
+    pub key: Option<SharedKey>,
+    /// How long a token is good for; the connection is made anew in time.
+    pub token_life: Duration,
+    /// Who keeps what the hub decides.
+    pub keeper: Arc<dyn Keeper>,
+}
+
+impl fmt::Debug for HubConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubConfig").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+/// How far this edge has applied what a hub decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The hub; none before the first sync.
+    pub hub: Option<Text>,
+    /// Its revision.
+    pub revision: u64,
+    /// Its revision when twins were last compared.
+    pub twins: u64,
+}
+
+/// What is to be applied together, or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sync {
+    /// Who may connect.
+    pub identities: Identities,
+    /// How messages are kept, if that is said.
+    pub settings: Option<Settings>,
+    /// How far this leads.
+    pub known: Known,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Identities {
+    /// All that the hub knows of; those that came from the hub before and are not among them are gone.
+    All(Vec<IdentityRecord>),
+    /// What has changed, in this order. Only [`Change::Identity`] and [`Change::Removed`] stand here.
+    Changes(Vec<Change>),
+}
+
+/// An answer of the [`Keeper`].
+pub type Kept<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+/// Keeps what the hub decides and other rooms use: identities and settings.
+pub trait Keeper: Send + std::marker::Sync + 'static {
+    /// How far this edge is, read from disk once.
+    fn known(&self) -> Known;
+
+    /// Makes all of it durable in one commit and puts it in force; after an error nothing has changed. Gives the identities
+    /// that are gone. Devices that were added at this edge stay.
+    fn apply(&self, sync: Sync) -> Kept<'_, Vec<Identity>>;
+}
+
+/// This edge's part of the link beside telemetry.
+pub(crate) struct Hub {
+    config: HubConfig,
+    broker: Broker,
+    /// Held while something is applied, so that each is made of what the one before left.
+    known: Mutex<Known>,
+    pub(crate) port: Port,
+}
+
+impl Hub {
+    pub(crate) fn new(config: HubConfig, broker: Broker) -> Arc<Self> {
+        let known = Mutex::new(config.keeper.known());
+        Arc::new(Self { config, broker, known, port: Port::default() })
+    }
+
+    pub(crate) fn client_id(edge: &Name) -> String {
+        client_id(edge)
+    }
+
+    pub(crate) fn user_name(&self) -> String {
+        user_name(&self.config.hub, self.broker.edge())
+    }
+
+    /// A fresh token, if this edge proves itself with one.
+    pub(crate) fn password(&self) -> Option<Secret> {
+        let key = self.config.key.as_ref()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let who = Identity {
+            device: self.broker.edge().clone(),
+            module: Name::new(holdfast_link::HUB_MODULE).ok(),
+        };
+        let expiry_s = now.saturating_add(self.config.token_life).as_secs();
+        Some(Secret(sas::token(&self.config.hub, &who, key, expiry_s).into_bytes().into()))
+    }
+
+    /// How long a connection may live before it is made anew with another token; none if it needs none.
+    pub(crate) fn renew_after(&self) -> Option<Duration> {
+        let life = self.config.token_life;
+        self.config.key.as_ref().map(|_| life.saturating_sub(RENEW_BEFORE).max(life / 2))
+    }
+
+    /// Does this edge's part for as long as the port is open. Ends soon after it is closed; what is being applied is
+    /// applied to its end.
+    pub(crate) async fn serve(self: &Arc<Self>) {
+        if !self.port.is_opened().await {
+            return;
+        }
+        tokio::join!(self.go_up(), self.take_calls());
+    }
+}

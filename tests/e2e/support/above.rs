@@ -1,0 +1,126 @@
+//! A hub above edges: the same binary in its other role, in a folder of its own.
+
+use super::{
+    Edge, Link,
+    edge::{Answer, binary, holdfast},
+    free_port,
+    process::Process,
+    wait_for,
+};
+use serde_json::Value;
+use std::{fs, path::Path, process::Command};
+use tempfile::TempDir;
+
+/// The name of the hub in tokens.
+pub const HUB: &str = "hub.test";
+
+/// A hub, and a process when it runs.
+pub struct Above {
+    // Before the folder, which its end is still read from.
+    process: Option<Process>,
+    dir: TempDir,
+    port: u16,
+}
+
+impl Above {
+    /// A hub that runs, with a plain door for edges and devices of this machine.
+    pub fn started() -> Self {
+        let (port, api) = (free_port(), free_port());
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "edge = \"hub\"\n[hub]\nhost_name = \"{HUB}\"\nlisten = \"127.0.0.1:{api}\"\n\
+             [gateway]\nlisten = [\"127.0.0.1:{port}\"]\nunacked_max = 1024\npacket_max = \"17 MiB\"\n"
+        );
+        fs::write(dir.path().join("hub.toml"), text).unwrap();
+        let mut hub = Self { process: None, dir, port };
+        hub.start();
+        hub
+    }
+
+    /// Starts the process and does not wait for anything.
+    pub fn launch(&mut self) {
+        assert!(self.process.is_none(), "runs already");
+        let mut command = Command::new(binary());
+        command.current_dir(self.folder()).args(["--config", "hub.toml", "hub", "run"]);
+        self.process = Some(Process::start(command, &self.folder().join("hub.log")));
+    }
+
+    /// Starts the process and waits until it answers.
+    pub fn start(&mut self) {
+        self.launch();
+        wait_for("the hub answers", || {
+            if let Some(status) = self.process.as_mut().unwrap().ended() {
+                panic!("the hub ended at once: {status}");
+            }
+            self.run(&["status"]).good.then_some(())
+        });
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.take().expect("does not run").kill();
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where edges connect.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs a command of `holdfast hub`.
+    pub fn run(&self, arguments: &[&str]) -> Answer {
+        holdfast(self.folder(), &[&["--config", "hub.toml", "hub"], arguments].concat())
+    }
+
+    /// Runs it with `--json`; gives a value for each line.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let all = [&["--json", "--config", "hub.toml", "hub"], arguments].concat();
+        let printed = holdfast(self.folder(), &all).expect_good();
+        let value =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {line}"));
+        printed.lines().map(value).collect()
+    }
+
+    /// Adds a device; gives its primary key.
+    pub fn add(&self, arguments: &[&str]) -> String {
+        let device = self.json(&[&["device", "add"], arguments].concat()).remove(0);
+        let found =
+            find(&device, "connection_string").and_then(Value::as_str).unwrap_or_else(|| panic!("{device}"));
+        let key = found.split(';').find_map(|part| part.strip_prefix("SharedAccessKey="));
+        key.unwrap_or_else(|| panic!("{device}")).to_owned()
+    }
+
+    /// An edge that is known here, not started, with its link through `link` and this behind its configuration.
+    pub fn edge(&self, link: &Link, config: &str, listen: &[String], keys: &str) -> Edge {
+        let key = self.add(&["edge-1", "--edge"]);
+        let text = format!(
+            "[upstream]\nprofile = \"hub\"\nhub = \"{HUB}\"\nurl = \"mqtt://127.0.0.1:{}\"\nkey_file = \"edge.key\"\n\
+             backoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n{config}",
+            link.port()
+        );
+        let edge = Edge::with_gateway(&text, listen, keys);
+        fs::write(edge.folder().join("edge.key"), key).unwrap();
+        edge
+    }
+
+    /// Everything in the stream.
+    pub fn events(&self) -> Vec<Value> {
+        self.json(&["monitor", "--from", "earliest", "--no-follow"])
+    }
+
+    /// A twin as the hub has it.
+    pub fn twin(&self, who: &str) -> Value {
+        self.json(&["twin", "show", who]).remove(0)
+    }
+}
+
+/// A field, wherever in an object it stands.
+fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let object = value.as_object()?;
+    object.get(name).or_else(|| object.values().find_map(|inner| find(inner, name)))
+}
