@@ -1,7 +1,7 @@
 //! `holdfast routes`: list routes, and explain what they would do. Those of the running edge if one answers, which may be
 //! those of a deployment; else those of the configuration.
 
-use super::{client, message};
+use super::message;
 use crate::{
     cli::{ExplainArgs, RoutesCommand},
     output::{self, Table},
