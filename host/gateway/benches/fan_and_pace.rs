@@ -58,7 +58,7 @@ fn main() {
     let address = house.address.to_string();
     let (rate, ours) = fan_out(&address, "self");
     println!("fan-out 1 to {SUBSCRIBERS}: {rate:.0} messages/s delivered, {ours:.2} us of CPU each");
-    match mosquitto(|address, pid| fan_out(address, pid)) {
+    match mosquitto(fan_out) {
         Some((theirs, cpu)) => println!(
             "  mosquitto: {theirs:.0} messages/s delivered, {cpu:.2} us of CPU each; rate {:.2}, CPU {:.2}",
             rate / theirs,
