@@ -1,5 +1,5 @@
 //! The ways upstream compared: `cargo bench -p holdfast-upstream --bench ways -- drain [messages]`, and
-//! `… -- outage [seconds]`, which needs Linux, `unshare`, `ip` and `python3`.
+//! `… -- outage [seconds [tls | quic]]`, which needs Linux, `unshare`, `ip` and `python3`.
 //!
 //! `drain`: a backlog leaves by each way to a receiver on this machine that acknowledges all it reads; the rate, and the
 //! CPU time of both sides for each message. `outage`: over a path with a round trip of 50 ms that loses 2 % of the packets
@@ -43,6 +43,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 const BODY_BYTES: usize = 256;
+/// A backlog that takes a path with losses some ten seconds.
+const GOODPUT_MESSAGES: u64 = 10_000;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 fn main() {
@@ -50,7 +52,7 @@ fn main() {
     let number = words.get(1).and_then(|word| word.parse().ok());
     match words.first().map(String::as_str) {
         Some("outage") => in_a_network_of_its_own(&words),
-        Some("outage-inside") => outage(number.unwrap_or(60)),
+        Some("outage-inside") => outage(number.unwrap_or(60), words.get(2).map(String::as_str)),
         _ => drain(number.unwrap_or(300_000)),
     }
 }
@@ -60,8 +62,6 @@ struct Ways {
 }
 
 impl Ways {
-    const NAMES: [&'static str; 4] = ["tcp", "tls", "wss", "quic"];
-
     fn door(&self, name: &str) -> Door {
         let secure = || {
             let identity = self.home.issue("localhost", VALID);
@@ -149,7 +149,7 @@ fn drain(messages: u64) {
 fn in_a_network_of_its_own(words: &[String]) {
     let mut inside = vec!["-rn".to_owned(), std::env::current_exe().unwrap().display().to_string()];
     inside.push("outage-inside".to_owned());
-    inside.extend(words.get(1).cloned());
+    inside.extend(words.iter().skip(1).cloned());
     let status = Command::new("unshare").args(inside).status().expect("unshare (of util-linux) runs");
     assert!(status.success());
 }
@@ -196,12 +196,12 @@ impl Drop for Path {
     }
 }
 
-fn outage(seconds: u64) {
+fn outage(seconds: u64, only: Option<&str>) {
     let ways = Ways { home: Authority::new("home") };
     let mut path = Path::new(20);
     println!("round trip {ROUND_TRIP:?}, 2 % lost each way");
-    let mut of_tls = 1.0;
-    for name in ["tls", "quic"] {
+    let mut of_tls: Option<f64> = None;
+    for name in ["tls", "quic"].into_iter().filter(|name| only.is_none_or(|only| only == *name)) {
         let edge = Edge::new();
         let receiver = Receiver::behind("10.99.0.1:0".parse().unwrap(), ways.door(name), Version::V5);
         let through = SocketAddr::from(([10, 99, 0, 2], receiver.address.port()));
@@ -209,16 +209,15 @@ fn outage(seconds: u64) {
         edge.fill(100, BODY_BYTES);
         receiver.has(100);
 
-        // Goodput: as much as passes in ten seconds.
-        edge.fill(60_000, BODY_BYTES);
-        let before = receiver.count();
-        thread::sleep(Duration::from_secs(10));
-        let goodput = (receiver.count() - before) as f64 * BODY_BYTES as f64 / 10.0;
-        if name == "tls" {
-            of_tls = goodput;
-        }
-        println!("  {name:5} goodput {:8.0} B/s of bodies  {:.2} x tls", goodput, goodput / of_tls);
+        let begun = Instant::now();
+        edge.fill(GOODPUT_MESSAGES, BODY_BYTES);
         edge.drained();
+        let goodput = (GOODPUT_MESSAGES * BODY_BYTES as u64) as f64 / begun.elapsed().as_secs_f64();
+        if name == "tls" {
+            of_tls = Some(goodput);
+        }
+        let ratio = of_tls.map(|tls| format!("  {:.2} x tls", goodput / tls)).unwrap_or_default();
+        println!("  {name:5} goodput {goodput:8.0} B/s of bodies{ratio}");
 
         path.tell("cut");
         edge.fill(10, BODY_BYTES);

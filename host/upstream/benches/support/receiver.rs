@@ -1,6 +1,8 @@
 //! A receiver behind any door, as fast as it can be: it reads, counts, and acknowledges everything it has read in one
 //! write. It has a thread of its own, called `receiver`.
 
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use bytes::{Buf, BytesMut};
 use holdfast_mqtt::{Ack, Codec, ConnAck, Packet, PacketId, ReasonCode, Version};
 use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings, Stream};
