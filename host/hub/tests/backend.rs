@@ -89,6 +89,7 @@ async fn events_and_marks_are_durable_together(maker: &mut impl Maker) {
     let batch = Batch { events: events.clone(), progress: vec![(name("edge-1"), progress(2))], order: None };
     append(&*backend, batch).await.unwrap();
     appends.changed().await.unwrap();
+    drop(backend);
     let backend = maker.open();
     let read = backend.events(0, 100, 1 << 20).await.unwrap();
     assert_eq!(read.next, 3);
@@ -159,6 +160,7 @@ async fn documents_are_compared_and_set_all_or_none(maker: &mut impl Maker) {
     assert!(
         backend.put(vec![Write::set(Space::Twins, "a", "3").when(Expect::Revision(first))]).await.is_err()
     );
+    drop(backend);
     let backend = maker.open();
     let stored = backend.get(Space::Twins, "a").await.unwrap().unwrap();
     assert_eq!((stored.revision, &stored.value[..]), (second, b"2".as_slice()));
@@ -215,6 +217,7 @@ async fn changes_since_a_revision_name_each_document_with_its_last(maker: &mut i
     backend.put(vec![Write::set(Space::Statuses, "s", "not followed")]).await.unwrap();
     let second = backend.put(vec![Write::set(Space::Identities, "a", "2")]).await.unwrap();
     let third = backend.put(vec![Write::delete(Space::Identities, "b")]).await.unwrap();
+    drop(backend);
     let backend = maker.open();
     let since = |after| {
         let backend = backend.clone();

@@ -127,7 +127,7 @@ async fn o4_o5_an_edge_fetches_its_children_and_is_told_of_those_that_come_and_g
     let hub = TestHub::open(dir.path()).await;
     hub.put("edge-1", true, None).await;
     hub.put("edge-2", true, None).await;
-    for child in 0..1500 {
+    for child in 0..2000 {
         hub.put(&format!("child-{child:04}"), false, Some("edge-1")).await;
     }
     hub.put("child-0007/probe", false, None).await;
@@ -147,7 +147,7 @@ async fn o4_o5_an_edge_fetches_its_children_and_is_told_of_those_that_come_and_g
         }
     }
     assert!(pages > 1, "it is more than fits on a page");
-    let mut expected: Vec<String> = (0..1500).map(|child| format!("child-{child:04}")).collect();
+    let mut expected: Vec<String> = (0..2000).map(|child| format!("child-{child:04}")).collect();
     expected.insert(8, "child-0007/probe".to_owned());
     expected.push("edge-1".to_owned());
     assert_eq!(all, expected);

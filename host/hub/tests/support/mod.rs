@@ -18,7 +18,7 @@ use holdfast_mqtt::{
     server::{Action, Connection, Outcome, Rules, Session, Ticket},
 };
 use holdfast_routes::RouteTable;
-use holdfast_store::{Store, StoreConfig, SystemClock};
+use holdfast_store::{Store, StoreConfig, StoreError, SystemClock};
 use holdfast_types::{Identity, Message, Name, Offset, Priority, Source, StableId};
 use std::{
     path::Path,
@@ -50,7 +50,17 @@ impl TestHub {
         let clock = Arc::new(SystemClock::new());
         let mut config = StoreConfig::new(folder);
         config.ballast_bytes = 0;
-        let (store, _) = holdfast_store::open(config, clock.clone()).unwrap();
+        // The tasks of the hub before let the folder go when they have ended.
+        let end = Instant::now() + Duration::from_secs(30);
+        let store = loop {
+            match holdfast_store::open(config.clone(), clock.clone()) {
+                Ok((store, _)) => break store,
+                Err(StoreError::InUse { .. }) if Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
         let routes = RouteTable::compile(Vec::new()).unwrap();
         let broker =
             Broker::new(BrokerConfig { edge: name("hub"), routes, time_to_live: None }, store.clone(), clock);
