@@ -1,4 +1,4 @@
-//! The unmodified device SDK of Azure IoT for Python at the whole binary, and the commands of an operator beside it. The
+//! The unmodified device SDKs of Azure IoT for Python and Node.js at the whole binary, and the commands of an operator beside it. The
 //! ports are fixed in the SDK, so that each story has an address of its own; 443 needs the right to listen there.
 
 use crate::support::{Broker, Edge, Link, Receiver, Sdk, wait_for};
@@ -111,6 +111,36 @@ fn a_device_works_over_websocket() {
     assert!(edge.stop().success());
 }
 
+#[test]
+fn a_device_with_the_sdk_for_node_works_with_a_key_and_with_a_certificate_from_this_edge() {
+    let host = host(5);
+    let mut edge = edge_at(&host, crate::support::free_port(), "");
+    edge.start();
+    let pump = added(&edge, &["pump"]);
+    for (round, websockets) in [(1, false), (2, true)] {
+        let what = json!({ "connection": connection_string(&pump), "websockets": websockets });
+        let mut sdk = Sdk::start_node(&edge.authority(), what);
+        sdk.connect();
+        converse(&edge, &mut sdk, "pump", round);
+    }
+    let gauge = issued_here(&edge, "Gauge_1", &host);
+    added(&edge, &["Gauge_1", "--ca"]);
+    let mut sdk = Sdk::start_node(&edge.authority(), gauge);
+    sdk.connect();
+    converse(&edge, &mut sdk, "Gauge_1", 3);
+    assert!(edge.stop().success());
+}
+
+/// The argument of a device with a certificate from the edge's own authority.
+fn issued_here(edge: &Edge, device: &str, host: &str) -> Value {
+    let out = edge.folder().to_str().unwrap();
+    let issued = edge.json(&["device", "cert", device, "--out", out]).remove(0);
+    edge.run(&["device", "cert", device, "--out", out])
+        .expect_refused(&["is there already and was left as it is"]);
+    json!({ "x509": { "certificate": issued["certificate"], "key": issued["key"], "device": device,
+        "host": "hub.example.net", "gateway": host } })
+}
+
 fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -168,6 +198,13 @@ fn devices_with_certificates_work_by_thumbprint_and_by_authority() {
     let mut sdk = Sdk::start(&edge.authority(), valve);
     sdk.connect();
     converse(&edge, &mut sdk, "valve", 2);
+
+    // From the edge's own authority, with its own command.
+    let gauge = issued_here(&edge, "Gauge_1", &host);
+    added(&edge, &["Gauge_1", "--ca"]);
+    let mut sdk = Sdk::start(&edge.authority(), gauge);
+    sdk.connect();
+    converse(&edge, &mut sdk, "Gauge_1", 3);
 
     // A certificate of that name from nobody in particular.
     let key = KeyPair::generate().unwrap();

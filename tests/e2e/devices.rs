@@ -112,3 +112,16 @@ fn a_plain_client_is_a_device_by_its_token_and_may_what_devices_may() {
     assert!(!sends("plant/pump/celsius", token.trim()).good);
     assert!(edge.stop().success());
 }
+
+#[test]
+fn a_user_with_the_name_of_a_device_is_refused_at_the_start_with_the_way_out() {
+    let mut edge = Edge::started("");
+    edge.run(&["device", "add", "pump"]).expect_good();
+    assert!(edge.stop().success());
+    let config = std::fs::read_to_string(edge.config()).unwrap();
+    std::fs::write(edge.config(), format!("{config}[[users]]\nname = \"pump\"\npassword = \"x\"\n")).unwrap();
+    edge.launch();
+    assert!(!edge.wait_end().success());
+    let fix = "rename the user, or start without it once and remove the device: holdfast device remove pump";
+    assert!(edge.log().contains(fix), "{}", edge.log());
+}

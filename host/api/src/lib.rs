@@ -48,10 +48,11 @@ pub use local::{BindError, check_control_path};
 pub use metrics::{MetricFamily, MetricKind, MetricSample, MetricsServer, MetricsSource, metrics_text};
 pub use server::{Answer, Gone, Host, Items, Limits, Server};
 pub use wire::{
-    Body, CheckResult, Code, DeadLetter, DesireRequest, DeviceAction, DeviceCredential, DeviceItem,
-    DeviceRequest, DeviceboundRequest, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText,
-    MethodReplyItem, MethodRequest, ModuleAction, ModuleItem, ModuleRequest, OPERATOR_PROPERTY, PassingItem,
+    Body, CheckResult, Code, DeadLetter, DeployedModuleItem, DeploymentAction, DeploymentItem,
+    DeploymentRequest, DesireRequest, DeviceAction, DeviceCredential, DeviceItem, DeviceRequest,
+    DeviceboundRequest, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText, MethodReplyItem,
+    MethodRequest, ModuleAction, ModuleItem, ModuleRequest, NotCarriedItem, OPERATOR_PROPERTY, PassingItem,
     PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request,
-    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, StatusItem, StoredItem,
-    TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
+    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, SessionItem, StatusItem,
+    StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
 };

@@ -1,8 +1,8 @@
 //! The wire as it is written: a change of these lines is a change of its version.
 
 use holdfast_api::{
-    Body, LogsRequest, MessageText, ModuleAction, ModuleRequest, PeekRequest, PurgeRequest, Request,
-    RequeueRequest, SendRequest, Sender, TailRequest,
+    Body, DeploymentAction, DeploymentRequest, LogsRequest, MessageText, ModuleAction, ModuleRequest,
+    PeekRequest, PurgeRequest, Request, RequeueRequest, SendRequest, Sender, TailRequest,
 };
 use std::collections::BTreeMap;
 
@@ -71,6 +71,17 @@ fn every_request_is_written_as_it_was_and_read_as_it_is_written() {
                 r#"{"send":{"from":{"module":{"module":"sim","output":"out"}},"message":{"body":{"text":"{}"},"#,
                 r#""properties":{"level":"alarm"},"system":{"contentType":"application/json"}}}}"#
             ),
+        ),
+        (
+            Request::Deployment(DeploymentRequest {
+                action: DeploymentAction::Apply { id: "line-7".to_owned(), manifest: "{}".to_owned() },
+                wait: false,
+            }),
+            r#"{"deployment":{"action":{"apply":{"id":"line-7","manifest":"{}"}},"wait":false}}"#,
+        ),
+        (
+            Request::Deployment(DeploymentRequest { action: DeploymentAction::Clear, wait: true }),
+            r#"{"deployment":{"action":"clear","wait":true}}"#,
         ),
         (Request::Routes, r#""routes""#),
         (Request::Check, r#""check""#),

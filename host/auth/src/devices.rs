@@ -375,5 +375,5 @@ fn grants_of(identity: &Identity, rules: &Grants) -> Grants {
         // A rule that is too long with the name in it allows nothing.
         named.filter_map(|filter| TopicFilter::new(&filter).ok()).collect()
     };
-    Grants { publish: own(&rules.publish), subscribe: own(&rules.subscribe) }
+    Grants { publish: own(&rules.publish), subscribe: own(&rules.subscribe), deny: own(&rules.deny) }
 }

@@ -9,6 +9,8 @@ pub struct Grants {
     pub publish: Vec<TopicFilter>,
     /// Filters that it may subscribe to: each must cover the subscription as a whole.
     pub subscribe: Vec<TopicFilter>,
+    /// Topics that it may not publish to and gets nothing from, whatever else is granted.
+    pub deny: Vec<TopicFilter>,
 }
 
 /// What a user wants to do.
@@ -46,6 +48,14 @@ pub enum Refusal {
         /// To which filter.
         filter: TopicFilter,
     },
+    /// A rule denies it.
+    #[error("{user} may not use {what:?}: deny of [[users]] or [devices] names it; take it out there")]
+    Denied {
+        /// Who.
+        user: Name,
+        /// The topic or filter.
+        what: String,
+    },
     /// No rule for devices allows the topic.
     #[error(
         "device {device} may not publish to {topic:?}: no rule allows it; add a filter that matches to devices.publish"
@@ -71,6 +81,7 @@ pub enum Refusal {
 impl Grants {
     /// Whether `user`, who has these grants, may do `action`.
     pub fn may(&self, user: &Name, action: Action<'_>) -> Result<(), Refusal> {
+        self.check_denied(user, action)?;
         match action {
             _ if self.allow(action) => Ok(()),
             Action::Publish(topic) => Err(Refusal::Publish { user: user.clone(), topic: topic.clone() }),
@@ -82,12 +93,29 @@ impl Grants {
 
     /// Whether a device, whose grants these are, may do `action`.
     pub(crate) fn may_device(&self, device: &Name, action: Action<'_>) -> Result<(), Refusal> {
+        self.check_denied(device, action)?;
         let device = device.clone();
         match action {
             _ if self.allow(action) => Ok(()),
             Action::Publish(topic) => Err(Refusal::DevicePublish { device, topic: topic.clone() }),
             Action::Subscribe(filter) => Err(Refusal::DeviceSubscribe { device, filter: filter.clone() }),
         }
+    }
+
+    /// A filter that names more than what is denied is no fault: of what it brings, the denied part is left out.
+    fn check_denied(&self, user: &Name, action: Action<'_>) -> Result<(), Refusal> {
+        let (denied, what) = match action {
+            Action::Publish(topic) => (self.denies(topic), topic.as_ref()),
+            Action::Subscribe(filter) => {
+                (self.deny.iter().any(|denied| covers(denied, filter)), filter.as_str())
+            }
+        };
+        if denied { Err(Refusal::Denied { user: user.clone(), what: what.to_owned() }) } else { Ok(()) }
+    }
+
+    /// Whether messages of a topic are kept from the user.
+    pub fn denies(&self, topic: &str) -> bool {
+        self.deny.iter().any(|denied| denied.matches(topic))
     }
 
     fn allow(&self, action: Action<'_>) -> bool {
@@ -125,7 +153,7 @@ mod tests {
 
     fn grants(publish: &[&str], subscribe: &[&str]) -> Grants {
         let all = |texts: &[&str]| texts.iter().map(|text| filter(text)).collect();
-        Grants { publish: all(publish), subscribe: all(subscribe) }
+        Grants { publish: all(publish), subscribe: all(subscribe), deny: Vec::new() }
     }
 
     #[test]
@@ -148,6 +176,30 @@ mod tests {
         }
         let text = Grants::default().may(&user, Action::Publish(&topic)).unwrap_err().to_string();
         assert!(text.contains(r#""oth\u{1b}[2Jer\n\u{9b}""#), "{text}");
+    }
+
+    #[test]
+    fn what_is_denied_is_refused_whatever_is_granted_and_left_out_of_what_is_wider() {
+        let user = Name::new("press").unwrap();
+        let grants = Grants { deny: vec![filter("plant/secret/#")], ..grants(&["#"], &["#"]) };
+        for (topic, allowed) in [("plant/secret", false), ("plant/secret/a", false), ("plant/open", true)] {
+            let topic = Topic::new(topic).unwrap();
+            let answer = grants.may(&user, Action::Publish(&topic));
+            assert_eq!((answer.is_ok(), grants.denies(&topic)), (allowed, !allowed), "{topic}");
+        }
+        for (wanted, allowed) in [
+            ("plant/secret/#", false),
+            ("plant/secret/+", false),
+            ("plant/#", true),
+            ("#", true),
+            ("plant/+", true),
+        ] {
+            let answer = grants.may(&user, Action::Subscribe(&filter(wanted)));
+            assert_eq!(answer.is_ok(), allowed, "{wanted}");
+        }
+        let refusal =
+            grants.may(&user, Action::Subscribe(&filter("plant/secret/x"))).unwrap_err().to_string();
+        assert!(refusal.contains("deny of [[users]]"), "{refusal}");
     }
 
     #[test]

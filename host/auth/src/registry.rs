@@ -8,7 +8,7 @@ use crate::{
     who::{Evidence, NotProved, Remembered, hash_password, keyed_digest, verify},
 };
 use argon2::password_hash::{PasswordHash, PasswordHashString};
-use holdfast_types::{Identity, Name, UnixMillis};
+use holdfast_types::{Identity, Name, TopicFilter, UnixMillis};
 use rustls_pki_types::CertificateDer;
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -146,6 +146,14 @@ impl Registry {
         answer.unwrap_or_else(|| Err(Refusal::NoSuchUser(user.clone())))
     }
 
+    /// What is kept from a user or device, whatever it has subscribed to.
+    pub fn denied(&self, user: &Name) -> Vec<TopicFilter> {
+        match self.users.get(user) {
+            Some(record) => record.grants.deny.clone(),
+            None => self.devices.grants(user, |grants| grants.deny.clone()).unwrap_or_default(),
+        }
+    }
+
     /// Whether a client is the device or module it says it is. Takes microseconds with a token, and less than a
     /// millisecond with a certificate.
     pub fn who_device(&self, claim: &Claim<'_>) -> Result<Proved, DeviceNotProved> {
@@ -235,6 +243,11 @@ impl Registry {
         self.devices.with_modules(identity)
     }
 
+    /// Whether there is a user or a device of this name.
+    pub fn knows(&self, user: &Name) -> bool {
+        self.users.contains_key(user) || self.device(&Identity::device(user.clone())).is_some()
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.users.len()
@@ -277,14 +290,15 @@ fn hash_of(name: &Name, password: Password, random: &[u8; 32]) -> Result<Passwor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_types::{Topic, TopicFilter};
+    use holdfast_types::Topic;
 
     fn name(text: &str) -> Name {
         Name::new(text).unwrap()
     }
 
     fn registry() -> Registry {
-        let grants = Grants { publish: vec![TopicFilter::new("plant/#").unwrap()], subscribe: vec![] };
+        let publish = vec![TopicFilter::new("plant/#").unwrap()];
+        let grants = Grants { publish, ..Grants::default() };
         let users = [
             (name("press"), Password::Plain(b"secret".to_vec()), grants),
             (name("oven"), Password::Hash(hash_password(b"other", [7; 16]).unwrap()), Grants::default()),

@@ -80,7 +80,9 @@ pub enum BadCertificate {
     #[error("its common name is {0:?} and not that of the device")]
     Name(String),
     /// There is no authority at all.
-    #[error("the trust bundle is empty; name the certificate of the authority in gateway.tls.client_ca_file")]
+    #[error(
+        "the trust bundle is empty; `holdfast init` makes an authority for this edge, and gateway.tls.client_ca_file names another"
+    )]
     NoAuthority,
     /// No authority of the trust bundle vouches for it.
     #[error("no authority of the trust bundle vouches for it: {0}")]

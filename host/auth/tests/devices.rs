@@ -59,7 +59,11 @@ fn with_authorities(authorities: TrustBundle) -> Registry {
     let rules = DeviceRules {
         hosts: vec!["hub.example.net".into(), "edge-1".into()],
         authorities,
-        grants: Grants { publish: vec![filter("d/{device}/#")], subscribe: vec![filter("c/{device}")] },
+        grants: Grants {
+            publish: vec![filter("d/{device}/#")],
+            subscribe: vec![filter("c/{device}")],
+            ..Grants::default()
+        },
     };
     let users = [(Name::new("user").unwrap(), Password::Plain(b"x".to_vec()), Grants::default())];
     let registry =

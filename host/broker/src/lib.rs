@@ -10,6 +10,11 @@
 mod core;
 mod task;
 
+/// The rules of twins, for who keeps them elsewhere than in this broker.
+pub mod twin_rules {
+    pub use crate::core::twin::{checked_document, checked_patch, checked_size, merge};
+}
+
 pub use core::{
     decide::{Decision, Taken},
     publishing::{Beside, Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},

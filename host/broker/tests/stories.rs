@@ -2,8 +2,9 @@
 #![cfg(test)]
 
 use holdfast_broker::{
-    Broker, BrokerConfig, Budget, Delivery, Interest, Losses, Publishing, Reader, Receipt, Refused, Room,
-    Send, StateWrite, SubscriptionOptions, Turn,
+    Broker, BrokerConfig, Budget, Delivery, DeploymentOrder, DeploymentOrigin, DeploymentPhase,
+    DeploymentStatus, Interest, Losses, Publishing, Reader, Receipt, Refused, Room, Send, StateWrite,
+    SubscriptionOptions, Turn,
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Clock, StoreConfig, SystemClock};
@@ -146,6 +147,64 @@ async fn a_dropped_module_sends_upstream_until_a_route_mentions_it() {
     assert_eq!(broker.publish(from_module("m", "out"), Message::new("3")).await.unwrap().durable, 0);
     broker.module_present(&name("m"), false);
     assert_eq!(bodies(&broker.reader(LogId::upstream()).next(9).await.unwrap()), ["2"]);
+}
+
+#[tokio::test]
+async fn new_routes_take_over_together_with_their_time_to_live_and_what_waits_keeps_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock(AtomicU64::new(1_000_000)));
+    let mut urgent = definition("urgent", "FROM /messages INTO $upstream");
+    urgent.priority = Priority::new(1).unwrap();
+    let broker = broker_with(dir.path(), vec![urgent], clock.clone(), Some(Duration::from_secs(60)));
+    broker.publish(from_child("c", "t"), Message::new("old")).await.unwrap();
+
+    let calm = definition("calm", "FROM /messages INTO $upstream");
+    broker.replace_routing(RouteTable::compile(vec![calm]).unwrap(), Some(Duration::from_secs(5)));
+    assert_eq!(broker.time_to_live(), Some(Duration::from_secs(5)));
+    broker.publish(from_child("c", "t"), Message::new("new")).await.unwrap();
+    let read = broker.reader(LogId::upstream()).next(9).await.unwrap();
+    assert_eq!(bodies(&read), ["old"], "the old one keeps its priority");
+    let waiting: Vec<_> =
+        broker.store().queues().iter().map(|q| (q.queue.priority.level(), q.waiting)).collect();
+    assert_eq!(waiting, [(1, 1), (10, 1)]);
+    let expires: Vec<_> = broker
+        .store()
+        .positions(&LogId::upstream())
+        .iter()
+        .flat_map(|position| broker.store().peek(&position.queue, None, 9).unwrap())
+        .map(|record| record.entry.expires.map(|at| at.0))
+        .collect();
+    assert_eq!(expires, [Some(1_060_000), Some(1_005_000)]);
+}
+
+#[tokio::test]
+async fn of_the_orders_of_deployments_that_wait_the_newest_counts_and_its_status_is_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[]);
+    let (link, host) = (broker.deployments(), broker.deployments());
+    let order = |id: &str| DeploymentOrder {
+        id: id.into(),
+        origin: DeploymentOrigin::Hub,
+        manifest: Some("{}".into()),
+    };
+    let mut watch = link.watch();
+    assert_eq!(link.status().phase, DeploymentPhase::None);
+    let first = link.order(order("one"));
+    let second = link.order(order("two"));
+    assert!(second > first && host.has_waiting());
+    let (number, taken) = host.next().await;
+    assert_eq!((number, &*taken.id), (second, "two"));
+    let status = DeploymentStatus { order: number, id: taken.id, code: 200, ..DeploymentStatus::default() };
+    host.show(status.clone());
+    watch.changed().await.unwrap();
+    assert_eq!(**watch.borrow_and_update(), status);
+    host.show(status);
+    assert!(!watch.has_changed().unwrap(), "nothing new was told");
+
+    // One who waits is woken.
+    let waits = tokio::spawn(async move { host.next().await.1.id });
+    link.order(order("three"));
+    assert_eq!(&*waits.await.unwrap(), "three");
 }
 
 #[tokio::test]
@@ -415,6 +474,50 @@ async fn volatile_messages_reach_the_reader_without_the_store_and_block_when_the
     assert_eq!(waiting.await.unwrap().unwrap().volatile, 1, "a place became free");
     broker.module_present(&name("m"), false);
     assert_eq!(broker.lane_lengths(&LogId::module(&name("m"))), (0, 0));
+}
+
+#[tokio::test]
+async fn modules_never_wait_for_each_other_in_a_circle_who_would_close_one_loses_the_message() {
+    let dir = tempfile::tempdir().unwrap();
+    // Three in a row, and the last sends to the first.
+    let modules = ["a", "b", "c"];
+    let blocking = |from: &str, to: &str| {
+        let text = format!("FROM /messages/modules/{from}/* INTO BrokeredEndpoint('modules/{to}/inputs/in')");
+        let route = definition(&format!("{from}-{to}"), &text);
+        RouteDefinition { durability: Durability::Volatile, when_full: WhenFull::Block, ..route }
+    };
+    let routes = vec![blocking("a", "b"), blocking("b", "c"), blocking("c", "a")];
+    let broker = broker_with(dir.path(), routes, Arc::new(SystemClock::new()), None);
+    let log = |module: &str| LogId::module(&name(module));
+    let mut readers: Vec<Reader> = modules.iter().map(|module| broker.reader(log(module))).collect();
+    let turn = |n: usize| Turn {
+        sends: (0..n)
+            .map(|_| Send { output: Some(name("out")), message: Message::new("x"), hops: 0 })
+            .collect(),
+        ..Turn::default()
+    };
+    // Each fills the lane of the next one to its bound; nobody reads.
+    for reader in &readers {
+        settled(reader, turn(4_096)).await.unwrap();
+    }
+    let (a_waits, b_waits) = (settled(&readers[0], turn(1)), settled(&readers[1], turn(1)));
+    assert_eq!([broker.lane_lengths(&log("b")).1, broker.lane_lengths(&log("c")).1], [1, 1]);
+    // It would wait for itself over the two others.
+    settled(&readers[2], turn(1)).await.unwrap();
+    assert_eq!((broker.counters().dropped_volatile, broker.lane_lengths(&log("a")).1), (1, 0));
+    // The others go on when there is room, and lose nothing.
+    assert_eq!(readers[2].take(1).unwrap().len(), 1);
+    b_waits.await.unwrap();
+    assert_eq!(readers[1].take(1).unwrap().len(), 1);
+    a_waits.await.unwrap();
+    assert_eq!(broker.counters().dropped_volatile, 1);
+}
+
+/// Settles a turn. What is given tells when it has ended.
+fn settled(reader: &Reader, turn: Turn) -> impl Future<Output = Result<(), Refused>> + use<> {
+    let (answer, wait) = oneshot::channel();
+    reader.settle(turn, move |result| answer.send(result).unwrap());
+    async { wait.await.unwrap() }
 }
 
 fn on(filter: &str) -> Interest {

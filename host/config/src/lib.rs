@@ -50,6 +50,9 @@
 //! | `upstream.window` | 256 | most messages sent and not acknowledged, 1 to 65535 |
 //! | `upstream.packet_max` | what the broker says | largest MQTT packet that is sent; for brokers that cannot say it (3.1.1) |
 //! | `upstream.keep_alive` | `"60 s"` | longest silence before a ping, 5 s to 18 h |
+//! | `upstream.streams` | true | whether each priority gets a stream of its own over QUIC |
+//! | `upstream.keep_acknowledged` | `"0 s"` | how long acknowledged messages are kept, to be sent to another hub when one dies |
+//! | `upstream.keep_acknowledged_max` | `"64 MiB"` | most bytes of bodies kept so |
 //! | `upstream.backoff_min` | `"1 s"` | first wait before a new connection |
 //! | `upstream.backoff_max` | `"60 s"` | longest wait before a new connection |
 //! | `upstream.ca_file` | system's | certificates to trust (PEM) |
@@ -71,14 +74,24 @@
 //! | `gateway.connect_time_max` | `"10 s"` | longest time until a connection has said who it is, 1 s to 2 min |
 //! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
 //! | `gateway.unacked_max` | 64 | most messages of a client that wait for an acknowledgement, each way |
+//! | `gateway.messages_per_second_max` | none | most messages that one client may send each second; it is not read from beyond |
+//! | `gateway.bytes_per_second_max` | none | most bytes that one client may send each second, at least `"1 KiB"`; it is not read from beyond |
 //! | `users.name` | needed | user name (in a `[[users]]` section) |
 //! | `users.password` | one of two | the password, for development on loopback |
 //! | `users.password_hash` | one of two | Argon2 hash of it, `$argon2id$…` |
 //! | `users.publish` | `[]` | topic filters that it may publish to |
 //! | `users.subscribe` | `[]` | topic filters that it may subscribe to |
+//! | `users.deny` | `[]` | topic filters that it may not use, whatever else is granted; of a wider subscription these are left out |
 //! | `hub.host_name` | `upstream.hub`, else the first of `gateway.host_names`, else `edge` | name of the hub in tokens and connection strings of devices |
+//! | `hub.listen` | `"127.0.0.1:8480"` | where a hub is asked over HTTP; `tls://` for other machines |
+//! | `hub.events_age_max` | `"7 d"` | how long a hub keeps telemetry |
+//! | `hub.events_quota` | none | most bytes of telemetry that a hub keeps |
+//! | `hub.primary.url` | none | the API of the hub whose registry this one follows |
+//! | `hub.primary.token_file` | none | file with the token of that API |
+//! | `hub.primary.ca_file` | the system's | authority to trust there |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
 //! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
+//! | `devices.deny` | `[]` | plain topics that devices may not use, whatever else is granted; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
@@ -89,6 +102,12 @@
 //! | `net.proxy.password` | none | password for the proxy |
 //! | `net.proxy.password_file` | none | file that holds it |
 //! | `net.proxy.except` | `[]` | hosts reached without the proxy: names, `.ends` of names, addresses |
+//! | `deployment.exclusive` | false | whether a deployment's modules alone run, and not what else lies in `paths.plugins` |
+//! | `deployment.probation` | `"60 s"` | how long a failing module still brings the deployment before back; `"0 s"` does not wait |
+//! | `modules.registry_credentials` | none | file of names and passwords for registries, as `docker login` writes it |
+//! | `modules.signature_keys` | `[]` | public keys (PEM), one of which must have signed what comes from a registry |
+//! | `http.listen` | none | where modules answer HTTP requests, such as `"127.0.0.1:8080"` |
+//! | `http.allow_remote_plain` | false | whether other machines may come without TLS |
 //! | `metrics.listen` | none | where Prometheus reads metrics over HTTP, such as `"127.0.0.1:9600"` |
 //! | `metrics.allow_remote_plain` | false | whether other machines may read them without TLS |
 //! | `log.level` | `"info"` | `"error"`, `"warn"`, `"info"`, `"debug"`, `"trace"` |
@@ -112,8 +131,8 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Devices, Gateway, HubLink, Identity, Level, Linger, Listen, Log, Metrics, Modules, MqttVersion,
-    Password, Paths, Payload, Profile, Proof, Store, Transport, User,
+    Config, Deployment, Devices, Gateway, Http, Hub, HubLink, Identity, Level, Linger, Listen, Log, Metrics,
+    Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -157,6 +176,9 @@ pub const KEYS: &[&str] = &[
     "upstream.window",
     "upstream.packet_max",
     "upstream.keep_alive",
+    "upstream.streams",
+    "upstream.keep_acknowledged",
+    "upstream.keep_acknowledged_max",
     "upstream.backoff_min",
     "upstream.backoff_max",
     "upstream.ca_file",
@@ -178,14 +200,24 @@ pub const KEYS: &[&str] = &[
     "gateway.connect_time_max",
     "gateway.packet_max",
     "gateway.unacked_max",
+    "gateway.messages_per_second_max",
+    "gateway.bytes_per_second_max",
     "users.name",
     "users.password",
     "users.password_hash",
     "users.publish",
     "users.subscribe",
+    "users.deny",
     "hub.host_name",
+    "hub.listen",
+    "hub.events_age_max",
+    "hub.events_quota",
+    "hub.primary.url",
+    "hub.primary.token_file",
+    "hub.primary.ca_file",
     "devices.publish",
     "devices.subscribe",
+    "devices.deny",
     "modules.memory",
     "modules.call_time",
     "modules.retries",
@@ -196,6 +228,12 @@ pub const KEYS: &[&str] = &[
     "net.proxy.password",
     "net.proxy.password_file",
     "net.proxy.except",
+    "deployment.exclusive",
+    "deployment.probation",
+    "modules.registry_credentials",
+    "modules.signature_keys",
+    "http.listen",
+    "http.allow_remote_plain",
     "metrics.listen",
     "metrics.allow_remote_plain",
     "log.level",

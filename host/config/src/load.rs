@@ -105,11 +105,13 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let anyone = names.is_some() || devices_given.is_some();
     let gateway = sections::gateway(gateway, anyone, names.as_deref().unwrap_or_default(), context);
     let devices = sections::devices(devices_given);
-    let hub_host_name = sections::hub(root.section("hub"));
+    let (hub_host_name, hub) = sections::hub(root.section("hub"), context);
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
-    let modules = sections::modules(root.section("modules"));
+    let modules = sections::modules(root.section("modules"), context);
     let net = sections::net(root.section("net"), context);
+    let deployment = sections::deployment(root.section("deployment"));
     let metrics = sections::metrics(root.section("metrics"));
+    let http = sections::http(root.section("http"));
     let log = sections::log(root.section("log"));
     root.finish();
     Config {
@@ -122,9 +124,12 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
         gateway,
         users,
         hub_host_name,
+        hub,
         devices,
         modules,
+        deployment,
         metrics,
+        http,
         log,
     }
 }

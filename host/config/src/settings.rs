@@ -31,12 +31,18 @@ pub struct Config {
     pub users: Vec<User>,
     /// What the hub is called in tokens and connection strings of devices; none means as this edge.
     pub hub_host_name: Option<String>,
+    /// The rest of `[hub]`, for a process that is one.
+    pub hub: Hub,
     /// What devices may do on plain topics.
     pub devices: Devices,
     /// What holds for a module unless the file beside it says otherwise.
     pub modules: Modules,
+    /// How deployments are applied.
+    pub deployment: Deployment,
     /// Where metrics are read.
     pub metrics: Metrics,
+    /// Where modules answer HTTP requests.
+    pub http: Http,
     /// What is logged.
     pub log: Log,
 }
@@ -170,6 +176,10 @@ pub struct Gateway {
     pub packet_bytes_max: u32,
     /// Most messages of one client in each direction that wait for their acknowledgement.
     pub unacked_max: u16,
+    /// Most messages that one client may send each second.
+    pub messages_per_second_max: Option<u32>,
+    /// Most bytes that one client may send each second.
+    pub bytes_per_second_max: Option<u64>,
 }
 
 /// One address to listen on.
@@ -268,6 +278,32 @@ pub struct User {
     pub publish: Vec<TopicFilter>,
     /// The topics that it may subscribe to. None by default.
     pub subscribe: Vec<TopicFilter>,
+    /// What may not be used, whatever else is granted.
+    pub deny: Vec<TopicFilter>,
+}
+
+/// `[hub]`, where this process is the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// Where services ask it over HTTP.
+    pub listen: Listen,
+    /// How long an event stays in the stream; none is as long as there is room.
+    pub events_age_max: Option<Duration>,
+    /// Most bytes of the stream; none is what the store has.
+    pub events_quota_bytes: Option<u64>,
+    /// The hub whose registry this one follows.
+    pub primary: Option<PrimaryHub>,
+}
+
+/// `[hub.primary]`: the hub whose registry a secondary one follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrimaryHub {
+    /// Its API: `https://hub-a.example:8480`.
+    pub url: String,
+    /// The file with the token of its API.
+    pub token_file: PathBuf,
+    /// The authority to trust with https (PEM); none is those of the system.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[devices]`: what each device of the registry may do as a plain client. `{device}` stands for its name.
@@ -277,6 +313,8 @@ pub struct Devices {
     pub publish: Vec<TopicFilter>,
     /// The topics that it may subscribe to. None by default.
     pub subscribe: Vec<TopicFilter>,
+    /// What may not be used, whatever else is granted.
+    pub deny: Vec<TopicFilter>,
 }
 
 /// What a user proves itself with. Neither form shows in `Debug`.
@@ -299,6 +337,29 @@ pub struct Modules {
     pub retries_max: u32,
     /// Whether compiled code is kept in the cache folder.
     pub compile_cache: bool,
+    /// Names and passwords for registries, in the form of `docker login`.
+    pub registry_credentials: Option<PathBuf>,
+    /// Public keys, one of which must have signed a module that comes from a registry.
+    pub signature_keys: Vec<PathBuf>,
+}
+
+/// `[http]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Where modules answer HTTP requests; nowhere if absent.
+    pub listen: Option<SocketAddr>,
+    /// Whether other machines may come without encryption. The address keeps this rule already; it is here for the room
+    /// that listens.
+    pub allow_remote_plain: bool,
+}
+
+/// `[deployment]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// Whether the modules of a deployment alone run, and not what else lies in the plugins folder.
+    pub exclusive: bool,
+    /// How long a module that fails still brings the deployment before back.
+    pub probation: Duration,
 }
 
 /// `[metrics]`.

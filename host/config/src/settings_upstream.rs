@@ -31,6 +31,12 @@ pub struct Upstream {
     pub window: u16,
     /// Most bytes in one MQTT packet that is sent, where the broker allows less than the protocol and cannot say so.
     pub packet_bytes_max: Option<u32>,
+    /// Whether each priority gets a stream of its own over QUIC.
+    pub streams: bool,
+    /// How long after its acknowledgement a message is kept for another hub; zero keeps none.
+    pub keep_acknowledged: Duration,
+    /// Most bytes of bodies kept so.
+    pub keep_acknowledged_bytes: u64,
     /// Longest silence on the connection before a ping.
     pub keep_alive: Duration,
     /// First wait before a new connection is tried.

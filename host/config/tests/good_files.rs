@@ -39,6 +39,8 @@ fn paths_store_modules_and_log_are_read_as_they_are_written() {
     assert_eq!(config.modules.call_time_max, Duration::from_millis(250));
     assert_eq!(config.modules.retries_max, 2);
     assert!(!config.modules.compile_cache);
+    assert!(config.deployment.exclusive);
+    assert_eq!(config.deployment.probation, Duration::from_secs(300));
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9600".parse().unwrap()));
     assert_eq!(config.log.level, Level::Debug);
 }
@@ -86,6 +88,11 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
         (upstream.return_after, upstream.failover_after),
         (Duration::from_secs(60), Duration::from_secs(10))
     );
+    assert!(!upstream.streams);
+    assert_eq!(
+        (upstream.keep_acknowledged, upstream.keep_acknowledged_bytes),
+        (Duration::from_secs(600), 1 << 20)
+    );
     let servers: Vec<_> = config.net.name_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.0.0.2:53", "[2001:db8::53]:5353"]);
     let proxy = config.net.proxy.unwrap();
@@ -121,11 +128,16 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
     assert_eq!(config.gateway.client_ca_file, Some("/etc/holdfast/tls/devices.pem".into()));
     assert_eq!((config.gateway.connections_max, config.gateway.packet_bytes_max), (10, 256 << 10));
     assert_eq!(config.gateway.unacked_max, 8);
+    assert_eq!(
+        (config.gateway.messages_per_second_max, config.gateway.bytes_per_second_max),
+        (Some(50), Some(64 << 10))
+    );
     assert_eq!((config.gateway.handshakes_max, config.gateway.handshakes_per_address_max), (20, 5));
     assert_eq!(config.gateway.connect_time_max, Duration::from_secs(60));
     let [sensor, tester] = config.users.try_into().unwrap();
     assert!(matches!(&sensor.proof, Proof::Hash(hash) if hash.expose().starts_with("$argon2id$v=19$")));
     assert_eq!(sensor.subscribe.len(), 2);
+    assert!(sensor.deny.len() == 1 && config.devices.deny.len() == 1);
     assert_eq!(tester.proof, Proof::Plain(Secret::new("hunter2")));
     assert!(tester.publish.is_empty(), "a user may publish nothing unless told");
 }

@@ -1,7 +1,7 @@
 //! Manifests of the kinds that IoT Edge's portal, tools and layered deployments make: what becomes of them, and what is
 //! said of faults. Requirements N10 and O11.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
 use holdfast_config::manifest::*;
 use proptest::prelude::*;
@@ -116,6 +116,13 @@ fn layers_go_on_top_of_their_base_whatever_the_order_and_lower_ones_are_named() 
     let desired: Vec<_> = merged.desired.iter().map(|(name, d)| (name.as_str(), json!(d))).collect();
     let north = json!({"zones": {"north": true}});
     assert_eq!(desired, [("recorder", json!({"length": {"seconds": 30}})), ("vision", north)]);
+
+    // Flattened to one manifest, they say the same.
+    let flat = import(&flatten(&[base, layer]).unwrap()).unwrap();
+    assert_eq!(
+        (&flat.modules, &flat.routes, &flat.desired),
+        (&merged.modules, &merged.routes, &merged.desired)
+    );
 
     // A layer below the base says nothing, and that is said.
     let below = import_layered(&[base, Document { priority: Some(5), ..layer }]).unwrap();

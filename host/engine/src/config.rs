@@ -1,7 +1,10 @@
 //! What the engine is told when it is built, and the limits that each module starts with.
 
 use crate::compiler::Compiler;
+use crate::outgoing::Outgoing;
+use crate::plugins::Source;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How much memory the engine may plan with.
@@ -38,6 +41,10 @@ pub struct EngineConfig {
     pub rescan: Duration,
     /// How long modules may take to stop, all together.
     pub stop_grace: Duration,
+    /// Opens connections for modules; without it they have none.
+    pub outgoing: Option<Arc<dyn Outgoing>>,
+    /// Fetches modules whose settings name a registry; without it they are refused.
+    pub source: Option<Arc<dyn Source>>,
 }
 
 impl EngineConfig {
@@ -57,6 +64,8 @@ impl EngineConfig {
             settle: Duration::from_millis(100),
             rescan: Duration::from_millis(500),
             stop_grace: Duration::from_secs(10),
+            outgoing: None,
+            source: None,
         }
     }
 }
@@ -88,6 +97,26 @@ pub struct Limits {
     pub timers: u32,
     /// Most log lines per second; further ones are counted and dropped.
     pub log_lines_per_s: u32,
+    /// Most bytes of log lines per second; further lines are counted and dropped.
+    pub log_bytes_per_s: u64,
+    /// Most of the time of one processor, in percent; a module that computes more is slowed.
+    pub cpu_percent: u32,
+    /// Most messages handled per second; further ones wait in the module's log.
+    pub messages_in_per_s: u32,
+    /// Most bytes of messages handled per second; further ones wait in the module's log.
+    pub bytes_in_per_s: u64,
+    /// Most messages sent per second; a module that sends more is slowed.
+    pub messages_out_per_s: u32,
+    /// Most bytes sent per second; a module that sends more is slowed.
+    pub bytes_out_per_s: u64,
+    /// Most connections to other machines at a time.
+    pub connections: u32,
+    /// Most HTTP requests that it answers at a time; further ones are answered with 503.
+    pub http_requests: u32,
+    /// Most bytes of the body of a request.
+    pub http_body_bytes: u64,
+    /// Longest time for an answer to a request, its body included, in milliseconds.
+    pub http_ms: u32,
     /// How many times a message may fail before it becomes a dead letter.
     pub attempts: u32,
     /// The wait before a failed message is tried again, in milliseconds; doubled each time, at most 30 s.
@@ -116,6 +145,16 @@ impl Limits {
             state_bytes: MIB,
             timers: 32,
             log_lines_per_s: 200,
+            log_bytes_per_s: 64 * KIB,
+            connections: 16,
+            http_requests: 16,
+            http_body_bytes: MIB,
+            http_ms: 30_000,
+            cpu_percent: 100,
+            messages_in_per_s: 1_000_000,
+            bytes_in_per_s: 1024 * MIB,
+            messages_out_per_s: 1_000_000,
+            bytes_out_per_s: 1024 * MIB,
             attempts: 5,
             retry_ms: 100,
             instances: 64,
@@ -133,6 +172,15 @@ impl Limits {
                 send_bytes: MIB,
                 state_bytes: 256 * KIB,
                 log_lines_per_s: 50,
+                log_bytes_per_s: 16 * KIB,
+                connections: 4,
+                http_requests: 4,
+                http_body_bytes: 64 * KIB,
+                cpu_percent: 50,
+                messages_in_per_s: 10_000,
+                bytes_in_per_s: 16 * MIB,
+                messages_out_per_s: 10_000,
+                bytes_out_per_s: 16 * MIB,
                 ..standard
             },
         }

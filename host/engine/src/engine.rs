@@ -4,6 +4,8 @@ use crate::cache::CodeCache;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::handle::EngineHandle;
+use crate::http::HttpDoor;
+use crate::plan::Plan;
 use crate::runtime::Runtime;
 use crate::status::Registry;
 use crate::supervisor::{Command, Supervisor};
@@ -26,6 +28,7 @@ pub(crate) struct Common {
     pub(crate) runtime: Runtime,
     pub(crate) cache: CodeCache,
     pub(crate) registry: Registry,
+    pub(crate) door: HttpDoor,
 }
 
 /// The module engine, ready to run.
@@ -34,6 +37,7 @@ pub struct Engine {
     common: Common,
     handle: EngineHandle,
     commands: mpsc::Receiver<Command>,
+    plan: Plan,
 }
 
 impl Engine {
@@ -43,12 +47,19 @@ impl Engine {
         fs::create_dir_all(folder).and_then(|()| fs::read_dir(folder).map(|_| ())).map_err(|error| {
             EngineError::Folder { what: "plugins folder", path: folder.clone(), reason: error.to_string() }
         })?;
-        let runtime = Runtime::new(config.profile)?;
+        let runtime = Runtime::new(config.profile, config.outgoing.clone())?;
         let cache = CodeCache::open(&config.cache_dir, config.cache_bytes_max, runtime.engine())?;
         let registry = Registry::default();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = EngineHandle { registry: registry.clone(), commands: sender };
-        Ok(Self { config, common: Common { broker, runtime, cache, registry }, handle, commands })
+        let common = Common { broker, runtime, cache, registry, door: HttpDoor::default() };
+        Ok(Self { config, common, handle, commands, plan: Plan::default() })
+    }
+
+    /// The same with the modules of a deployment from the start. One whose component is missing or unfit fails alone.
+    #[must_use]
+    pub fn with_plan(self, plan: Plan) -> Self {
+        Self { plan, ..self }
     }
 
     /// A way to ask the engine, now or later.
@@ -56,14 +67,19 @@ impl Engine {
         self.handle.clone()
     }
 
+    /// Where HTTP requests for modules are brought to.
+    pub fn http(&self) -> HttpDoor {
+        self.common.door.clone()
+    }
+
     /// Starts the modules of the plugins folder and keeps watching it. All tasks are on `tasks`; they end after `stop`
     /// is cancelled, each module having finished the message in hand.
     pub fn spawn(self, tasks: &TaskTracker, stop: CancellationToken) -> Result<(), EngineError> {
-        let Self { config, common, handle: _, commands } = self;
+        let Self { config, common, handle: _, commands, plan } = self;
         common.runtime.tick()?;
         let changed = Arc::new(Notify::new());
         let watcher = watch(&config, &changed);
-        let supervisor = Supervisor::new(config, common, commands, tasks.clone(), stop, changed);
+        let supervisor = Supervisor::new(config, common, commands, tasks.clone(), stop, changed, plan);
         tasks.spawn(async move {
             supervisor.run().await;
             drop(watcher);

@@ -1,6 +1,7 @@
 //! What the rest of the host may ask of the engine while it runs.
 
 use crate::logs::{LogQuery, LogReader};
+use crate::plan::{Adopted, Plan, PlanError, Prepared};
 use crate::status::{ModuleStatus, Registry};
 use crate::supervisor::{Command, Order};
 use tokio::sync::{mpsc, oneshot};
@@ -84,9 +85,25 @@ impl EngineHandle {
         self.order(name, Order::Start).await
     }
 
+    /// Reads, checks and compiles all modules of a plan, those that have not changed since they were loaded from what is
+    /// in memory. Nothing that runs is touched.
+    pub async fn prepare(&self, plan: Plan) -> Result<Prepared, PlanError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Prepare { plan, answer }).await.map_err(|_| PlanError::Stopping)?;
+        answered.await.map_err(|_| PlanError::Stopping)?
+    }
+
+    /// Takes a plan: modules that it no longer wants end, and the others are started or swapped in the order that it
+    /// says. Resolves when that has begun; how it goes, the status of each module tells.
+    pub async fn adopt(&self, prepared: Prepared) -> Result<Adopted, PlanError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Adopt { prepared, answer }).await.map_err(|_| PlanError::Stopping)?;
+        answered.await.map_err(|_| PlanError::Stopping)
+    }
+
     async fn order(&self, name: &str, order: Order) -> Result<(), CommandError> {
         let (answer, answered) = oneshot::channel();
-        let command = Command { module: name.to_owned(), order, answer };
+        let command = Command::Order { module: name.to_owned(), order, answer };
         self.commands.send(command).await.map_err(|_| CommandError::Stopping)?;
         answered.await.map_err(|_| CommandError::Stopping)?
     }

@@ -1,18 +1,18 @@
 //! What one instance holds on the host's side.
 
 use crate::config::Limits;
-use crate::imports::{Calling, Outbox, TimerSet, Views};
+use crate::imports::{Calling, Outbox, Requests, Sockets, TimerSet, Views};
 use crate::limiter::Limiter;
-use crate::logs::{LogBook, LogLevel, LogOrigin};
+use crate::module_log::ModuleLog;
+use crate::pace::Meter;
 use crate::runtime::Deadline;
 use crate::settings::Settings;
 use crate::state::StateView;
 use crate::twin::TwinView;
-use holdfast_types::Name;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 /// Most WASI resources (open files, streams, pollables) of one instance at a time.
 pub(crate) const RESOURCES_MAX: usize = 1_024;
@@ -25,6 +25,7 @@ pub(crate) struct Host {
     pub(crate) limits: Limits,
     pub(crate) settings: Arc<Settings>,
     pub(crate) log: ModuleLog,
+    pub(crate) meter: Meter,
     pub(crate) deadline: Deadline,
     pub(crate) outbox: Outbox,
     pub(crate) timers: TimerSet,
@@ -32,6 +33,12 @@ pub(crate) struct Host {
     pub(crate) views: Views,
     pub(crate) twin: TwinView,
     pub(crate) calling: Calling,
+    /// Whom it may reach, and the WASI of HTTP.
+    pub(crate) requests: Requests,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) sockets: Sockets,
+    /// Whether its calls belong to turns, which record what it sends and stores.
+    pub(crate) records: bool,
 }
 
 impl Host {
@@ -46,72 +53,5 @@ impl Host {
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-/// The module's log with its bound on lines per second. Clones share the bound.
-#[derive(Clone, Debug)]
-pub(crate) struct ModuleLog {
-    name: Name,
-    book: LogBook,
-    rate: Arc<Mutex<Rate>>,
-}
-
-#[derive(Debug)]
-struct Rate {
-    second: Instant,
-    lines: u32,
-    lines_max: u32,
-    dropped: u64,
-}
-
-impl ModuleLog {
-    pub(crate) fn new(name: Name, book: LogBook, lines_max: u32) -> Self {
-        let rate = Rate { second: Instant::now(), lines: 0, lines_max, dropped: 0 };
-        Self { name, book, rate: Arc::new(Mutex::new(rate)) }
-    }
-
-    /// Writes a line that the module made, if it may write another one in this second.
-    pub(crate) fn line(&self, level: LogLevel, origin: LogOrigin, text: &str) {
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let mut dropped = 0;
-        if now.duration_since(rate.second) >= Duration::from_secs(1) {
-            dropped = std::mem::take(&mut rate.dropped);
-            *rate = Rate { second: now, lines: 0, dropped: 0, ..*rate };
-        }
-        if rate.lines >= rate.lines_max {
-            rate.dropped += 1;
-            return;
-        }
-        rate.lines += 1;
-        let lines_max = rate.lines_max;
-        drop(rate);
-        if dropped > 0 {
-            let text = format!("{dropped} log lines dropped: more than limits.log_lines_per_s = {lines_max}");
-            self.write(LogLevel::Warn, LogOrigin::Host, &text);
-        }
-        self.write(level, origin, text);
-    }
-
-    /// Writes a line about the module.
-    pub(crate) fn host(&self, level: LogLevel, text: &str) {
-        self.write(level, LogOrigin::Host, text);
-    }
-
-    fn write(&self, level: LogLevel, origin: LogOrigin, text: &str) {
-        let module = self.name.as_str();
-        match level {
-            LogLevel::Trace => tracing::trace!(target: "module", module, "{text}"),
-            LogLevel::Debug => tracing::debug!(target: "module", module, "{text}"),
-            LogLevel::Info => tracing::info!(target: "module", module, "{text}"),
-            LogLevel::Warn => tracing::warn!(target: "module", module, "{text}"),
-            LogLevel::Error | LogLevel::Critical => tracing::error!(target: "module", module, "{text}"),
-        }
-        self.book.write(level, origin, text);
-    }
-
-    pub(crate) fn book(&self) -> &LogBook {
-        &self.book
     }
 }

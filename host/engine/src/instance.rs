@@ -1,29 +1,37 @@
 //! One instance of a module, and calls into it that always end.
 
-use crate::host::{Host, ModuleLog, RESOURCES_MAX};
+mod others;
+
+pub(crate) use others::{answer_request, run_program};
+
+use crate::config::Limits;
+use crate::host::{Host, RESOURCES_MAX};
 use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Message};
 use crate::imports::bindings::holdfast::module::types::{
     ChildSource, MethodReply, ModuleSource, Source as Sender, SystemProperties,
 };
-use crate::imports::{self, Calling, Outbox, TimerSet, Views, bindings};
+use crate::imports::{self, Calling, Outbox, Reach, Requests, Sockets, TimerSet, Views, bindings};
 use crate::limiter::Limiter;
-use crate::load::Code;
+use crate::load::{Code, Serves};
 use crate::logs::cut;
+use crate::module::Version;
+use crate::module_log::ModuleLog;
+use crate::pace::{Meter, Pace};
 use crate::runtime::Runtime;
-use crate::settings::Settings;
 use crate::state::ModuleState;
 use crate::status::now;
 use crate::twin::ModuleTwin;
 use crate::waiting::Waiting;
-use holdfast_types::{Envelope, Source, SystemKey, UnixMillis};
+use holdfast_types::{Envelope, Name, Source, SystemKey, UnixMillis};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant as Moment};
 use wasmtime::component::{ResourceTable, TypedFunc};
 use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::WasiHttpCtx;
 
 /// Most bytes that one call of an import brings to the host: the largest message that may be sent, and some.
 const IMPORT_BYTES_MAX: usize = 2 * holdfast_types::BODY_BYTES_MAX;
@@ -44,16 +52,23 @@ pub(crate) enum Outcome {
     Lost(String),
 }
 
+/// What every instance of a module has around it.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) runtime: Runtime,
+    pub(crate) state: ModuleState,
+    pub(crate) twin: ModuleTwin,
+    pub(crate) calling: Calling,
+    pub(crate) log: ModuleLog,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) name: Name,
+}
+
 /// What an instance is made from.
+#[derive(Clone, Copy)]
 pub(crate) struct Parts<'a> {
-    pub(crate) runtime: &'a Runtime,
-    pub(crate) code: &'a Code,
-    pub(crate) settings: &'a Arc<Settings>,
-    pub(crate) state: &'a ModuleState,
-    pub(crate) twin: &'a ModuleTwin,
-    pub(crate) calling: &'a Calling,
-    pub(crate) log: &'a ModuleLog,
-    pub(crate) name: &'a str,
+    pub(crate) version: &'a Version,
+    pub(crate) surroundings: &'a Surroundings,
 }
 
 /// A running instance.
@@ -64,6 +79,8 @@ pub(crate) struct Instance {
     desired: Option<Desired>,
     invoke: Option<Invoke>,
     waiting: Waiting,
+    /// Measures how long it computes.
+    pub(crate) meter: Meter,
     call_limit: Duration,
     started: UnixMillis,
 }
@@ -71,27 +88,36 @@ pub(crate) struct Instance {
 impl Instance {
     /// Makes an instance and calls `start`. What `start` sent and stored waits to be taken.
     pub(crate) async fn start(parts: Parts<'_>) -> Result<Self, String> {
-        let _busy = parts.runtime.busy();
-        let limits = parts.settings.limits;
+        let _busy = parts.surroundings.runtime.busy();
+        let Parts { version, surroundings: _ } = parts;
+        let limits = version.settings.limits;
         let limit = Duration::from_millis(limits.start_ms.into());
         let started = now();
         let until = Moment::now() + limit;
-        let mut store = store(&parts, limit)?;
+        let mut store = store(parts, limit, Purpose::Messages)?;
         let waiting = store.data().calling.waiting.clone();
-        let instantiated = within(limit, &waiting, parts.code.pre.instantiate_async(&mut store)).await;
+        let meter = store.data().meter.clone();
+        meter.resumed(Moment::now());
+        let instantiated =
+            within(limit, &waiting, &meter, version.code.pre.instantiate_async(&mut store)).await;
         let loaded = match instantiated {
             Err(late) => Err(late.text("instantiation", "limits.start_ms", limit)),
             Ok(Err(error)) => {
                 Err(cause(&mut store, &error, "instantiation", "limits.start_ms", limit, started))
             }
             Ok(Ok(instance)) => {
-                exports(&mut store, &instance, parts.code).map_err(|error| format!("{error:#}"))
+                exports(&mut store, &instance, &version.code).map_err(|error| format!("{error:#}"))
             }
         };
         let (module, fire, desired, invoke) = loaded?;
-        let called =
-            within(until - Moment::now(), &waiting, module.holdfast_module_handler().call_start(&mut store))
-                .await;
+        let called = within(
+            until - Moment::now(),
+            &waiting,
+            &meter,
+            module.holdfast_module_handler().call_start(&mut store),
+        )
+        .await;
+        meter.paused(Moment::now());
         match called {
             Err(late) => Err(late.text("start", "limits.start_ms", limit)),
             Ok(Err(error)) => Err(cause(&mut store, &error, "start", "limits.start_ms", limit, started)),
@@ -99,7 +125,7 @@ impl Instance {
             Ok(Ok(Ok(()))) => {
                 let call_limit = Duration::from_millis(limits.call_ms.into());
                 store.data_mut().deadline.set_limit(call_limit);
-                Ok(Self { store, module, fire, desired, invoke, waiting, call_limit, started })
+                Ok(Self { store, module, fire, desired, invoke, waiting, meter, call_limit, started })
             }
         }
     }
@@ -116,7 +142,7 @@ impl Instance {
         };
         self.begin();
         let call = self.module.holdfast_module_handler().call_handle(&mut self.store, input, message);
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         self.outcome("handle", ended)
     }
 
@@ -127,7 +153,9 @@ impl Instance {
         };
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
-        let ended = within(self.call_limit, &self.waiting, fire.call_async(&mut self.store, (timer,))).await;
+        let ended =
+            within(self.call_limit, &self.waiting, &self.meter, fire.call_async(&mut self.store, (timer,)))
+                .await;
         self.outcome("fire", ended.map(|called| called.map(|(result,)| result)))
     }
 
@@ -137,7 +165,7 @@ impl Instance {
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
         let call = desired.call_async(&mut self.store, (version, patch));
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         self.outcome("desired", ended.map(|called| called.map(|(result,)| result)))
     }
 
@@ -153,7 +181,7 @@ impl Instance {
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
         let call = invoke.call_async(&mut self.store, (name, payload));
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         let mut reply = None;
         let ended = ended.map(|called| {
             called.map(|(result,)| {
@@ -169,7 +197,7 @@ impl Instance {
     pub(crate) async fn stop(&mut self) -> Outcome {
         self.begin();
         let call = self.module.holdfast_module_handler().call_stop(&mut self.store);
-        let ended = within(self.call_limit, &self.waiting, call).await;
+        let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
         self.outcome("stop", ended.map(|called| called.map(Ok)))
     }
 
@@ -210,33 +238,73 @@ impl Instance {
     }
 }
 
-fn store(parts: &Parts<'_>, limit: Duration) -> Result<Store<Host>, String> {
-    let limits = parts.settings.limits;
+/// What an instance is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Its calls belong to turns.
+    Messages,
+    /// One request.
+    Request,
+    /// The main function.
+    Program,
+}
+
+/// A store for a new instance, whose first call may take `limit`.
+fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Host>, String> {
+    let Parts { version, surroundings } = parts;
+    let Surroundings { runtime, state, twin, calling, log, pace, name } = surroundings;
+    let settings = &version.settings;
+    let limits = settings.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
-    let wasi = imports::context(parts.name, parts.settings, parts.log);
+    let reach = Reach {
+        granted: settings.hosts.as_slice().into(),
+        outgoing: runtime.outgoing(),
+        places: version.connections.clone(),
+        places_max: limits.connections,
+        log: log.clone(),
+    };
+    let wasi = imports::context(name, settings, log, &reach);
     let host = Host {
         wasi: wasi.map_err(|error| error.to_string())?,
         table,
-        limiter: Limiter::new(limits),
+        limiter: Limiter::new(limits, log.clone(), purpose == Purpose::Program),
         limits,
-        settings: parts.settings.clone(),
-        log: parts.log.clone(),
-        deadline: parts.runtime.deadline(limit),
+        settings: settings.clone(),
+        log: log.clone(),
+        meter: Meter::new(pace),
+        deadline: runtime.deadline(limit),
         outbox: Outbox::default(),
         timers: TimerSet::default(),
-        state: parts.state.view(limits.state_bytes),
-        views: Views::of(&parts.settings.directories),
-        twin: parts.twin.view(),
-        calling: parts.calling.of_instance(),
+        state: state.view(limits.state_bytes),
+        views: Views::of(&settings.directories),
+        twin: twin.view(),
+        calling: calling.of_instance(),
+        requests: Requests(reach),
+        http: WasiHttpCtx::new(),
+        sockets: Sockets::default(),
+        records: purpose == Purpose::Messages,
     };
-    let mut store = Store::new(parts.runtime.engine(), host);
+    let mut store = Store::new(runtime.engine(), host);
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(IMPORT_BYTES_MAX);
     store.set_epoch_deadline(1);
-    // A call that computes gives way to other tasks each tick, and is ended when its time is up.
-    store.epoch_deadline_callback(|store| {
-        Ok(if store.data().deadline.is_over() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+    // A call that computes gives way to other tasks each tick, and is ended when its time is up. One that has used up
+    // the share of its module rests; that time does not count.
+    store.epoch_deadline_callback(|mut store| {
+        let host = store.data_mut();
+        if host.deadline.is_over() {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        let Some(hold) = host.meter.still(Moment::now()) else { return Ok(UpdateDeadline::Yield(1)) };
+        host.log.refuse(hold.limit, || hold.text);
+        host.deadline.leave_out(hold.time);
+        let waiting = host.calling.waiting.begin();
+        let rest = async move {
+            tokio::time::sleep(hold.time).await;
+            drop(waiting);
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(rest)))
     });
     Ok(store)
 }
@@ -251,7 +319,10 @@ fn exports(
     instance: &wasmtime::component::Instance,
     code: &Code,
 ) -> wasmtime::Result<Exports> {
-    let module = code.exports.load(&mut *store, instance)?;
+    let Serves::Messages(indices, _) = &code.serves else {
+        wasmtime::bail!("it does not handle messages");
+    };
+    let module = indices.load(&mut *store, instance)?;
     let fire = code.fire.as_ref().map(|fire| instance.get_typed_func(&mut *store, fire)).transpose()?;
     let desired =
         code.desired.as_ref().map(|desired| instance.get_typed_func(&mut *store, desired)).transpose()?;
@@ -272,7 +343,12 @@ impl Late {
 
 /// Waits for a call, but not longer than `limit`, the time not counted in which it waits for others. The timer is set
 /// only if the call does not end at once.
-async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output = T>) -> Result<T, Late> {
+async fn within<T>(
+    limit: Duration,
+    waiting: &Waiting,
+    meter: &Meter,
+    call: impl Future<Output = T>,
+) -> Result<T, Late> {
     let mut call = pin!(call);
     match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
         Poll::Ready(ended) => Ok(ended),
@@ -280,6 +356,8 @@ async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output 
         // cause is told rightly.
         Poll::Pending => {
             let (began, waited) = (Moment::now(), waiting.total());
+            meter.paused(began);
+            let mut call = pin!(metered(call, meter));
             loop {
                 let allowed = limit + 3 * crate::runtime::TICK + (waiting.total() - waited);
                 let Some(left) = allowed.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) else {
@@ -291,6 +369,19 @@ async fn within<T>(limit: Duration, waiting: &Waiting, call: impl Future<Output 
             }
         }
     }
+}
+
+/// Counts the time of each poll, and not what is between them. When it is done, the time goes on counting.
+async fn metered<T>(mut call: Pin<&mut impl Future<Output = T>>, meter: &Meter) -> T {
+    poll_fn(|context| {
+        meter.resumed(Moment::now());
+        let polled = call.as_mut().poll(context);
+        if polled.is_pending() {
+            meter.paused(Moment::now());
+        }
+        polled
+    })
+    .await
 }
 
 /// What made a call fail, in words: the trap, what was refused before it, and the module's own last words.
@@ -310,6 +401,9 @@ fn cause(
         (None, Some(trap)) => format!("{what} trapped: {trap}"),
         (None, None) => format!("{what} failed: {}", error.root_cause()),
     };
+    if let Some(named) = counted(&store.data().limits, &text) {
+        text = format!("{text}; {named}");
+    }
     if let Some(refused) = store.data_mut().limiter.take_refused() {
         text = format!("{text}; {refused}");
     }
@@ -317,6 +411,17 @@ fn cause(
         text = format!("{text}; its last words: {words}");
     }
     cut(&text, REASON_BYTES_MAX).to_owned()
+}
+
+/// Which setting wasmtime means when it counts too many of something.
+fn counted(limits: &Limits, text: &str) -> Option<String> {
+    let all = [
+        ("instance count", "limits.instances", limits.instances),
+        ("table count", "limits.tables", limits.tables),
+        ("memory count", "limits.memories", limits.memories),
+    ];
+    let (_, limit, most) = all.into_iter().find(|(what, _, _)| text.contains(what))?;
+    Some(format!("{most} are allowed; raise {limit} in the module's .toml if it needs more"))
 }
 
 fn system_of(envelope: &Envelope) -> SystemProperties {

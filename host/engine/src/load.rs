@@ -3,10 +3,14 @@
 use crate::cache::CodeCache;
 use crate::compiler::Compiler;
 use crate::host::Host;
-use crate::imports::{HANDLER, METHOD_HANDLER, METHODS, OFFERED, TIMER_HANDLER, TWIN_HANDLER, bindings};
+use crate::imports::{
+    HANDLER, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
+};
 use crate::runtime::Runtime;
 use wasmtime::component::types::{Component as Type, ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime_wasi::p2::bindings::CommandIndices;
+use wasmtime_wasi_http::p2::bindings::ProxyIndices;
 
 /// Most bytes of a component file. Python and JavaScript engines have 10 to 40 MB.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -16,7 +20,8 @@ pub(crate) const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub(crate) struct Code {
     pub(crate) digest: String,
     pub(crate) pre: InstancePre<Host>,
-    pub(crate) exports: bindings::ModuleIndices,
+    /// What it does.
+    pub(crate) serves: Serves,
     /// `timer-handler.fire`, if the component exports it.
     pub(crate) fire: Option<ComponentExportIndex>,
     /// `twin-handler.desired`, if the component exports it.
@@ -25,6 +30,48 @@ pub(crate) struct Code {
     pub(crate) invoke: Option<ComponentExportIndex>,
     /// Whether it may wait for others inside a call.
     pub(crate) waits: bool,
+}
+
+/// What a component is for, by what it exports.
+#[derive(Clone)]
+pub(crate) enum Serves {
+    /// It handles messages; and HTTP requests too, if it exports that as well.
+    Messages(bindings::ModuleIndices, Option<ProxyIndices>),
+    /// It answers HTTP requests.
+    Requests(ProxyIndices),
+    /// It is a program with a main function.
+    Program(CommandIndices),
+}
+
+impl Serves {
+    fn of(component: &Component, pre: &InstancePre<Host>) -> wasmtime::Result<Self> {
+        let has = |start: &str| {
+            let ty = component.component_type();
+            ty.exports(component.engine()).any(|(name, _)| name.starts_with(start))
+        };
+        let requests = || ProxyIndices::new(pre);
+        if component.get_export_index(None, HANDLER).is_some() {
+            let requests = if has(INCOMING) { Some(requests()?) } else { None };
+            return Ok(Self::Messages(bindings::ModuleIndices::new(pre)?, requests));
+        }
+        if has(INCOMING) {
+            return Ok(Self::Requests(requests()?));
+        }
+        Ok(Self::Program(CommandIndices::new(pre)?))
+    }
+
+    /// What answers HTTP requests.
+    pub(crate) const fn requests(&self) -> Option<&ProxyIndices> {
+        match self {
+            Self::Messages(_, Some(requests)) | Self::Requests(requests) => Some(requests),
+            Self::Messages(_, None) | Self::Program(_) => None,
+        }
+    }
+
+    /// Whether it handles messages.
+    pub(crate) const fn messages(&self) -> bool {
+        matches!(self, Self::Messages(..))
+    }
 }
 
 /// Why a file is not a module. The text says what it is, what is missing, and the fix.
@@ -48,11 +95,11 @@ pub(crate) enum NotAModule {
          build it again, smaller"
     )]
     CompilerFailed(String),
-    #[error("the component does not export {HANDLER}; {0}")]
+    #[error("the component exports neither {HANDLER} nor wasi:http/incoming-handler nor wasi:cli/run; {0}")]
     WrongWorld(String),
     #[error(
         "the component imports what this host does not offer: {}; it offers holdfast:module, wasi:config, wasi:keyvalue, \
-         wasi:logging and WASI 0.2 (cli, clocks, filesystem, io, random)",
+         wasi:logging, wasi:http and WASI 0.2 (cli, clocks, filesystem, io, random, sockets)",
         .0.join(", ")
     )]
     UnknownImports(Vec<String>),
@@ -98,8 +145,8 @@ pub(crate) fn load(
         name == METHODS
             && matches!(import.ty, ComponentItem::ComponentInstance(ref interface) if calls(interface))
     });
-    let exports = bindings::ModuleIndices::new(&pre).map_err(mismatch)?;
-    Ok(Code { digest, pre, exports, fire, desired, invoke, waits })
+    let serves = Serves::of(&component, &pre).map_err(mismatch)?;
+    Ok(Code { digest, pre, serves, fire, desired, invoke, waits })
 }
 
 /// Looks at the first bytes: what is it, if not a component?
@@ -134,10 +181,13 @@ fn trusted(runtime: &Runtime, code: &[u8]) -> Result<Component, NotAModule> {
 }
 
 fn check_world(runtime: &Runtime, component: &Component) -> Result<(), NotAModule> {
-    if component.get_export_index(None, HANDLER).is_none() {
-        return Err(NotAModule::WrongWorld(what_it_exports(runtime, &component.component_type())));
-    }
     let ty = component.component_type();
+    let is_known = ty
+        .exports(runtime.engine())
+        .any(|(name, _)| name == HANDLER || name.starts_with(RUN) || name.starts_with(INCOMING));
+    if !is_known {
+        return Err(NotAModule::WrongWorld(what_it_exports(runtime, &ty)));
+    }
     let unknown: Vec<String> = ty
         .imports(runtime.engine())
         .map(|(name, _)| name.to_owned())
@@ -155,13 +205,11 @@ fn what_it_exports(runtime: &Runtime, ty: &Type) -> String {
             exports.join(", ")
         );
     }
-    if has("wasi:cli/run@") {
-        return "it is a command (a program with main); make it a library that exports the handler, see `holdfast \
-                module new`"
-            .to_owned();
-    }
-    if has("wasi:http/incoming-handler@") {
-        return "it is an HTTP handler, which this version does not serve".to_owned();
+    if has("wasi:cli/run@") || has("wasi:http/") {
+        return format!(
+            "it is made for another version of WASI ({}); build it for WASI 0.2",
+            exports.join(", ")
+        );
     }
     match exports.as_slice() {
         [] => "it exports nothing; see `holdfast module new` for a module to start from".to_owned(),

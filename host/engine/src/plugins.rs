@@ -5,6 +5,7 @@ use crate::config::Limits;
 use crate::load::FILE_BYTES_MAX;
 use crate::settings::{self, Settings};
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -29,24 +30,90 @@ impl Stamp {
 }
 
 /// The files of one module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Files {
-    component: Stamp,
-    settings: Option<Stamp>,
+    /// The name of the component's file without `.wasm`.
+    stem: String,
+    /// None if the component comes from a registry.
+    component: Option<Stamp>,
+    settings: Option<(NamedAs, Stamp)>,
+}
+
+/// Under which name the settings file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NamedAs {
+    /// That of the module.
+    Module,
+    /// That of the component.
+    Component,
 }
 
 impl Files {
     /// Whether both were left alone for `settle`.
     pub(crate) fn are_old(&self, settle: Duration) -> bool {
-        self.component.is_old(settle) && self.settings.is_none_or(|stamp| stamp.is_old(settle))
+        let is_old = |stamp: Option<Stamp>| stamp.is_none_or(|stamp| stamp.is_old(settle));
+        is_old(self.component) && is_old(self.settings.map(|(_, stamp)| stamp))
+    }
+
+    /// Whether the component is fetched.
+    pub(crate) const fn are_fetched(&self) -> bool {
+        self.component.is_none()
+    }
+
+    /// The name of the component's file without `.wasm`.
+    pub(crate) fn stem(&self) -> &str {
+        &self.stem
+    }
+
+    /// The settings file of the module of this name, if there is one.
+    pub(crate) fn settings_path(&self, folder: &Path, name: &str) -> Option<PathBuf> {
+        let stem = match self.settings?.0 {
+            NamedAs::Module => name,
+            NamedAs::Component => &self.stem,
+        };
+        Some(folder.join(format!("{stem}.toml")))
     }
 }
 
-/// Every `name.wasm` in the folder, with the `name.toml` beside it. Hidden files are left out: copying programs use
-/// them for what is not complete.
-pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<String, Files>> {
-    let mut components = BTreeMap::new();
-    let mut settings = BTreeMap::new();
+/// Fetches components from elsewhere. It is asked on a thread that may wait.
+pub trait Source: Debug + Send + Sync + 'static {
+    /// The component of this name; an error says what failed and the fix.
+    ///
+    /// # Errors
+    /// What failed, and the fix.
+    fn fetch(&self, reference: &str) -> Result<Vec<u8>, String>;
+}
+
+/// What lies in the folder: every `name.wasm`, and every `name.toml`, some of which name a registry in its place.
+pub(crate) struct Folder {
+    /// None for what a registry has.
+    components: BTreeMap<String, Option<Stamp>>,
+    settings: BTreeMap<String, Stamp>,
+}
+
+impl Folder {
+    /// Every component's name.
+    pub(crate) fn stems(&self) -> impl Iterator<Item = &str> {
+        self.components.keys().map(String::as_str)
+    }
+
+    /// The component of this name.
+    pub(crate) fn component(&self, stem: &str) -> Option<&str> {
+        self.components.get_key_value(stem).map(|(stem, _)| stem.as_str())
+    }
+
+    /// The files of a module that is made of this component. Its settings file has its own name, else the component's.
+    pub(crate) fn files(&self, name: &str, stem: &str) -> Option<Files> {
+        let component = *self.components.get(stem)?;
+        let own = self.settings.get(name).map(|stamp| (NamedAs::Module, *stamp));
+        let settings = own.or_else(|| self.settings.get(stem).map(|stamp| (NamedAs::Component, *stamp)));
+        Some(Files { stem: stem.to_owned(), component, settings })
+    }
+}
+
+/// Looks what is there. Hidden files are left out: copying programs use them for what is not complete.
+pub(crate) fn scan(folder: &Path) -> io::Result<Folder> {
+    let mut found = Folder { components: BTreeMap::new(), settings: BTreeMap::new() };
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else { continue };
@@ -57,37 +124,64 @@ pub(crate) fn scan(folder: &Path) -> io::Result<BTreeMap<String, Files>> {
             continue;
         }
         match extension.to_str() {
-            Some("wasm") => components.insert(stem, Stamp::of(&about)),
-            Some("toml") => settings.insert(stem, Stamp::of(&about)),
-            _ => None,
-        };
+            Some("wasm") => drop(found.components.insert(stem, Some(Stamp::of(&about)))),
+            Some("toml") => drop(found.settings.insert(stem, Stamp::of(&about))),
+            _ => {}
+        }
     }
-    let with_settings = |(name, component): (String, Stamp)| {
-        let settings = settings.get(&name).copied();
-        (name, Files { component, settings })
+    for name in found.settings.keys() {
+        if !found.components.contains_key(name) && names_a_source(&folder.join(format!("{name}.toml"))) {
+            found.components.insert(name.clone(), None);
+        }
+    }
+    Ok(found)
+}
+
+/// Settings that were left behind by a module that is gone name none.
+fn names_a_source(path: &Path) -> bool {
+    let text = read(path, settings::BYTES_MAX).ok();
+    let text = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    text.is_some_and(|text| text.lines().any(|line| line.trim_start().starts_with("[source]")))
+}
+
+/// The path of a component.
+pub(crate) fn component_path(folder: &Path, stem: &str) -> PathBuf {
+    folder.join(format!("{stem}.wasm"))
+}
+
+/// Reads a component and its digest, or fetches it from `oci`, which the module's settings name.
+pub(crate) fn read_component(
+    folder: &Path,
+    files: &Files,
+    oci: Option<&str>,
+    source: Option<&dyn Source>,
+) -> Result<(Vec<u8>, String), String> {
+    let path = component_path(folder, &files.stem);
+    let bytes = match (oci, source) {
+        (Some(reference), _) if path.exists() => {
+            tracing::debug!(reference, path = %path.display(), "the file is there; it is not fetched");
+            read(&path, FILE_BYTES_MAX)?
+        }
+        (Some(reference), Some(source)) => source.fetch(reference)?,
+        (Some(reference), None) => {
+            return Err(format!("{reference} cannot be fetched: this host has no registry"));
+        }
+        (None, _) => read(&path, FILE_BYTES_MAX)?,
     };
-    Ok(components.into_iter().map(with_settings).collect())
-}
-
-/// The path of a module's component.
-pub(crate) fn component_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.wasm"))
-}
-
-/// Reads a module's component and its digest.
-pub(crate) fn read_component(folder: &Path, name: &str) -> Result<(Vec<u8>, String), String> {
-    let path = component_path(folder, name);
-    let bytes = read(&path, FILE_BYTES_MAX)?;
     let digest = digest_of(&bytes);
     Ok((bytes, digest))
 }
 
 /// Reads a module's settings; the defaults if it has none.
-pub(crate) fn read_settings(folder: &Path, name: &str, limits: Limits) -> Result<Settings, String> {
-    let path = folder.join(format!("{name}.toml"));
-    if !path.exists() {
+pub(crate) fn read_settings(
+    folder: &Path,
+    name: &str,
+    files: &Files,
+    limits: Limits,
+) -> Result<Settings, String> {
+    let Some(path) = files.settings_path(folder, name).filter(|path| path.exists()) else {
         return Ok(Settings::defaults(limits));
-    }
+    };
     let bytes = read(&path, settings::BYTES_MAX)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         format!("{}: byte {} is not UTF-8", path.display(), error.utf8_error().valid_up_to())

@@ -4,6 +4,7 @@ use crate::config::Profile;
 use crate::error::EngineError;
 use crate::host::Host;
 use crate::imports;
+use crate::outgoing::Outgoing;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -36,6 +37,7 @@ pub(crate) struct Runtime {
     linker: Arc<Linker<Host>>,
     clock: Arc<TickClock>,
     shape: Shape,
+    outgoing: Option<Arc<dyn Outgoing>>,
 }
 
 /// What compiled code depends on, beside the version and the machine.
@@ -80,13 +82,13 @@ impl Drop for Busy {
 }
 
 impl Runtime {
-    pub(crate) fn new(profile: Profile) -> Result<Self, EngineError> {
+    pub(crate) fn new(profile: Profile, outgoing: Option<Arc<dyn Outgoing>>) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Runtime(format!("{error:#}"));
         let (engine, reserves) = engine(profile).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(refused)?;
         let shape = Shape { profile, reserves };
-        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default(), shape })
+        Ok(Self { engine, linker: Arc::new(linker), clock: Arc::default(), shape, outgoing })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -99,6 +101,11 @@ impl Runtime {
 
     pub(crate) fn linker(&self) -> &Linker<Host> {
         &self.linker
+    }
+
+    /// What opens connections for modules.
+    pub(crate) fn outgoing(&self) -> Option<Arc<dyn Outgoing>> {
+        self.outgoing.clone()
     }
 
     /// A deadline that is `limit` away.
@@ -170,6 +177,12 @@ impl Deadline {
         self.start = self.start.wrapping_add(self.now().wrapping_sub(then));
     }
 
+    /// So much of the time does not count: the call rests because its module computes too much.
+    pub(crate) fn leave_out(&mut self, time: Duration) {
+        let ticks = time.as_millis().div_ceil(TICK.as_millis());
+        self.start = self.start.wrapping_add(u32::try_from(ticks).unwrap_or(u32::MAX / 2));
+    }
+
     /// Gives the next calls another limit.
     pub(crate) fn set_limit(&mut self, limit: Duration) {
         let ticks = limit.as_millis().div_ceil(TICK.as_millis());
@@ -178,7 +191,9 @@ impl Deadline {
 
     /// Whether the time is up. One tick is given on top, since the first may be short.
     pub(crate) fn is_over(&self) -> bool {
-        self.clock.ticks.load(Ordering::Relaxed).wrapping_sub(self.start) > self.limit
+        // The start is ahead of the clock while time that was left out has not passed yet.
+        let passed = self.clock.ticks.load(Ordering::Relaxed).wrapping_sub(self.start);
+        passed > self.limit && passed <= u32::MAX / 2
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Text goes in; checked settings or every fault at once comes out. Nothing is read from disk here.
 
+mod grants;
 mod reading;
+
+pub(crate) use grants::HostGrant;
 
 use crate::config::Limits;
 use reading::{Section, line_of};
@@ -15,7 +18,7 @@ pub(crate) const BYTES_MAX: u64 = 256 * 1024;
 
 /// What happens when an instance is lost or cannot be started (IoT Edge: restart policy).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum RestartPolicy {
+pub enum RestartPolicy {
     /// It is not started again by itself.
     Never,
     /// It is started again after a failure.
@@ -55,7 +58,14 @@ pub(crate) struct Settings {
     pub(crate) restart: RestartPolicy,
     /// Lower ones start first; those that name none start last.
     pub(crate) start_order: u32,
+    /// What a program is given behind its name.
+    pub(crate) arguments: Vec<String>,
     pub(crate) directories: Vec<Directory>,
+    pub(crate) hosts: Vec<HostGrant>,
+    /// The path that it answers over HTTP; `/NAME` if none is named.
+    pub(crate) http_path: Option<String>,
+    /// Its name in a registry.
+    pub(crate) oci: Option<String>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
@@ -84,7 +94,11 @@ impl Settings {
             running: true,
             restart: RestartPolicy::default(),
             start_order: u32::MAX,
+            arguments: Vec::new(),
             directories: Vec::new(),
+            hosts: Vec::new(),
+            http_path: None,
+            oci: None,
             environment: BTreeMap::new(),
             config: BTreeMap::new(),
             limits,
@@ -109,7 +123,15 @@ impl Settings {
         top.word("status", &[("running", true), ("stopped", false)], &mut settings.running);
         top.word("restart", RestartPolicy::NAMES, &mut settings.restart);
         top.number("start_order", 0, u32::MAX, &mut settings.start_order);
-        top.section("grants", |grants| directories(grants, &mut settings.directories));
+        let mut arguments = None;
+        top.list("arguments", &mut arguments);
+        settings.arguments = arguments.unwrap_or_default();
+        top.section("grants", |section| {
+            grants::directories(section, &mut settings.directories);
+            grants::hosts(section, &mut settings.hosts);
+        });
+        top.section("http", |section| http(section, &mut settings.http_path));
+        top.section("source", |section| source(section, &mut settings.oci));
         top.section("limits", |section| bounds(section, &mut settings.limits));
         top.section("probation", |section| {
             section.number("seconds", 0, 86_400, &mut settings.probation.seconds);
@@ -126,39 +148,25 @@ fn no_variable(key: &str) -> Option<String> {
     key.contains(['=', '\0']).then(|| "no environment variable can have '=' or U+0000 in its name".to_owned())
 }
 
-fn directories(grants: &mut Section<'_, '_>, granted: &mut Vec<Directory>) {
-    grants.tables("directories", |entry| {
-        let (mut host, mut guest, mut write, mut optional) = (String::new(), String::new(), false, false);
-        let mut files = None;
-        let has_host = entry.text("host", &mut host);
-        let has_guest = entry.text("guest", &mut guest);
-        entry.flag("write", &mut write);
-        entry.list("files", &mut files);
-        entry.flag("optional", &mut optional);
-        if !has_host {
-            entry.fault("host is missing: the absolute path of the directory on this machine");
-        } else if !PathBuf::from(&host).has_root() {
-            entry.fault(&format!("host = {host:?} is not an absolute path"));
-        }
-        if !has_guest {
-            // The same path inside as outside is what most mean.
-            guest.clone_from(&host);
-        }
-        if write && files.is_some() {
-            entry.fault(
-                "files are read only: take out write = true, or grant a directory of its own to write to",
-            );
-        }
-        let leaves = |file: &&String| {
-            file.starts_with('/') || file.split('/').any(|part| matches!(part, "" | "." | ".."))
-        };
-        if let Some(file) = files.iter().flatten().find(leaves) {
-            entry.fault(&format!(
-                "files: {file:?} is not a path within the directory, such as \"a\" or \"a/b\""
-            ));
-        }
-        granted.push(Directory { host: host.into(), guest, write, files, optional });
-    });
+/// The path that an HTTP handler answers.
+fn http(section: &mut Section<'_, '_>, path: &mut Option<String>) {
+    let mut text = String::new();
+    if !section.text("path", &mut text) {
+        return;
+    }
+    let whole = text.len() > 1 && text.ends_with('/');
+    if !text.starts_with('/') || whole || text.contains(['?', '#', ' ']) || text.contains("//") {
+        section.fault(&format!("path = {text:?} is no path; write it as \"/hello\", without an end slash"));
+    }
+    *path = Some(text);
+}
+
+/// Where the component is fetched from if it does not lie beside the settings.
+fn source(section: &mut Section<'_, '_>, oci: &mut Option<String>) {
+    let mut text = String::new();
+    if section.text("oci", &mut text) {
+        *oci = Some(text);
+    }
 }
 
 fn bounds(section: &mut Section<'_, '_>, limits: &mut Limits) {
@@ -173,6 +181,16 @@ fn bounds(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("state_bytes", 0, 1 << 30, &mut l.state_bytes);
     section.number("timers", 0, 10_000, &mut l.timers);
     section.number("log_lines_per_s", 0, 100_000, &mut l.log_lines_per_s);
+    section.number("log_bytes_per_s", 0, 1 << 30, &mut l.log_bytes_per_s);
+    section.number("connections", 0, 10_000, &mut l.connections);
+    section.number("http_requests", 1, 10_000, &mut l.http_requests);
+    section.number("http_body_bytes", 0, 1 << 30, &mut l.http_body_bytes);
+    section.number("http_ms", 10, 3_600_000, &mut l.http_ms);
+    section.number("cpu_percent", 1, 100, &mut l.cpu_percent);
+    section.number("messages_in_per_s", 1, 10_000_000, &mut l.messages_in_per_s);
+    section.number("bytes_in_per_s", 1, 1 << 40, &mut l.bytes_in_per_s);
+    section.number("messages_out_per_s", 1, 10_000_000, &mut l.messages_out_per_s);
+    section.number("bytes_out_per_s", 1, 1 << 40, &mut l.bytes_out_per_s);
     section.number("attempts", 1, 1_000, &mut l.attempts);
     section.number("retry_ms", 0, 3_600_000, &mut l.retry_ms);
     section.number("instances", 1, 10_000, &mut l.instances);
@@ -285,8 +303,8 @@ mod tests {
         .unwrap_err();
         for part in [
             "line 1: restart = \"sometimes\" is not one of never, on-failure, on-unhealthy, always",
-            "line 2: start_odrer is not known here; known are: status, restart, start_order, grants, limits, \
-             probation, environment, config",
+            "line 2: start_odrer is not known here; known are: status, restart, start_order, arguments, grants, http, \
+             source, limits, probation, environment, config",
             "line 4: limits.call_ms = 0 is out of bounds; 10 to 3600000 is allowed",
             "line 5: limits.memory is not known here",
             "line 7: grants.directories: host is missing",

@@ -1,10 +1,11 @@
 //! What is shown of a module, and where its parts write it.
 
 use crate::logs::LogBook;
+use crate::usage::Usage;
 use holdfast_types::{Text, UnixMillis};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The state of a module, in IoT Edge's words (iot edge agent, runtime status).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,6 +49,8 @@ pub struct ModuleStatus {
     pub refused: Option<String>,
     /// Why the version before the newest file runs: what ended the probation of the newest.
     pub rolled_back: Option<String>,
+    /// When the version that runs took over from another.
+    pub last_swap: Option<UnixMillis>,
     /// How long messages waited at the last swap of versions, in microseconds.
     pub swap_us: Option<u64>,
     /// How many times it was restarted after a failure since the host started.
@@ -58,6 +61,8 @@ pub struct ModuleStatus {
     pub last_start: Option<UnixMillis>,
     /// When it last ended, by failure or command.
     pub last_exit: Option<UnixMillis>,
+    /// Which loaded version runs; later ones have higher numbers. 0 until one does.
+    pub version: u64,
     /// The SHA-256 of the file that runs, in hexadecimal; empty until one does.
     pub digest: String,
     /// Bytes of linear memory it holds now.
@@ -66,6 +71,8 @@ pub struct ModuleStatus {
     pub memory_bytes_max: u64,
     /// Messages handled since the host started.
     pub messages_in: u64,
+    /// HTTP requests since the host started.
+    pub requests: u64,
     /// Messages sent since the host started.
     pub messages_out: u64,
     /// Messages given up since the host started.
@@ -74,26 +81,59 @@ pub struct ModuleStatus {
     pub expired: u64,
     /// Messages that were read and are not handled yet; those that wait in the log are counted by the store.
     pub inbox: u64,
-    /// Time spent inside the module since the host started, in microseconds.
+    /// Time spent computing inside the module since the host started, in microseconds.
     pub busy_us: u64,
+    /// The share of one processor that it had in the last ten seconds, in thousandths.
+    pub cpu_permille: u32,
+    /// How often each limit or missing grant was met since the host started, by the name of the setting. Dropped log
+    /// lines count one each.
+    pub refusals: BTreeMap<&'static str, u64>,
 }
 
 /// One module as the rest of the engine shares it.
 #[derive(Debug)]
 pub(crate) struct Shared {
     status: Mutex<ModuleStatus>,
+    cpu: Mutex<Usage>,
+    refused: Mutex<BTreeMap<&'static str, Instant>>,
     pub(crate) logs: LogBook,
 }
+
+/// A limit that is not met for so long and then is met again begins another episode, and is told of again.
+const EPISODE: Duration = Duration::from_secs(60);
 
 impl Shared {
     pub(crate) fn new(name: &str, logs: LogBook) -> Self {
         let status = ModuleStatus { name: name.to_owned(), ..ModuleStatus::default() };
-        Self { status: Mutex::new(status), logs }
+        let cpu = Mutex::new(Usage::new(Instant::now()));
+        Self { status: Mutex::new(status), cpu, refused: Mutex::default(), logs }
     }
 
     /// The status, to read or to change. Held for field accesses only.
     pub(crate) fn status(&self) -> MutexGuard<'_, ModuleStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time it computes.
+    pub(crate) fn cpu(&self) -> MutexGuard<'_, Usage> {
+        self.cpu.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts `times` that a limit was met. Says whether that begins an episode.
+    pub(crate) fn refuse(&self, limit: &'static str, times: u64, now: Instant) -> bool {
+        *self.status().refusals.entry(limit).or_default() += times;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(limit, now).is_none_or(|last| now.saturating_duration_since(last) >= EPISODE)
+    }
+
+    /// The status at this moment, as it is shown.
+    fn snapshot(&self) -> ModuleStatus {
+        let (busy, cpu_permille) = {
+            let mut cpu = self.cpu();
+            (cpu.total(), cpu.permille(Instant::now()))
+        };
+        let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
+        ModuleStatus { busy_us, cpu_permille, ..self.status().clone() }
     }
 }
 
@@ -119,7 +159,7 @@ impl Registry {
     }
 
     pub(crate) fn list(&self) -> Vec<ModuleStatus> {
-        self.all().values().map(|shared| shared.status().clone()).collect()
+        self.all().values().map(|shared| shared.snapshot()).collect()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -1,16 +1,19 @@
 //! Keeps modules as the plugins folder and the operator want them.
 
 mod loading;
+mod planning;
 
 use crate::config::EngineConfig;
 use crate::engine::Common;
 use crate::handle::CommandError;
 use crate::logs::LogBook;
 use crate::module::{Control, Runner, RunnerParts, Version};
+use crate::plan::{Adopted, Plan, PlanError, Prepared};
 use crate::plugins::{self, Files};
 use crate::status::{RuntimeStatus, Shared};
 use holdfast_types::Name;
 use loading::{Loaded, Loader};
+use planning::Waves;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +27,9 @@ use tokio_util::task::TaskTracker;
 /// does is told to wait, and nobody else waits for it.
 const CONTROLS_MAX: usize = 16;
 
+/// How long it takes until a component that could not be fetched is fetched again: a registry may be away.
+const FETCH_AGAIN: Duration = Duration::from_secs(30);
+
 /// How often the folder is looked at while a file in it is being written.
 const SETTLING: Duration = Duration::from_millis(25);
 
@@ -35,12 +41,14 @@ pub(crate) enum Order {
     Start,
 }
 
-/// An operator's command and where its answer goes.
-#[derive(Debug)]
-pub(crate) struct Command {
-    pub(crate) module: String,
-    pub(crate) order: Order,
-    pub(crate) answer: oneshot::Sender<Result<(), CommandError>>,
+/// What is wanted of the engine, and where the answer goes.
+pub(crate) enum Command {
+    /// Something of one module.
+    Order { module: String, order: Order, answer: oneshot::Sender<Result<(), CommandError>> },
+    /// Load the modules of a plan beside what runs.
+    Prepare { plan: Plan, answer: oneshot::Sender<Result<Prepared, PlanError>> },
+    /// Take a plan.
+    Adopt { prepared: Prepared, answer: oneshot::Sender<Adopted> },
 }
 
 /// The files of a module as they were last seen.
@@ -50,6 +58,8 @@ struct Seen {
     since: Instant,
     /// Whether they have been given to the loader.
     taken: bool,
+    /// When a component that could not be fetched is fetched again.
+    again_at: Option<Instant>,
 }
 
 /// A module's task.
@@ -86,6 +96,9 @@ pub(crate) struct Supervisor {
     seen: BTreeMap<String, Seen>,
     running: BTreeMap<String, Running>,
     loader: Loader,
+    /// What a deployment wants; nothing if there is none.
+    plan: Plan,
+    waves: Waves,
 }
 
 impl Supervisor {
@@ -96,6 +109,7 @@ impl Supervisor {
         tasks: TaskTracker,
         stop: CancellationToken,
         changed: Arc<Notify>,
+        plan: Plan,
     ) -> Self {
         let loader = Loader::new(&config, &common);
         Self {
@@ -108,6 +122,8 @@ impl Supervisor {
             seen: BTreeMap::new(),
             running: BTreeMap::new(),
             loader,
+            plan,
+            waves: Waves::default(),
         }
     }
 
@@ -119,10 +135,11 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {}
-                Some(command) = self.commands.recv() => self.command(command),
+                Some(command) = self.commands.recv() => self.command(command).await,
                 Some(loaded) = self.loader.next() => self.loaded(loaded),
                 // A file that is being written tells of every block, so the look waits a little.
                 () = self.changed.notified() => look_at = look_at.min(Instant::now() + SETTLING),
+                () = tokio::time::sleep(SETTLING), if self.waves.are_under_way() => self.next_wave(),
                 () = tokio::time::sleep_until(look_at.into()) => {
                     self.look().await;
                     let settling = self.seen.values().any(|seen| !seen.taken);
@@ -149,7 +166,13 @@ impl Supervisor {
                 Ok(version) => {
                     orders.entry(version.settings.start_order).or_default().push((loaded.name, version));
                 }
-                Err(reason) => self.refuse(&loaded.name, &reason),
+                Err(reason) => {
+                    if let Some(seen) = self.seen.get_mut(&loaded.name).filter(|_| loaded.files.are_fetched())
+                    {
+                        seen.again_at = Some(Instant::now() + FETCH_AGAIN);
+                    }
+                    self.refuse(&loaded.name, &reason);
+                }
             }
         }
         for (_, modules) in orders {
@@ -185,17 +208,24 @@ impl Supervisor {
                 return;
             }
         };
+        let (wanted, missing) = self.plan.wanted(&folder);
         let gone: Vec<String> =
-            self.seen.keys().filter(|name| !folder.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.remove(&name).await;
+            self.seen.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        self.remove_all(gone, "its file is gone").await;
+        for unfit in missing {
+            if self.common.registry.module(&unfit.module).is_none() {
+                self.refuse(&unfit.module, &unfit.reason);
+            }
         }
-        for (name, files) in folder {
+        for (name, files) in wanted {
             let now = Instant::now();
-            let fresh = Seen { files, since: now, taken: false };
+            let fresh = Seen { files: files.clone(), since: now, taken: false, again_at: None };
             let seen = self.seen.entry(name.clone()).or_insert(fresh);
             if seen.files != files {
-                *seen = Seen { files, since: now, taken: false };
+                *seen = Seen { files: files.clone(), since: now, taken: false, again_at: None };
+            }
+            if seen.again_at.is_some_and(|at| at <= now) {
+                (seen.taken, seen.again_at) = (false, None);
             }
             let settled = files.are_old(self.config.settle) || seen.since.elapsed() >= self.config.settle;
             if !seen.taken && settled {
@@ -203,6 +233,7 @@ impl Supervisor {
                 self.loader.load(
                     &name,
                     files,
+                    self.plan.module(&name).cloned(),
                     self.running.get(&name).map(|running| running.version.clone()),
                 );
             }
@@ -216,7 +247,12 @@ impl Supervisor {
             return;
         }
         match version {
-            Err(reason) => self.refuse(&name, &reason),
+            Err(reason) => {
+                if let Some(seen) = self.seen.get_mut(&name).filter(|_| files.are_fetched()) {
+                    seen.again_at = Some(Instant::now() + FETCH_AGAIN);
+                }
+                self.refuse(&name, &reason);
+            }
             Ok(version) => match self.running.get_mut(&name) {
                 None => drop(self.start(&name, version)),
                 Some(running) if is_same(&running.version, &version) => {
@@ -254,7 +290,8 @@ impl Supervisor {
     /// The newest file or settings are no good: what runs goes on.
     fn refuse(&mut self, name: &str, reason: &str) {
         let shared = self.shared(name);
-        let path = plugins::component_path(&self.config.plugins_dir, name);
+        let stem = self.seen.get(name).map_or(name, |seen| seen.files.stem());
+        let path = plugins::component_path(&self.config.plugins_dir, stem);
         tracing::error!(module = name, path = %path.display(), "{reason}");
         shared.logs.write(crate::logs::LogLevel::Error, crate::logs::LogOrigin::Host, reason);
         let mut status = shared.status();
@@ -289,6 +326,7 @@ impl Supervisor {
             name: name.clone(),
             shared: self.shared(&name),
             runtime: self.common.runtime.clone(),
+            door: self.common.door.clone(),
             broker: self.common.broker.clone(),
             version: version.clone(),
             backoff: self.config.backoff,
@@ -302,25 +340,41 @@ impl Supervisor {
         Some(is_ready)
     }
 
-    /// The file is gone: the module ends, and its name is free for another.
-    async fn remove(&mut self, name: &str) {
-        self.seen.remove(name);
-        if let Some(running) = self.running.remove(name) {
-            running.end(name, tokio::time::Instant::now() + self.config.stop_grace).await;
-            if let Ok(name) = Name::new(name) {
-                self.common.broker.module_present(&name, false);
+    /// These modules end, all at the same time, and their names are free for others.
+    async fn remove_all(&mut self, names: Vec<String>, why: &str) {
+        let deadline = tokio::time::Instant::now() + self.config.stop_grace;
+        for name in &names {
+            if let Some(running) = self.running.get(name) {
+                running.stop.cancel();
             }
         }
-        if let Some(shared) = self.common.registry.module(name) {
-            shared.logs.close();
+        for name in &names {
+            self.seen.remove(name);
+            if let Some(running) = self.running.remove(name) {
+                running.end(name, deadline).await;
+                if let Ok(name) = Name::new(name) {
+                    self.common.broker.module_present(&name, false);
+                }
+            }
+            if let Some(shared) = self.common.registry.module(name) {
+                shared.logs.close();
+            }
+            self.common.registry.remove(name);
+            tracing::info!(module = name, "removed: {why}");
         }
-        self.common.registry.remove(name);
-        tracing::info!(module = name, "removed: its file is gone");
     }
 
-    fn command(&self, command: Command) {
-        let Command { module, order, answer } = command;
-        let done = match (self.running.get(&module), self.common.registry.module(&module)) {
+    async fn command(&mut self, command: Command) {
+        // Whoever asked may have gone.
+        match command {
+            Command::Order { module, order, answer } => drop(answer.send(self.order(module, order))),
+            Command::Prepare { plan, answer } => self.prepare(plan, answer).await,
+            Command::Adopt { prepared, answer } => drop(answer.send(self.adopt(prepared).await)),
+        }
+    }
+
+    fn order(&self, module: String, order: Order) -> Result<(), CommandError> {
+        match (self.running.get(&module), self.common.registry.module(&module)) {
             (Some(running), _) => {
                 let control = match order {
                     Order::Restart => Control::Restart,
@@ -339,9 +393,7 @@ impl Supervisor {
             (None, None) => {
                 Err(CommandError::NoSuchModule { name: module, modules: self.common.registry.names() })
             }
-        };
-        // Whoever asked may have gone.
-        let _ = answer.send(done);
+        }
     }
 
     /// All modules stop at the same time, within the time given for it. Who is late is named, and ended.

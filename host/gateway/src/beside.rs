@@ -45,8 +45,8 @@ struct Open {
 pub(crate) enum News {
     /// The client has opened one; none if it can open no more.
     Opened(Option<Branch>),
-    /// Bytes have come.
-    Bytes,
+    /// So many bytes have come.
+    Bytes(usize),
     /// It has gone.
     Gone(u64),
 }
@@ -145,11 +145,11 @@ impl Open {
         match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
             Poll::Ready(Ok(())) if buf.filled().is_empty() => {
                 self.ended = true;
-                Poll::Ready(News::Bytes)
+                Poll::Ready(News::Bytes(0))
             }
             Poll::Ready(Ok(())) => {
                 self.inbuf.extend_from_slice(buf.filled());
-                Poll::Ready(News::Bytes)
+                Poll::Ready(News::Bytes(buf.filled().len()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(News::Gone(number)),
             Poll::Pending => Poll::Pending,
@@ -162,8 +162,9 @@ impl Client {
         match news {
             News::Opened(branch) => self.beside.take_in(branch),
             News::Gone(number) => self.beside.forget(number),
-            News::Bytes => {
+            News::Bytes(count) => {
                 self.connection.heard(Instant::now());
+                self.spend(0, count);
                 return self.process_beside();
             }
         }

@@ -31,6 +31,19 @@ impl Board {
         }
     }
 
+    /// The same for many.
+    pub(crate) fn settle_many(&self, fates: Vec<(Ticket, Outcome)>) {
+        let first = {
+            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            let was_empty = settled.is_empty();
+            settled.extend(fates);
+            was_empty && !settled.is_empty()
+        };
+        if first {
+            self.written.notify_one();
+        }
+    }
+
     /// What a promise waits for is recorded, or never will be.
     pub(crate) fn keep(&self, promise: u64, recorded: bool) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((promise, recorded));

@@ -15,6 +15,7 @@ use crate::{
     inbound::Inbound,
     life::Begun,
     limits::FAIR_SHARE,
+    linked::{self, Linked},
     outbound,
     pace::Pace,
     sessions::{Held, Kept, Key},
@@ -28,6 +29,7 @@ use holdfast_mqtt::{
     Codec, ConnAck, Packet, ProtocolError, Publish, ReasonCode, Version,
     server::{Action, Connection, Outcome, Rules, Ticket},
 };
+use holdfast_types::TopicFilter;
 use std::{
     collections::VecDeque,
     future::pending,
@@ -78,6 +80,8 @@ pub(crate) struct Client {
     pub(crate) durable: Option<Durable>,
     /// Retained messages for new subscriptions, until the window lets them go.
     pub(crate) backlog: VecDeque<Publish>,
+    /// Topics that are kept from this client, whatever it has subscribed to.
+    pub(crate) denied: Vec<TopicFilter>,
     /// Losses of the queue that have been dealt with.
     pub(crate) seen_lost: Losses,
     pub(crate) out: BytesMut,
@@ -86,6 +90,8 @@ pub(crate) struct Client {
     inbound: Inbound,
     /// Present if the client speaks the dialect of IoT Hub.
     pub(crate) hub: Option<Box<Hub>>,
+    /// Present if it is the link of an edge to this hub.
+    pub(crate) linked: Option<Box<Linked>>,
     pub(crate) board: Arc<Board>,
     fates: Vec<(Ticket, Outcome)>,
     actions: Vec<Action>,
@@ -132,12 +138,14 @@ impl Client {
             let kept = hub::Session { clean: greeted.clean_start, lasts: greeted.terms.session_expiry_s > 0 };
             Box::new(Hub::begin(&shared, &board, caller, kept))
         });
+        let linked = greeted.link.map(|link| Linked::begin(link, &board));
         let session_present = session_present || hub.as_ref().is_some_and(|hub| hub.had_session());
         let stored = subscriptions.stored().cloned();
         let number = stored.as_ref().map(StoredSession::number);
         let durable = stored.map(|one| Durable::new(one, board.clone(), greeted.terms.session_expiry_s));
         let mut client = Self {
             hub,
+            linked,
             inbound: Inbound::new(greeted.user, board.clone(), greeted.terms.rules.version, number),
             durable,
             connection: Connection::new(greeted.terms.rules, session, now),
@@ -147,13 +155,14 @@ impl Client {
             seen_lost: subscriptions.lost(),
             subscriptions,
             backlog: VecDeque::new(),
+            denied: shared.registry.denied(&key.user),
             out: BytesMut::new(),
             inbuf: greeted.rest,
             read_bytes: *READ_BYTES.start(),
             board,
             fates: Vec::new(),
             actions: Vec::new(),
-            pace: Pace::new(shared.limits.messages_per_second_max, now),
+            pace: Pace::new(shared.limits.messages_per_second_max, shared.limits.bytes_per_second_max, now),
             stalled: None,
             unflushed: false,
             beside,
@@ -234,7 +243,7 @@ impl Client {
             {
                 return end;
             }
-            let (wanted, room) = (self.wanted(), self.hub_room());
+            let (wanted, room, link_room) = (self.wanted(), self.hub_room(), self.link_room());
             let turn = tokio::select! {
                 biased;
                 () = &mut replaced => Err(End::TakenOver),
@@ -245,6 +254,7 @@ impl Client {
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
                 news = self.beside.news(reading), if self.beside.is_possible() => self.beside_news(news),
                 events = hub::next(&mut self.hub, room) => self.hub_events(events),
+                publish = linked::next(&mut self.linked, link_room) => self.link_deliver(publish),
                 () = self.subscriptions.next_many(&mut messages, wanted) => {
                     self.write_messages(&mut messages)
                 }
@@ -293,6 +303,7 @@ impl Client {
             self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
         }
         self.connection.heard(Instant::now());
+        self.spend(0, count);
         self.process()
     }
 
@@ -303,6 +314,7 @@ impl Client {
             let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
             taken += self.take(packet)?;
         }
+        self.link_flush();
         self.count_messages(taken);
         // Refusals are settled at once.
         self.release()?;
@@ -333,12 +345,23 @@ impl Client {
     pub(crate) fn count_messages(&mut self, taken: usize) {
         if taken > 0 {
             Stats::add(&self.shared.stats.messages_in, taken);
-            self.pace.spend(taken, Instant::now());
+            self.spend(taken, 0);
+        }
+    }
+
+    /// Counts what the client has sent against what it may each second.
+    pub(crate) fn spend(&mut self, messages: usize, bytes: usize) {
+        if self.pace.spend(messages, bytes, Instant::now()) {
+            Stats::one(&self.shared.stats.paced);
         }
     }
 
     fn act(&mut self, action: Action) -> Result<(), End> {
         match action {
+            Action::Publish { ticket, publish } if self.linked.is_some() => {
+                self.link_publish(ticket, publish)
+            }
+            Action::Subscribe(subscribe) if self.linked.is_some() => self.link_subscribe(&subscribe),
             Action::Publish { ticket, publish } if self.hub.is_some() => self.hub_publish(ticket, publish)?,
             Action::Subscribe(subscribe) if self.hub.is_some() => self.hub_subscribe(&subscribe),
             Action::Unsubscribe(unsubscribe) if self.hub.is_some() => self.hub_unsubscribe(&unsubscribe),

@@ -1,6 +1,7 @@
 //! The first packet: who is it, and on what terms?
 
 use crate::{
+    above::EdgeLink,
     connection::Terms,
     cuts::Thread,
     episodes::warn_once,
@@ -30,6 +31,8 @@ pub(crate) struct Greeted {
     pub(crate) thread: Option<Thread>,
     /// Who it is, if it speaks the dialect of IoT Hub.
     pub(crate) hub: Option<Caller>,
+    /// The hub's end, if it is the link of an edge.
+    pub(crate) link: Option<EdgeLink>,
     pub(crate) client_id: String,
     /// Whether the client brought no identifier and has to be told the one it was given.
     pub(crate) assigned: bool,
@@ -114,10 +117,16 @@ async fn decide(
         let why = format!("authentication method {method:?} is not known");
         return Err(refused(ReasonCode::BadAuthenticationMethod, why));
     }
-    let Who { name: user, proved, hub } = prove(shared, &connect, certificates, peer).await?;
+    let Who { name: user, proved, hub, link } = prove(shared, &connect, certificates, peer).await?;
     let hub = match (&proved, hub) {
-        (Some(proved), Some(_)) => {
+        (Some(proved), Some(_)) if !link => {
             Some(caller(shared, proved, &connect).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)
+        }
+        _ => None,
+    };
+    let link = match &shared.above {
+        Some(above) if link => {
+            Some(above.link(&user).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)
         }
         _ => None,
     };
@@ -129,6 +138,8 @@ async fn decide(
         None => None,
     };
     let will = match &connect.will {
+        // A link has none.
+        Some(_) if link.is_some() => None,
         // The dialect has looked at it.
         Some(will) if hub.is_some() => {
             Some(UserWill { user: user.clone(), will: will.clone(), origin: None, kept: None })
@@ -158,6 +169,7 @@ async fn decide(
         user,
         thread,
         hub,
+        link,
         client_id,
         assigned,
         clean_start: connect.clean_start,

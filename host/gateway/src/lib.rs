@@ -16,6 +16,7 @@
 //!
 //! Devices that speak the dialect of IoT Hub are served in `hub/`: their topics are requests, and what they are is proved.
 
+mod above;
 mod beside;
 mod board;
 mod connection;
@@ -29,6 +30,8 @@ mod hub;
 mod inbound;
 mod life;
 mod limits;
+mod linked;
+mod listing;
 mod lobby;
 mod outbound;
 mod pace;
@@ -43,7 +46,9 @@ mod subscriptions;
 mod translate;
 mod wills;
 
+pub use above::{Above, EdgeDoor, EdgeLink, Fates, TwinAnswer};
 pub use limits::{FAIR_SHARE, Limits};
+pub use listing::{SessionList, ShownSession};
 pub use server::{BindError, Gateway, GatewayConfig};
 pub use stats::{Stats, StatsSnapshot};
 pub use translate::RESPONSE_TOPIC_PROPERTY;

@@ -61,6 +61,8 @@ pub(crate) async fn serve(
             return;
         }
     };
+    let expiry = Duration::from_secs(u64::from(terms.session_expiry_s));
+    shared.sessions.introduce(&held, begun.kept.subscriptions.facts().clone(), expiry);
     let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), begun, beside);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let end = match client.process() {
@@ -83,7 +85,7 @@ async fn begin(
     kept: Option<Box<Kept>>,
     will: &mut Option<UserWill>,
 ) -> Result<Begun, Refused> {
-    if greeted.hub.is_some() {
+    if greeted.hub.is_some() || greeted.link.is_some() {
         kept.into_iter().for_each(|kept| kept.end());
         let kept = Box::new(Kept { session: Session::default(), subscriptions: Subscriptions::new() });
         return Ok(Begun { kept, session_present: false });
@@ -138,6 +140,11 @@ async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
 
 /// Leaves the session behind, or ends it, and says the will if the time has come.
 fn leave(shared: &Shared, mut client: Client, held: Held, will: Option<UserWill>, terms: Terms, end: &End) {
+    if client.linked.take().is_some() {
+        drop(held);
+        shared.count_sessions();
+        return;
+    }
     if let Some(hub) = client.hub.take() {
         // Of its session only the filters are kept, and they are on disk.
         hub::leave(&hub, will, end);
@@ -221,7 +228,9 @@ pub(crate) fn restore(shared: &Shared) -> Result<Vec<UserWill>, holdfast_broker:
         if !shared.sessions.has_room() {
             tracing::warn!(user = %record.user, max = shared.limits.sessions_max, "there are too many sessions; one that was kept is ended");
         }
-        if rest(since, record.expiry_s, now).is_none() || !shared.sessions.has_room() {
+        // One whose user is gone would wait for nobody.
+        let nobodys = !shared.registry.knows(&record.user);
+        if nobodys || rest(since, record.expiry_s, now).is_none() || !shared.sessions.has_room() {
             stored.end();
             continue;
         }

@@ -54,6 +54,9 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Messages that one client may send each second; none is no bound. At the bound the client is not read from.
     pub messages_per_second_max: Option<u32>,
+    /// Bytes that one client may send each second; none is no bound. As above. One packet may be larger; then the client
+    /// waits for as long as it is worth.
+    pub bytes_per_second_max: Option<u64>,
     /// Topic aliases that a client of version 5 may use; each keeps one topic in memory.
     pub topic_aliases_max: u16,
     /// Topic aliases that are used towards a client of version 5, if it takes as many; each keeps one topic in memory.
@@ -101,6 +104,7 @@ impl Default for Limits {
             write_stall_max: Duration::from_secs(30),
             subscriptions_max: 500,
             messages_per_second_max: None,
+            bytes_per_second_max: None,
             topic_aliases_max: 16,
             client_aliases_max: 16,
             keep_alive_max_s: None,

@@ -4,7 +4,7 @@ use crate::{
     connection::Client, durable::Durable, end::End, episodes::warn_once, plain::Plain, stats::Stats,
     subscriptions::Wanted, translate,
 };
-use holdfast_auth::Action;
+use holdfast_auth::{Action, Refusal};
 use holdfast_broker::{Interest, Published, SubscriptionOptions};
 use holdfast_mqtt::{
     AckProperties, EncodeError, Packet, PacketId, Publish, QoS, ReasonCode, RetainHandling, SubAck,
@@ -42,14 +42,14 @@ impl Client {
         self.send_when_recorded(&Packet::SubAck(Box::new(ack)));
         let now = self.shared.broker.now();
         for (filter, granted) in retained {
-            self.backlog.extend(self.shared.retained.matching(&filter, granted, now).into_iter().map(
-                |mut publish| {
-                    if let Some(id) = id {
-                        publish.properties.get_or_insert_default().subscription_ids = vec![id];
-                    }
-                    publish
-                },
-            ));
+            let matching = self.shared.retained.matching(&filter, granted, now).into_iter();
+            let denied = &self.denied;
+            self.backlog.extend(matching.filter(|one| !is_denied(denied, &one.topic)).map(|mut publish| {
+                if let Some(id) = id {
+                    publish.properties.get_or_insert_default().subscription_ids = vec![id];
+                }
+                publish
+            }));
         }
     }
 
@@ -63,7 +63,11 @@ impl Client {
         if let Err(refusal) = self.shared.registry.may(&self.key.user, Action::Subscribe(&interest.filter)) {
             let kind = format!("subscribe {}", self.key.user);
             warn_once!(self.shared.episodes, &kind, %refusal, "a subscription is refused");
-            return Err(ReasonCode::NotAuthorized);
+            return Err(match refusal {
+                // Of what is kept from it, the client does not learn that it is there.
+                Refusal::Denied { .. } => ReasonCode::UnspecifiedError,
+                _ => ReasonCode::NotAuthorized,
+            });
         }
         let known = self.subscriptions.holds(&interest);
         let max = self.shared.limits.subscriptions_max;
@@ -153,6 +157,10 @@ impl Client {
         let version = self.connection.rules().version;
         let now = self.shared.broker.now();
         for published in messages.drain(..) {
+            if is_denied(&self.denied, &published.topic) {
+                self.give_up(&published);
+                continue;
+            }
             match translate::publish(&published, version, now) {
                 Some(publish) => self.deliver(publish, Some(published)),
                 None => {
@@ -234,6 +242,10 @@ impl Client {
         );
         Ok(())
     }
+}
+
+fn is_denied(denied: &[TopicFilter], topic: &str) -> bool {
+    denied.iter().any(|filter| filter.matches(topic))
 }
 
 /// What a filter on the wire asks for.

@@ -3,7 +3,10 @@
 //! A user name of the form `{host}/{device}[/{module}]/?api-version=…` is that of a client of the IoT Hub dialect. A plain
 //! client is a device if its password is a token, or if it has no password and shows a certificate; else it is a user.
 
-use crate::shared::Shared;
+use crate::{
+    above::{LINK_VERSION, link_version},
+    shared::Shared,
+};
 use holdfast_auth::{Claim, DeviceNotProved, Evidence, NotProved, Proved, sas};
 use holdfast_mqtt::{
     Connect, ReasonCode,
@@ -25,6 +28,8 @@ pub(crate) struct Who {
     pub(crate) proved: Option<Proved>,
     /// What it said of itself, if it speaks the dialect of IoT Hub.
     pub(crate) hub: Option<ClientName>,
+    /// Whether it is an edge that wants to link to this hub.
+    pub(crate) link: bool,
 }
 
 /// Why a client was refused.
@@ -48,14 +53,16 @@ pub(crate) async fn prove(
     let password = connect.password.as_deref().filter(|password| !password.is_empty());
     if let Some(name) = user_name {
         match ClientName::parse(&connect.client_id, name) {
-            Ok(hub) => return by_dialect(shared, hub, password, certificates),
+            Ok(hub) => return by_dialect(shared, hub, password, certificates, link_version(name)),
             Err(InvalidClientName::NotDialect(_)) => {}
             // Codes that make an SDK give up rather than come again every few seconds.
             Err(why) => return Err(refused(ReasonCode::NotAuthorized, why.to_string())),
         }
     }
     let device = |claimed: Result<Proved, DeviceNotProved>, identity: Option<&Identity>| match claimed {
-        Ok(proved) => Ok(Who { name: proved.identity.device.clone(), proved: Some(proved), hub: None }),
+        Ok(proved) => {
+            Ok(Who { name: proved.identity.device.clone(), proved: Some(proved), hub: None, link: false })
+        }
         Err(why) => Err(Refused {
             known: identity.filter(|identity| shared.registry.device(identity).is_some()).cloned(),
             ..refused(ReasonCode::BadUserNameOrPassword, why.to_string())
@@ -78,7 +85,7 @@ pub(crate) async fn prove(
             if connect.user_name.is_none() && connect.password.is_none() && peer.ip().is_loopback() =>
         {
             match &shared.unsaid.user {
-                Some(user) => Ok(Who { name: user.clone(), proved: None, hub: None }),
+                Some(user) => Ok(Who { name: user.clone(), proved: None, hub: None, link: false }),
                 None => Err(refused(
                     ReasonCode::BadUserNameOrPassword,
                     NotProved::Missing("user name").to_string(),
@@ -86,7 +93,7 @@ pub(crate) async fn prove(
             }
         }
         _ => match by_password(shared, connect).await {
-            Ok(name) => Ok(Who { name, proved: None, hub: None }),
+            Ok(name) => Ok(Who { name, proved: None, hub: None, link: false }),
             Err(why) => Err(refused(ReasonCode::BadUserNameOrPassword, why.to_string())),
         },
     }
@@ -101,18 +108,28 @@ fn by_dialect(
     hub: ClientName,
     password: Option<&[u8]>,
     certificates: &[CertificateDer<'_>],
+    link: Option<&str>,
 ) -> Result<Who, Refused> {
+    if let Some(version) = link.filter(|version| shared.above.is_none() || *version != LINK_VERSION) {
+        let why = match &shared.above {
+            Some(_) => format!("version {version:?} of the link is not spoken here, but {LINK_VERSION} is"),
+            None => "an edge wants to link to a hub, and this is none".to_owned(),
+        };
+        return Err(refused(ReasonCode::NotAuthorized, why));
+    }
     let name = |text: &str| {
         Name::new(text).map_err(|why| refused(ReasonCode::NotAuthorized, format!("{text:?}: {why}")))
     };
     let device = name(&hub.device)?;
     let identity = match &hub.module {
+        // The certificate of an edge is that of its device.
+        Some(_) if link.is_some() && password.is_none() => Identity::device(device.clone()),
         Some(module) => Identity::module(device.clone(), name(module)?),
         None => Identity::device(device.clone()),
     };
     let claim = Claim { identity: &identity, password, certificates, now: now() };
     match shared.registry.who_device(&claim) {
-        Ok(proved) => Ok(Who { name: device, proved: Some(proved), hub: Some(hub) }),
+        Ok(proved) => Ok(Who { name: device, proved: Some(proved), hub: Some(hub), link: link.is_some() }),
         Err(why) => Err(Refused {
             known: shared.registry.device(&identity).map(|_| identity),
             ..refused(ReasonCode::NotAuthorized, why.to_string())

@@ -1,18 +1,20 @@
 //! Listening, letting in, and stopping.
 
 use crate::{
+    above::Above,
     beside::Beside,
     episodes::warn_once,
     greet::{Greeted, greet},
     life::{self, serve},
     limits::Limits,
+    listing::SessionList,
     lobby::{Lobby, Place, Pushed},
     sessions::{Attached, Key},
     shared::{Shared, Unsaid},
     stats::{Gauge, Stats},
     wills::{self, UserWill},
 };
-use holdfast_auth::Registry;
+use holdfast_auth::{Cut, Registry};
 use holdfast_broker::{Broker, RestoreError};
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
@@ -79,12 +81,37 @@ impl Gateway {
         broker: Broker,
         registry: Arc<Registry>,
     ) -> Result<Self, BindError> {
+        Self::bind_below(config, broker, registry, None).await
+    }
+
+    /// The same where this process is the hub, which keeps telemetry and twins and serves the links of edges.
+    pub async fn bind_as_hub(
+        config: GatewayConfig,
+        broker: Broker,
+        registry: Arc<Registry>,
+        hub: Arc<dyn Above>,
+    ) -> Result<Self, BindError> {
+        Self::bind_below(config, broker, registry, Some(hub)).await
+    }
+
+    async fn bind_below(
+        config: GatewayConfig,
+        broker: Broker,
+        registry: Arc<Registry>,
+        above: Option<Arc<dyn Above>>,
+    ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in config.listen {
             listeners.push(Listener::bind(listen).await?);
         }
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
-        let shared = Arc::new(Shared::new(broker, registry, config.limits, unsaid, config.instance));
+        let shared = Arc::new(Shared::new(broker, registry, above, config.limits, unsaid, config.instance));
+        let gateway = Arc::downgrade(&shared);
+        shared.registry.watch_cuts(move |identity, cut| {
+            if let (Some(shared), Cut::Removed, None) = (gateway.upgrade(), cut, &identity.module) {
+                shared.sessions.end_of(&identity.device);
+            }
+        });
         let due = life::restore(&shared)?;
         Ok(Self { listeners, shared, due })
     }
@@ -97,6 +124,11 @@ impl Gateway {
     /// The counters; they go on counting while the gateway runs.
     pub fn stats(&self) -> Arc<Stats> {
         self.shared.stats.clone()
+    }
+
+    /// The sessions, for operators.
+    pub fn sessions(&self) -> SessionList {
+        SessionList(self.shared.clone())
     }
 
     /// Serves until `stop` is cancelled and every connection has ended: each waits a little for the records of messages

@@ -4,7 +4,10 @@
 //! It is in one of two states: attached to one connection, or away with what the connection left. The newest connection
 //! wins: it asks the one before to end and waits until that has left its session behind (MQTT-3.1.4-2, MQTT-3.1.4-3).
 
-use crate::{subscriptions::Subscriptions, wills::UserWill};
+use crate::{
+    subscriptions::{Facts, Subscriptions},
+    wills::UserWill,
+};
 use holdfast_broker::SessionRecord;
 use holdfast_mqtt::server::Session;
 use holdfast_types::Name;
@@ -30,7 +33,13 @@ pub(crate) struct Kept {
 }
 
 enum Slot {
-    Attached { number: u64, replaced: CancellationToken, left: CancellationToken },
+    Attached {
+        number: u64,
+        replaced: CancellationToken,
+        left: CancellationToken,
+        /// What an operator sees, and how long the session lives afterwards; from CONNACK on.
+        facts: Option<(Arc<Facts>, Duration)>,
+    },
     Away(Box<Away>),
 }
 
@@ -113,7 +122,7 @@ impl Sessions {
         slots.attached += 1;
         let number = slots.attached;
         let (replaced, left) = (CancellationToken::new(), CancellationToken::new());
-        let slot = Slot::Attached { number, replaced: replaced.clone(), left: left.clone() };
+        let slot = Slot::Attached { number, replaced: replaced.clone(), left: left.clone(), facts: None };
         let before = slots.by_key.insert(key.clone(), slot);
         let held = Held { slots: self.slots.clone(), key, number, left, replaced };
         let Some(Slot::Away(away)) = before else {
@@ -148,6 +157,34 @@ impl Sessions {
         held.left.cancel();
     }
 
+    /// Says what an operator is to see of a session that is held, and how long it lives after its connection.
+    pub(crate) fn introduce(&self, held: &Held, of: Arc<Facts>, expiry: Duration) {
+        let mut slots = lock(&self.slots);
+        if let Some(Slot::Attached { number, facts, .. }) = slots.by_key.get_mut(&held.key)
+            && *number == held.number
+        {
+            *facts = Some((of, expiry));
+        }
+    }
+
+    /// Shows every session: whose it is, whether its client is there, and how long it lives without it.
+    pub(crate) fn each<T>(
+        &self,
+        mut show: impl FnMut(&Key, bool, Duration, Option<&Arc<Facts>>) -> T,
+    ) -> Vec<T> {
+        let slots = lock(&self.slots);
+        let now = Instant::now();
+        let one = |(key, slot): (&Key, &Slot)| match slot {
+            Slot::Attached { facts: Some((facts, expiry)), .. } => show(key, true, *expiry, Some(facts)),
+            Slot::Attached { facts: None, .. } => show(key, true, Duration::ZERO, None),
+            Slot::Away(away) => {
+                let left = away.expires.saturating_duration_since(now);
+                show(key, false, left, Some(away.kept.subscriptions.facts()))
+            }
+        };
+        slots.by_key.iter().map(one).collect()
+    }
+
     /// Whether one more session may be.
     pub(crate) fn has_room(&self) -> bool {
         self.len() < self.max
@@ -177,6 +214,16 @@ impl Sessions {
                 None
             }
             _ => Some(will),
+        }
+    }
+
+    /// A device is there no more: what it has left behind ends, and its wills come now.
+    pub(crate) fn end_of(&self, user: &Name) {
+        let now = Instant::now();
+        for (key, slot) in &mut lock(&self.slots).by_key {
+            if let (true, Slot::Away(away)) = (key.user == *user, slot) {
+                away.expires = now;
+            }
         }
     }
 

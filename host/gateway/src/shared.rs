@@ -1,8 +1,8 @@
 //! What all connections share.
 
 use crate::{
-    cuts::Cuts, episodes::Episodes, hub::HubShared, limits::Limits, retained::Retained, sessions::Sessions,
-    stats::Stats,
+    above::Above, cuts::Cuts, episodes::Episodes, hub::HubShared, limits::Limits, retained::Retained,
+    sessions::Sessions, stats::Stats,
 };
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
@@ -25,6 +25,8 @@ pub(crate) struct Unsaid {
 pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) registry: Arc<Registry>,
+    /// Present if this process is the hub.
+    pub(crate) above: Option<Arc<dyn Above>>,
     /// Open connections of devices.
     pub(crate) cuts: Arc<Cuts>,
     pub(crate) limits: Limits,
@@ -49,6 +51,7 @@ impl Shared {
     pub(crate) fn new(
         broker: Broker,
         registry: Arc<Registry>,
+        above: Option<Arc<dyn Above>>,
         limits: Limits,
         unsaid: Unsaid,
         instance: u64,
@@ -59,6 +62,7 @@ impl Shared {
         Self {
             broker,
             registry,
+            above,
             cuts,
             limits,
             unsaid,

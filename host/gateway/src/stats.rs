@@ -66,6 +66,8 @@ stats! {
     keep_alive_expired;
     /// Clients that were cut off because they read too slowly.
     too_slow;
+    /// Times that a client was not read from because it had sent what it may each second.
+    paced;
     /// Messages from clients.
     messages_in;
     /// Messages from clients that may not publish there, or that the broker refused.

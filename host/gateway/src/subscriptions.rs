@@ -7,7 +7,43 @@ use holdfast_broker::{
 };
 use holdfast_mqtt::PacketId;
 use holdfast_types::{Name, QoS};
-use std::{collections::HashMap, num::NonZeroU32};
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// What an operator sees of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    session: OnceLock<u32>,
+    subscriber: OnceLock<SubscriberId>,
+    subscriptions: AtomicUsize,
+    in_flight: AtomicUsize,
+}
+
+impl Facts {
+    /// Its number, if it outlives its connection.
+    pub(crate) fn session(&self) -> Option<u32> {
+        self.session.get().copied()
+    }
+
+    pub(crate) fn subscriber(&self) -> Option<SubscriberId> {
+        self.subscriber.get().copied()
+    }
+
+    pub(crate) fn subscriptions(&self) -> u64 {
+        self.subscriptions.load(Ordering::Relaxed) as u64
+    }
+
+    /// Messages that the client has not acknowledged, of this connection.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed) as u64
+    }
+}
 
 /// The subscriptions of a session. Those of a session that outlives its connection are kept with it, and what is of QoS
 /// 1 and 2 waits in the log while the client is away. Dropped, it leaves what was shared to others.
@@ -19,6 +55,7 @@ pub(crate) struct Subscriptions {
     stored: Option<StoredSession>,
     /// Messages that the client has not acknowledged.
     sent: HashMap<PacketId, Sent>,
+    facts: Arc<Facts>,
 }
 
 /// What is kept of a message until the client acknowledges it.
@@ -39,15 +76,34 @@ pub(crate) struct Wanted {
 
 impl Subscriptions {
     pub(crate) fn new() -> Self {
-        Self { subscriber: None, interests: HashMap::new(), stored: None, sent: HashMap::new() }
+        Self {
+            subscriber: None,
+            interests: HashMap::new(),
+            stored: None,
+            sent: HashMap::new(),
+            facts: Arc::default(),
+        }
     }
 
     /// Those of a session that outlives its connection.
     pub(crate) fn of(shared: &Shared, user: &Name, stored: StoredSession) -> Self {
         let mut all = Self::new();
-        all.subscriber = Some(stored.subscriber(user.clone(), room(shared)));
+        // They are new: nobody has set them.
+        let _ = all.facts.session.set(stored.number());
+        all.attach(stored.subscriber(user.clone(), room(shared)));
         all.stored = Some(stored);
         all
+    }
+
+    fn attach(&mut self, subscriber: Subscriber) {
+        // A session has one subscriber as long as it lives.
+        let _ = self.facts.subscriber.set(subscriber.id());
+        self.subscriber = Some(subscriber);
+    }
+
+    /// What an operator sees.
+    pub(crate) fn facts(&self) -> &Arc<Facts> {
+        &self.facts
     }
 
     /// The session, if it outlives its connection.
@@ -58,10 +114,7 @@ impl Subscriptions {
     /// All of them, to be kept.
     pub(crate) fn records(&self) -> Vec<SubscriptionRecord> {
         let record = |(interest, options): (&Interest, &SubscriptionOptions)| SubscriptionRecord {
-            filter: match &interest.group {
-                Some(group) => format!("$share/{group}/{}", interest.filter.as_str()).into(),
-                None => interest.filter.as_str().into(),
-            },
+            filter: interest.to_string().into(),
             qos: options.qos.level(),
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
@@ -122,10 +175,14 @@ impl Subscriptions {
         interest: Interest,
         options: SubscriptionOptions,
     ) {
-        let subscriber =
-            self.subscriber.get_or_insert_with(|| shared.broker.subscribe_within(user.clone(), room(shared)));
-        subscriber.add(&interest, options);
+        if self.subscriber.is_none() {
+            self.attach(shared.broker.subscribe_within(user.clone(), room(shared)));
+        }
+        self.subscriber.iter().for_each(|subscriber| {
+            subscriber.add(&interest, options);
+        });
         self.interests.insert(interest, options);
+        self.facts.subscriptions.store(self.interests.len(), Ordering::Relaxed);
     }
 
     /// Ends a subscription. Says whether there was one.
@@ -133,7 +190,9 @@ impl Subscriptions {
         if let Some(subscriber) = &self.subscriber {
             subscriber.remove(interest);
         }
-        self.interests.remove(interest).is_some()
+        let known = self.interests.remove(interest).is_some();
+        self.facts.subscriptions.store(self.interests.len(), Ordering::Relaxed);
+        known
     }
 
     /// Says whether the client is there.
@@ -168,11 +227,13 @@ impl Subscriptions {
             _ => Sent::Held(published.held),
         };
         self.sent.insert(id, sent);
+        self.facts.in_flight.store(self.sent.len(), Ordering::Relaxed);
     }
 
     /// Gives the room of an acknowledged message back. It is gone also if the client refused it (MQTT-4.8.2-6).
     pub(crate) fn acknowledge(&mut self, id: PacketId) {
         self.sent.remove(&id);
+        self.facts.in_flight.store(self.sent.len(), Ordering::Relaxed);
     }
 }
 

@@ -288,6 +288,43 @@ async fn a_client_over_its_pace_is_slowed_down_and_not_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_more_bytes_than_it_may_is_slowed_down_and_counted() {
+    let limits = Limits { bytes_per_second_max: Some(100 << 10), ..Limits::default() };
+    let house = House::limited(limits).await;
+    let mut client = house.client(V311, "c").await;
+    let start = std::time::Instant::now();
+    let body = "x".repeat(10 << 10);
+    for _ in 0..15 {
+        assert_eq!(client.publish("plant/t", &body, 1).await, ReasonCode::Success);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    assert!(house.counted().paced > 0);
+    house.serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_refused_and_left_out_of_a_wider_subscription() {
+    let house = House::new().await;
+    let mut press = house.client(V5, "press").await;
+    let retained = Publish { retain: true, ..Publish::new("plant/secret/kept", "kept") };
+    press.send(&Packet::Publish(retained)).await;
+    assert_eq!(press.publish("plant/ready", "1", 1).await, ReasonCode::Success);
+    for version in [V311, V5] {
+        let mut oven = Client::dial(house.address, version).await;
+        let user_name = Some("oven".into());
+        oven.connect(Connect { user_name, ..connect(version, "oven") }).await;
+        assert_eq!(oven.subscribe("plant/secret/+", 1).await, ReasonCode::UnspecifiedError);
+        assert_eq!(oven.subscribe("plant/#", 1).await, ReasonCode::GrantedQos1);
+        press.publish("plant/secret/t", "not for the oven", 1).await;
+        press.publish("plant/t", "for all", 1).await;
+        assert_eq!(oven.message().await.payload, "for all");
+    }
+    let mut oven = Client::dial(house.address, V5).await;
+    oven.connect(Connect { user_name: Some("oven".into()), ..connect(V5, "oven") }).await;
+    assert_eq!(oven.publish("plant/secret/t", "x", 1).await, ReasonCode::NotAuthorized);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_subscriptions_sessions_and_properties_are_refused_one_by_one() {
     let limits = Limits { subscriptions_max: 2, sessions_max: 2, ..Limits::default() };
     let house = House::limited(limits).await;

@@ -133,6 +133,26 @@ async fn a_device_is_cut_off_at_once_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn what_a_removed_device_has_left_behind_ends_with_it() {
+    let house = House::new().await;
+    for name in ["pump", "valve"] {
+        house.registry.add(device(name)).unwrap();
+        let mut client = Client::dial(house.address, Version::V5).await;
+        let plain = plain(Version::V5, name, &token(name, &key(), 600));
+        let ack = client.connect(Connect { session_expiry_s: 3600, ..plain }).await;
+        assert_eq!(ack.reason, ReasonCode::Success);
+        client.leave().await;
+    }
+    until("both are away", || house.counted().connections == 0).await;
+    assert_eq!(house.broker.session_totals().sessions, 2);
+    house.registry.remove(&id("pump")).unwrap();
+    until("its session is over", || house.broker.session_totals().sessions == 1).await;
+    // The registry of the next host knows neither.
+    let house = house.killed().await;
+    until("nor has the other a session there", || house.broker.session_totals().sessions == 0).await;
+}
+
+#[tokio::test]
 async fn a_connection_does_not_outlive_its_token() {
     let house = House::new().await;
     house.registry.add(device("pump")).unwrap();

@@ -256,8 +256,23 @@ async fn a_message_from_the_cloud_waits_for_its_device_and_comes_until_it_is_ack
         (first.payload, first.qos, first.topic.split('/').count()),
         ("wake up".into(), QoS::AtLeastOnce, 5)
     );
+    assert!(!first.dup);
     // It was not acknowledged, so both come again, without a new subscription.
     drop(device);
+    let mut device = house.device_again("lathe").await;
+    let again = device.next().await;
+    let Some(Packet::Publish(again)) = again else { panic!("{again:?}") };
+    assert!(again.payload == "wake up" && again.dup);
+    // How often is known also after a kill.
+    let kept = || house.broker.documents().value("hub/deliveries", "child/lathe").unwrap();
+    until("it is kept", || kept().is_some_and(|text| text.starts_with(b"1\n0 2"))).await;
+    let killed = house.killed().await;
+    let mut device = killed.device_again("lathe").await;
+    let third = device.message().await;
+    assert!(third.payload == "wake up" && third.dup);
+    let kept = || killed.broker.documents().value("hub/deliveries", "child/lathe").unwrap();
+    until("it is forgotten with its message", || kept().is_none_or(|text| !text.starts_with(b"1\n0 "))).await;
+    drop((device, killed));
     let mut device = house.device_again("lathe").await;
     assert_eq!(device.message().await.payload, "wake up");
     assert_eq!(device.message().await.payload, "second");

@@ -213,3 +213,100 @@ async fn a_message_for_a_thousand_sessions_that_are_away_is_stored_once() {
     house.broker.tidy_sessions().await;
     assert_eq!(bytes(&house), 0);
 }
+
+/// A member of a group with a session that outlives its connection.
+async fn member(house: &House, id: &str) -> Client {
+    let (mut member, present) = lasting(house, V5, id).await;
+    if !present {
+        let wanted = Subscription::new("$share/group/plant/#", QoS::ExactlyOnce);
+        let packet_id = member.id();
+        let subscribe = Subscribe {
+            packet_id,
+            subscription_id: None,
+            user_properties: vec![],
+            subscriptions: vec![wanted],
+        };
+        member.send(&Packet::Subscribe(Box::new(subscribe))).await;
+        let Some(Packet::SubAck(ack)) = member.next().await else { panic!("no SUBACK") };
+        assert_eq!(ack.reasons, [ReasonCode::GrantedQos2]);
+    }
+    member
+}
+
+async fn numbers(client: &mut Client, count: usize) -> Vec<usize> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(std::str::from_utf8(&client.message().await.payload).unwrap().parse().unwrap());
+    }
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shared_survives_a_kill_and_goes_to_the_member_that_comes_back() {
+    let house = House::new().await;
+    for name in ["first", "second"] {
+        member(&house, name).await.leave().await;
+    }
+    let mut sender = house.client(V311, "sender").await;
+    for n in 0..20 {
+        sender.publish("plant/t", &n.to_string(), 1).await;
+    }
+    let house = house.killed().await;
+    assert_eq!(house.broker.session_totals().positions, 20, "each is recorded for one of them");
+    let mut second = member(&house, "second").await;
+    assert_eq!(numbers(&mut second, 20).await, (0..20).collect::<Vec<_>>(), "also what the other was to get");
+    until("all is acknowledged", || house.broker.session_totals().positions == 0).await;
+    // Neither a kill nor the other member brings any of it again.
+    house.broker.tidy_sessions().await;
+    let house = house.killed().await;
+    let mut first = member(&house, "first").await;
+    first.send(&Packet::PingReq).await;
+    assert_eq!(first.next().await, Some(Packet::PingResp));
+    assert_eq!(house.broker.session_totals().positions, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_that_ends_was_to_get_is_its_groups_also_after_a_kill() {
+    let house = House::new().await;
+    let (mut stays, mut ends) = (member(&house, "stays").await, member(&house, "ends").await);
+    let mut sender = house.client(V311, "sender").await;
+    send_qos2(&mut sender, "0").await;
+    send_qos2(&mut sender, "1").await;
+    let (Some(Packet::Publish(kept)), Some(Packet::Publish(begun))) = (stays.next().await, ends.next().await)
+    else {
+        panic!("each member gets one")
+    };
+    assert!(begun.qos == QoS::ExactlyOnce && kept.payload != begun.payload);
+    drop((stays, ends));
+    until("both are away", || house.counted().connections == 1).await;
+    for n in 2..12 {
+        sender.publish("plant/t", &n.to_string(), 1).await;
+    }
+    // A clean start ends the session; the host is killed before anything else happens.
+    let mut fresh = Client::dial(house.address, V5).await;
+    fresh.connect(connect(V5, "ends")).await;
+    let house = house.killed().await;
+    house.broker.tidy_sessions().await;
+    let house = house.killed().await;
+    let mut stays = member(&house, "stays").await;
+    let again = stays.message().await;
+    assert_eq!((&again.payload, again.dup, again.packet_id), (&kept.payload, true, kept.packet_id));
+    let got = numbers(&mut stays, 10).await;
+    assert_eq!(got, (2..12).collect::<Vec<_>>(), "but not what the other may have with QoS 2");
+    until("all is acknowledged", || house.broker.session_totals().positions == 0).await;
+    assert_eq!(house.broker.session_totals().sessions, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_subscribed_by_itself_too_gets_a_copy_for_each() {
+    let house = House::new().await;
+    let mut client = member(&house, "both").await;
+    client.subscribe("plant/+", 1).await;
+    client.leave().await;
+    house.client(V311, "sender").await.publish("plant/t", "7", 1).await;
+    let house = house.killed().await;
+    let mut client = member(&house, "both").await;
+    assert_eq!(numbers(&mut client, 2).await, [7, 7]);
+    until("all is acknowledged", || house.broker.session_totals().positions == 0).await;
+}

@@ -1,9 +1,15 @@
 //! The command line: names, help texts and arguments. What each command does stands in `commands/` under its name.
 
+mod deployments;
 mod devices;
+mod hub;
+mod service;
 mod twins;
 
+pub use deployments::*;
 pub use devices::*;
+pub use hub::*;
+pub use service::*;
 pub use twins::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,7 +36,7 @@ pub enum Command {
     /// Write a commented holdfast.toml and the folders it names.
     Init(InitArgs),
     /// Run the edge until it is told to stop.
-    Run,
+    Run(RunArgs),
     /// Show the main job on this machine: modules, a cut link, a killed host, and the proof that nothing was lost.
     Demo(DemoArgs),
     /// Say how the running edge is: link, modules, what waits.
@@ -61,12 +67,17 @@ pub enum Command {
     Upstream(UpstreamArgs),
     /// Watch messages pass, each with the route that took it.
     Tail(TailArgs),
+    /// Write messages as they pass, whole, into a file for `module test`.
+    Record(RecordArgs),
     /// See and touch what waits in the durable log.
     #[command(subcommand)]
     Queue(QueueCommand),
-    /// List routes, or explain what they would do with a message.
+    /// List routes, or explain what they would do with a message: those of the running edge, else those of the file.
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// Check and apply deployments: manifests of Azure IoT Edge.
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
     /// See and renew the certificates of this edge.
     #[command(subcommand)]
     Certificate(CertificateCommand),
@@ -77,6 +88,14 @@ pub enum Command {
     /// Say which devices may connect to the gateway.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// See the sessions of the gateway's clients.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Let systemd start the edge with the machine.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Be or ask a hub: the upstream side of edges and devices.
+    Hub(Box<HubArgs>),
     /// Make, build and inspect modules.
     #[command(subcommand)]
     Module(ModuleCommand),
@@ -230,6 +249,23 @@ pub struct TailArgs {
     pub count: Option<usize>,
 }
 
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The file to write: a line of JSON for each message.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Only what this module is given and what it sends.
+    #[arg(long, value_name = "MODULE")]
+    pub module: Option<String>,
+    /// Stop after so many messages.
+    #[arg(short = 'n', long, value_name = "MESSAGES")]
+    pub count: Option<u64>,
+    /// Stop after this time: 90s, 10m, 2h.
+    #[arg(long, value_name = "TIME")]
+    pub time: Option<String>,
+}
+
 /// `queue …`.
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
@@ -277,6 +313,13 @@ pub struct PurgeArgs {
 pub struct LogName {
     /// The log, as `queue list` names it.
     pub log: String,
+}
+
+/// `session …`.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// Show every session: whether its client is there, what waits and is in flight, when it expires.
+    List,
 }
 
 /// `routes …`.
@@ -357,8 +400,28 @@ pub enum ModuleCommand {
     New(ModuleNewArgs),
     /// Build a module, with the tool chain that this machine has.
     Build(ModuleBuildArgs),
-    /// Say what a component imports and exports, before it runs.
+    /// Say what a component imports, exports and asks for, before it runs.
     Inspect(ModuleInspectArgs),
+    /// Hand a component recorded messages, and compare what it sends with what was recorded.
+    Test(ModuleTestArgs),
+    /// Build a project whenever it changes, swap it into the running edge, and show its log and messages.
+    Dev(ModuleDevArgs),
+    /// Fetch a module from a registry, and say which digest pins it.
+    Pull(ModulePullArgs),
+    /// Put a component into a registry, and sign it if a key is given.
+    Push(ModulePushArgs),
+}
+
+/// The languages that projects are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LanguageName {
+    /// Rust, with its SDK: small and fast.
+    Rust,
+    /// Python, through componentize-py.
+    Python,
+    /// JavaScript, through ComponentizeJS.
+    #[value(alias = "javascript")]
+    Js,
 }
 
 /// Arguments of `module new`.
@@ -372,6 +435,9 @@ pub struct ModuleNewArgs {
     /// Where the project finds the SDK: `auto`, `embedded`, a folder, or the address of a git repository.
     #[arg(long, default_value = "auto")]
     pub sdk: String,
+    /// Its language.
+    #[arg(long, value_enum, default_value = "rust")]
+    pub lang: LanguageName,
 }
 
 /// Arguments of `module build`.
@@ -383,6 +449,64 @@ pub struct ModuleBuildArgs {
     /// Copy the component and its name.toml into this plugins folder.
     #[arg(long, value_name = "DIR")]
     pub install: Option<PathBuf>,
+}
+
+/// Arguments of `module test`.
+#[derive(Debug, Args)]
+pub struct ModuleTestArgs {
+    /// The component.
+    pub file: PathBuf,
+    /// The recording, made with `holdfast record`.
+    #[arg(long, value_name = "FILE")]
+    pub recording: PathBuf,
+    /// The module's name in the recording; by default that of the file.
+    #[arg(long, value_name = "MODULE")]
+    pub module: Option<String>,
+}
+
+/// Arguments of `module dev`.
+#[derive(Debug, Args)]
+pub struct ModuleDevArgs {
+    /// The module's project.
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// The plugins folder; by default that of the configuration.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// Build and swap once, show what follows for a moment, and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Arguments of `module pull`.
+#[derive(Debug, Args)]
+pub struct ModulePullArgs {
+    /// The module: `registry/repository:tag`, or with `@sha256:…` what is pinned.
+    pub reference: String,
+    /// Where to write the component; by default nothing is written but the digest.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Names and passwords, as `docker login` writes them; by default those of the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+    /// A public key that must have signed it; by default those of the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+}
+
+/// Arguments of `module push`.
+#[derive(Debug, Args)]
+pub struct ModulePushArgs {
+    /// The component.
+    pub file: PathBuf,
+    /// Where to: `registry/repository:tag`.
+    pub reference: String,
+    /// Names and passwords, as `docker login` writes them; by default those of the configuration.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+    /// Sign it with this private key (PEM, PKCS #8; ECDSA P-256 or Ed25519).
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
 }
 
 /// Arguments of `module inspect`.

@@ -1,6 +1,6 @@
 //! The devices of the registry, kept in the store.
 //!
-//! Each is a document of the space `identities` under the name of its identity: JSON with a version, sealed with the key
+//! Each is a document of the space `identities` under the name of its identity (`holdfast-auth`, `record`), sealed with the key
 //! in `identity.key`. That file is made at the first start, for this user alone (mode 0600; on Windows the folder's own
 //! access list holds). The document `check` in the space `seal` holds a known text under the same key, so that a lost or
 //! foreign key is found before anything is sealed with another.
@@ -8,13 +8,9 @@
 use crate::sync::Plan;
 use anyhow::{Context, anyhow, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use holdfast_auth::{
-    Credential, DEVICES_MAX, Device, DeviceStatus, Registry, RegistryFault, SEAL_KEY_BYTES, Sealer,
-    SharedKey, Thumbprint,
-};
+use holdfast_auth::{DEVICES_MAX, Device, DeviceStatus, Registry, RegistryFault, SEAL_KEY_BYTES, Sealer};
 use holdfast_store::{Commit, DocumentWrite, Store};
-use holdfast_types::{Identity, Name, UnixMillis};
-use serde::{Deserialize, Serialize};
+use holdfast_types::Identity;
 use std::{
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
@@ -28,7 +24,6 @@ const CHECK_SPACE: &str = "seal";
 const CHECK_KEY: &str = "check";
 const CHECK_TEXT: &[u8] = b"holdfast";
 const KEY_FILE: &str = "identity.key";
-const VERSION: u32 = 1;
 
 /// The registry, and its form on disk.
 pub struct Identities {
@@ -39,59 +34,17 @@ pub struct Identities {
     turn: Mutex<()>,
 }
 
-/// A device as a document.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    v: u32,
-    kind: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    primary: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    secondary: Option<String>,
-    enabled: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    parent: Option<String>,
-    generation: String,
-    edge: bool,
-    added_ms: u64,
-}
-
 impl Identities {
     /// Reads all devices into the registry.
     pub fn open(folder: &Path, store: Store, registry: Registry) -> anyhow::Result<Self> {
-        let check = store.document(CHECK_SPACE, CHECK_KEY)?;
-        let file = folder.join(KEY_FILE);
-        let key = match (read_key(&file)?, &check) {
-            (Some(key), _) => key,
-            (None, None) => make_key(&file)?,
-            (None, Some(_)) => bail!(
-                "{} is missing, and the identities in the store are sealed with it; put it back from a backup of {}, or, \
-                 if it is lost, begin with an empty data folder and add the devices again",
-                file.display(),
-                folder.display()
-            ),
-        };
-        let sealer = Sealer::new(&key);
-        let name = format!("{CHECK_SPACE}/{CHECK_KEY}");
-        match check {
-            Some(sealed) => {
-                sealer.open(&name, &sealed).with_context(|| {
-                    format!("{} is not the key of this store; put the right file back", file.display())
-                })?;
-            }
-            None => {
-                let documents =
-                    vec![write(CHECK_SPACE, CHECK_KEY, Some(sealer.seal(&name, CHECK_TEXT, &random()?)?))];
-                store.commit_blocking(Commit { documents, ..Commit::default() })?;
-            }
-        }
+        let sealer = sealer(folder, &store)?;
         for (key, sealed) in store.documents(SPACE, "", DEVICES_MAX)? {
             let device = sealer
                 .open(&sealed_name(&key), &sealed)
                 .map_err(anyhow::Error::from)
-                .and_then(|text| decode(&key, &text));
+                .and_then(|text| Ok(Device::from_document(&key, &text)?));
             match device {
-                Ok(device) => registry.add(device)?,
+                Ok(device) => registry.add(device).map_err(at_start)?,
                 // One that cannot be read cannot connect; the others can.
                 Err(error) => {
                     tracing::error!(device = %key, error = format!("{error:#}"), "a device cannot be read from the store; remove and add it again");
@@ -160,7 +113,7 @@ impl Identities {
 
     fn document(&self, device: &Device) -> anyhow::Result<DocumentWrite> {
         let key = device.identity.to_string();
-        let text = serde_json::to_vec(&Record::of(device))?;
+        let text = device.to_document()?;
         Ok(write(SPACE, &key, Some(self.sealer.seal(&sealed_name(&key), &text, &random()?)?)))
     }
 
@@ -173,6 +126,48 @@ impl Identities {
         answer.await.context("the store is closing")??;
         Ok(())
     }
+}
+
+/// A change that the registry takes no more because the configuration has changed meanwhile.
+fn at_start(fault: RegistryFault) -> anyhow::Error {
+    match fault {
+        RegistryFault::IsUser(name) => anyhow!(
+            "a user of [[users]] has the name of the device {name}, and a client would be both; rename the user, or start \
+             without it once and remove the device: holdfast device remove {name}"
+        ),
+        other => other.into(),
+    }
+}
+
+/// The sealer of what is kept beside a store: its key is made at the first start, and is checked at each.
+pub fn sealer(folder: &Path, store: &Store) -> anyhow::Result<Sealer> {
+    let check = store.document(CHECK_SPACE, CHECK_KEY)?;
+    let file = folder.join(KEY_FILE);
+    let key = match (read_key(&file)?, &check) {
+        (Some(key), _) => key,
+        (None, None) => make_key(&file)?,
+        (None, Some(_)) => bail!(
+            "{} is missing, and the identities in the store are sealed with it; put it back from a backup of {}, or, \
+             if it is lost, begin with an empty data folder and add the devices again",
+            file.display(),
+            folder.display()
+        ),
+    };
+    let sealer = Sealer::new(&key);
+    let name = format!("{CHECK_SPACE}/{CHECK_KEY}");
+    match check {
+        Some(sealed) => {
+            sealer.open(&name, &sealed).with_context(|| {
+                format!("{} is not the key of this store; put the right file back", file.display())
+            })?;
+        }
+        None => {
+            let documents =
+                vec![write(CHECK_SPACE, CHECK_KEY, Some(sealer.seal(&name, CHECK_TEXT, &random()?)?))];
+            store.commit_blocking(Commit { documents, ..Commit::default() })?;
+        }
+    }
+    Ok(sealer)
 }
 
 fn sealed_name(key: &str) -> String {
@@ -224,60 +219,4 @@ fn make_key(file: &Path) -> anyhow::Result<[u8; SEAL_KEY_BYTES]> {
     };
     make().with_context(|| format!("cannot make {}", file.display()))?;
     Ok(key)
-}
-
-impl Record {
-    fn of(device: &Device) -> Self {
-        let (primary, secondary) = match &device.credential {
-            Credential::SharedKey { primary, secondary } => {
-                (Some(primary.expose()), secondary.as_ref().map(SharedKey::expose))
-            }
-            Credential::Thumbprints { primary, secondary } => {
-                (Some(primary.to_string()), secondary.as_ref().map(Thumbprint::to_string))
-            }
-            Credential::CertificateAuthority | Credential::None => (None, None),
-        };
-        Self {
-            v: VERSION,
-            kind: device.credential.kind().to_owned(),
-            primary,
-            secondary,
-            enabled: device.status == DeviceStatus::Enabled,
-            parent: device.parent.as_ref().map(ToString::to_string),
-            generation: device.generation.to_string(),
-            edge: device.edge,
-            added_ms: device.added.0,
-        }
-    }
-}
-
-fn decode(key: &str, text: &[u8]) -> anyhow::Result<Device> {
-    let record: Record = serde_json::from_slice(text)?;
-    if record.v != VERSION {
-        bail!("its form has version {}, and this host knows {VERSION}", record.v);
-    }
-    let primary = || record.primary.as_deref().context("it has no primary");
-    let secondary = record.secondary.as_deref();
-    let credential = match record.kind.as_str() {
-        "sas" => Credential::SharedKey {
-            primary: SharedKey::parse(primary()?)?,
-            secondary: secondary.map(SharedKey::parse).transpose()?,
-        },
-        "selfSigned" => Credential::Thumbprints {
-            primary: Thumbprint::parse(primary()?)?,
-            secondary: secondary.map(Thumbprint::parse).transpose()?,
-        },
-        "certificateAuthority" => Credential::CertificateAuthority,
-        "none" => Credential::None,
-        other => bail!("its credential is of the unknown kind {other:?}"),
-    };
-    Ok(Device {
-        identity: Identity::parse(key).with_context(|| format!("{key:?} is no identity"))?,
-        credential,
-        status: if record.enabled { DeviceStatus::Enabled } else { DeviceStatus::Disabled },
-        parent: record.parent.as_deref().map(Name::new).transpose()?,
-        generation: record.generation.into(),
-        edge: record.edge,
-        added: UnixMillis(record.added_ms),
-    })
 }

@@ -7,16 +7,18 @@ mod certificates;
 mod cli;
 mod commands;
 mod demo;
+mod dialer;
 mod environment;
 mod identities;
 mod module;
 mod output;
+mod registry;
 mod run;
 mod sync;
 mod wire;
 
 use clap::Parser;
-use cli::{Cli, Command, MethodCommand};
+use cli::{Cli, Command, HubCommand, MethodCommand};
 use holdfast_api::ModuleAction;
 use std::{process::ExitCode, time::Duration};
 
@@ -70,10 +72,11 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
     let control = || config().map(|config| config.paths.control);
     match &cli.command {
         Command::Init(args) => commands::init::run(args, json)?,
-        Command::Run => {
+        Command::Run(args) => {
             let config = config()?;
+            let file = args.deployment.as_deref().map(run::deployment::from_file).transpose()?;
             let log = run::logging::start(config.log.level);
-            run::run(config, log).await?;
+            run::run(config, log, file).await?;
         }
         Command::Demo(args) => return demo::run(args, json).await,
         Command::Status => commands::status::run(&control()?, json).await?,
@@ -100,13 +103,28 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Method(MethodCommand::Call(args)) => {
             return commands::method::call(&control()?, args, json).await;
         }
+        Command::Record(args) => commands::record::run(&control()?, args, json).await?,
         Command::Tail(args) => commands::tail::run(&control()?, args, json).await?,
         Command::Queue(command) => commands::queue::run(&control()?, command, json).await?,
-        Command::Routes(command) => commands::routes::run(&config()?, command, json)?,
+        Command::Routes(command) => commands::routes::run(&config()?, command, json).await?,
+        Command::Deployment(command) => {
+            return commands::deployment::run(&config()?, command, json).await;
+        }
         Command::Certificate(command) => commands::certificate::run(&config()?, command, json)?,
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
-        Command::Device(command) => commands::device::run(&control()?, command, json).await?,
-        Command::Module(command) => commands::module::run(command, json)?,
+        Command::Device(command) => commands::device::run(&config()?, command, json).await?,
+        Command::Session(command) => commands::session::run(&control()?, command, json).await?,
+        Command::Service(command) => commands::service::run(cli.config.as_deref(), command, json)?,
+        Command::Hub(args) => match &args.command {
+            HubCommand::Init(init) => commands::hub::init(init, json)?,
+            HubCommand::Run => {
+                let config = commands::hub::config(cli.config.as_deref())?;
+                let log = run::logging::start(config.log.level);
+                run::hub::run(config, log).await?;
+            }
+            _ => return commands::hub::run(cli.config.as_deref(), args, json).await,
+        },
+        Command::Module(command) => return commands::module::run(cli.config.as_deref(), command, json).await,
         // It was carried out before there were threads.
         Command::Compile(_) => {}
     }

@@ -146,6 +146,8 @@ fn illegal_acknowledgements_and_the_rest() {
     refused(V311, &[0xE0, 1, 0], Malformed, None);
     refused(V5, &[0xE0, 1, 1], Malformed, None);
     refused(V5, &[0xF0, 1, 1], Malformed, None);
+    refused(V5, &[0xF0, 1, 0x18], Violation, None);
+    refused(V5, &[0xF0, 2, 0x18, 0], Violation, None);
     refused(V311, &[0x20, 2, 2, 0], Malformed, None);
     refused(V311, &[0x20, 2, 0, 6], Malformed, None);
     refused(V311, &[0x20, 2, 1, 5], Violation, Some("MQTT-3.2.2-4"));

@@ -21,6 +21,9 @@ pub const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Life of a server's certificate: 30 days. It renews itself, so short is safe, and a stolen key is soon worth nothing.
 pub const SERVER_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Life of a device's certificate unless somebody says otherwise: a year. It is carried to the device by hand.
+pub const DEVICE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// A certificate is renewed when this much of its life has passed, as IoT Edge does: with 30 days, six are left for
 /// whatever keeps the renewal from happening.
 pub const RENEW_AT_PERCENT: u32 = 80;
@@ -63,15 +66,6 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// What a certificate is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// It is shown by who listens.
-    Server,
-    /// It is shown by who dials.
-    Client,
-}
-
 /// Why nothing was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -89,6 +83,12 @@ pub enum PkiError {
     /// The certificate cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// The name of a device does not fit into a certificate.
+    #[error(
+        "the name {0:?} has more than {PART_CHARACTERS_MAX} characters, which no certificate takes as a common name; give the device \
+         a certificate of its own, and add it with --thumbprint"
+    )]
+    NameTooLong(String),
     /// The system gave no key, or a name cannot be written.
     #[error("no certificate can be made: {0}")]
     Refused(#[from] rcgen::Error),
@@ -144,14 +144,44 @@ impl Authority {
         &self.facts
     }
 
-    /// Issues a certificate with a new key. It ends after `life`, or with the authority.
+    /// Issues the certificate of a server, with a new key. It ends after `life`, or with the authority.
     ///
     /// # Errors
     /// The authority has expired.
-    pub fn issue(
+    pub fn issue_to_server(
         &self,
         names: &Names,
-        usage: Usage,
+        life: Duration,
+        now: SystemTime,
+    ) -> Result<Issued, PkiError> {
+        let mut params = CertificateParams::default();
+        for name in names.iter() {
+            params.subject_alt_names.push(match name.parse::<IpAddr>() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(name.try_into()?),
+            });
+        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(params, names.first(), life, now)
+    }
+
+    /// Issues a certificate that a device shows, with a new key. Its common name is the device's, as it stands.
+    ///
+    /// # Errors
+    /// The name is too long, or the authority has expired.
+    pub fn issue_to_device(&self, device: &str, life: Duration, now: SystemTime) -> Result<Issued, PkiError> {
+        if device.chars().count() > PART_CHARACTERS_MAX {
+            return Err(PkiError::NameTooLong(device.to_owned()));
+        }
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params, device, life, now)
+    }
+
+    fn issue(
+        &self,
+        mut params: CertificateParams,
+        name: &str,
         life: Duration,
         now: SystemTime,
     ) -> Result<Issued, PkiError> {
@@ -159,22 +189,11 @@ impl Authority {
         if begin >= self.facts.not_after {
             return Err(PkiError::Expired { subject: self.facts.subject.clone() });
         }
-        let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, names.first());
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date((begin - BACKDATED).max(self.facts.not_before));
         params.not_after = date((begin + life).min(self.facts.not_after));
-        for name in names.iter() {
-            params.subject_alt_names.push(match name.parse::<IpAddr>() {
-                Ok(address) => SanType::IpAddress(address),
-                Err(_) => SanType::DnsName(name.try_into()?),
-            });
-        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![match usage {
-            Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
-            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
-        }];
         // Strict verifiers (Python from 3.13 on) want it.
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;

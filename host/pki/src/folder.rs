@@ -1,6 +1,6 @@
 //! The authority in its folder.
 
-use crate::{Authority, Facts, Life, Names, PkiError, SERVER_LIFE, Unreadable, Usage};
+use crate::{Authority, Facts, Issued, Life, Names, PkiError, SERVER_LIFE, Unreadable};
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
@@ -73,6 +73,12 @@ pub enum FolderError {
         path: PathBuf,
         /// What the system said.
         why: String,
+    },
+    /// A file is there already.
+    #[error("{} is there already and was left as it is; move it away, or choose another folder", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
     },
     /// The files do not hold what they should, or nothing can be issued.
     #[error("{}: {fault}", path.display())]
@@ -174,8 +180,7 @@ impl Folder {
         reason: Reason,
         now: SystemTime,
     ) -> Result<Kept, FolderError> {
-        let issued =
-            authority.issue(names, Usage::Server, SERVER_LIFE, now).map_err(|fault| self.fault(fault))?;
+        let issued = authority.issue_to_server(names, SERVER_LIFE, now).map_err(|fault| self.fault(fault))?;
         let facts = Facts::read(&issued.certificate).map_err(|fault: Unreadable| self.fault(fault.into()))?;
         // Both in one file, so that nobody ever reads one of the old pair and one of the new.
         replace(&self.server(), &format!("{}{}", issued.certificate, issued.key), Readers::Owner)?;
@@ -185,6 +190,35 @@ impl Folder {
     fn fault(&self, fault: PkiError) -> FolderError {
         FolderError::Authority { path: self.0.clone(), fault }
     }
+}
+
+/// Writes a certificate and its key into two new files, the key for its owner alone. Nothing is overwritten; after an
+/// error neither file is there.
+///
+/// # Errors
+/// One of them is there already, or cannot be written.
+pub fn write_new(issued: &Issued, certificate: &Path, key: &Path) -> Result<(), FolderError> {
+    if certificate.exists() {
+        return Err(FolderError::Exists { path: certificate.to_owned() });
+    }
+    new_file(key, &issued.key, Readers::Owner)?;
+    new_file(certificate, &issued.certificate, Readers::All).inspect_err(|_| {
+        // It was written just now, and without its certificate it is of no use.
+        let _ = fs::remove_file(key);
+    })
+}
+
+fn new_file(path: &Path, text: &str, readers: Readers) -> Result<(), FolderError> {
+    let write = || {
+        let mut file = create(path, readers)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        sync_folder(path)
+    };
+    write().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => FolderError::Exists { path: path.to_owned() },
+        _ => FolderError::Write { path: path.to_owned(), why: error.to_string() },
+    })
 }
 
 fn why_renew(facts: &Facts, authority: &Authority, names: &Names, now: SystemTime) -> Option<Reason> {
@@ -266,6 +300,7 @@ fn create(path: &Path, readers: Readers) -> io::Result<File> {
 fn sync_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         File::open(folder)?.sync_all()?;
     }
     #[cfg(not(unix))]

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests are free")]
 
-use holdfast_pki::{Authority, Facts, Folder, Kept, Life, Names, Reason, SERVER_LIFE, Usage};
+use holdfast_pki::{
+    Authority, DEVICE_LIFE, Facts, Folder, Kept, Life, Names, Reason, SERVER_LIFE, write_new,
+};
 use std::{
     fs,
     time::{Duration, SystemTime},
@@ -145,10 +147,38 @@ fn files_that_do_not_belong_together_are_named_with_the_way_out() {
 #[test]
 fn a_certificate_for_a_device_proves_its_name() {
     let (authority, _) = Authority::create("edge", today()).unwrap();
-    let names = Names::new("sensor-1").unwrap();
-    let issued = authority.issue(&names, Usage::Client, 365 * DAY, today()).unwrap();
+    let issued = authority.issue_to_device("Sensor_1:a", DEVICE_LIFE, today()).unwrap();
     let facts = Facts::read(&issued.certificate).unwrap();
-    assert_eq!(facts.subject, "CN=sensor-1");
+    assert_eq!(facts.subject, "CN=Sensor_1:a", "as it stands: names of devices are not those of hosts");
+    assert_eq!(facts.not_after, today() + DEVICE_LIFE);
     assert!(facts.is_signed_by(authority.facts()));
     assert!(!format!("{issued:?}").contains("PRIVATE"), "no key shows");
+    let refused = authority.issue_to_device(&"n".repeat(65), DEVICE_LIFE, today()).unwrap_err().to_string();
+    assert!(refused.contains("more than 64 characters") && refused.contains("--thumbprint"), "{refused}");
+}
+
+#[test]
+fn a_certificate_and_its_key_are_written_both_or_not_at_all_and_over_nothing() {
+    let (dir, folder) = folder();
+    let issued = folder.load().unwrap().issue_to_device("pump", DEVICE_LIFE, today()).unwrap();
+    let (certificate, key) = (dir.path().join("pump.pem"), dir.path().join("pump.key"));
+    for there in [&certificate, &key] {
+        fs::write(there, "mine").unwrap();
+        let error = write_new(&issued, &certificate, &key).unwrap_err().to_string();
+        assert!(error.contains("is there already and was left as it is"), "{error}");
+        assert_eq!(fs::read_to_string(there).unwrap(), "mine");
+        fs::remove_file(there).unwrap();
+        assert!(!certificate.exists() && !key.exists());
+    }
+    write_new(&issued, &certificate, &key).unwrap();
+    assert!(fs::read_to_string(&certificate).unwrap().contains("BEGIN CERTIFICATE"));
+    assert!(fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let nowhere = dir.path().join("none/pump.key");
+    let error = write_new(&issued, &dir.path().join("other.pem"), &nowhere).unwrap_err().to_string();
+    assert!(error.contains("none/pump.key cannot be written"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! What can be wrong with a route, said so that a stranger can mend it from the message alone.
 
 use crate::condition::{Function, Type};
-use holdfast_types::{InvalidName, InvalidTopic, Text};
+use holdfast_types::{InvalidFilter, InvalidName, InvalidTopic, Text};
 use std::fmt;
 
 /// A range of bytes in the text of a route.
@@ -146,6 +146,8 @@ pub enum Fault {
     AddressName(InvalidName),
     /// A topic that MQTT does not allow.
     Topic(InvalidTopic),
+    /// A filter of topics that MQTT does not allow.
+    Filter(InvalidFilter),
     /// A topic that begins with `$`, which belong to the broker.
     ReservedTopic,
     /// A path into the body that is not one.
@@ -213,6 +215,7 @@ impl fmt::Display for Fault {
             }
             Self::AddressName(invalid) => write!(f, "the address of the sink: {invalid}"),
             Self::Topic(invalid) => invalid.fmt(f),
+            Self::Filter(invalid) => invalid.fmt(f),
             Self::ReservedTopic => f.write_str("topics that begin with `$` belong to the broker; choose another"),
             Self::BodyPath(why) => write!(f, "$body path: {why}"),
             Self::UnknownFunction(name, near) => {

@@ -46,6 +46,7 @@
 //! | `/messages/modules/<m>/outputs/*` | module m, from any output |
 //! | `/messages/modules/<m>/outputs/<o>` | output o of module m |
 //! | `/twinChangeNotifications` | changes of reported properties |
+//! | `Topic("<filter>")` | clients of plain MQTT that published to a topic of this filter, with `+` and `#` (Holdfast only) |
 //!
 //! A source is a prefix of whole path items, whatever the case. A star counts only at the end.
 //!

@@ -3,8 +3,10 @@
 //! A pattern is a path. Stars at its very end are cut off, it is closed with `/`, and it matches every source whose path,
 //! closed the same way, begins with it, whatever the case. So `/messages/modules/foo` matches all outputs of `foo`, but
 //! none of `foobar`; and a star in the middle is a letter that no source has, so such a pattern matches nothing.
+//!
+//! `Topic("…")` is a filter of MQTT instead, and matches messages that were published to plain topics.
 
-use holdfast_types::{Name, Source};
+use holdfast_types::{Name, Source, TopicFilter};
 use std::fmt;
 
 const MODULES: &str = "/messages/modules/";
@@ -17,14 +19,21 @@ const TWINS: &str = "/twinChangeNotifications/";
 pub struct SourcePattern {
     /// As it was written, without white space and comments.
     text: Box<str>,
-    /// What a path must begin with; ends with `/`.
+    /// What a path must begin with; ends with `/`. One that no path begins with if it is a filter of topics.
     prefix: Box<str>,
+    /// The plain topics that are read, if it is one.
+    topics: Option<TopicFilter>,
 }
 
 impl SourcePattern {
     pub(crate) fn new(text: &str) -> Self {
         let prefix = format!("{}/", text.trim_end_matches('*').trim_end_matches('/'));
-        Self { text: text.into(), prefix: prefix.into() }
+        Self { text: text.into(), prefix: prefix.into(), topics: None }
+    }
+
+    pub(crate) fn topics(filter: TopicFilter) -> Self {
+        let text = format!("Topic(\"{}\")", filter.as_str());
+        Self { prefix: text.as_str().into(), text: text.into(), topics: Some(filter) }
     }
 
     /// As it was written, without white space and comments.
@@ -34,6 +43,9 @@ impl SourcePattern {
 
     /// Whether a message from this source is read.
     pub fn matches(&self, source: &Source) -> bool {
+        if let Some(filter) = &self.topics {
+            return matches!(source, Source::Child { topic: Some(topic), .. } if filter.matches(topic));
+        }
         match source {
             Source::Module { module, output: None } => self.begins(&[MODULES, module, "/"]),
             Source::Module { module, output: Some(output) } => {
@@ -66,6 +78,9 @@ impl SourcePattern {
     /// Whether any source there can be is read.
     pub fn can_match(&self) -> bool {
         let prefix = &*self.prefix;
+        if self.topics.is_some() {
+            return true;
+        }
         if self.begins(&[MODULES]) || self.begins(&[CHILDREN]) || self.begins(&[TWINS]) {
             return true;
         }

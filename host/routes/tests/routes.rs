@@ -75,6 +75,36 @@ fn a_source_pattern_is_a_prefix_closed_with_a_slash() {
 }
 
 #[test]
+fn a_filter_of_topics_reads_what_was_published_to_plain_topics_only() {
+    let published = |topic: &str| Source::Child { child: name("c"), topic: Some(Topic::new(topic).unwrap()) };
+    let sources = [
+        ("deep", published("plant/press/t")),
+        ("flat", published("plant/t")),
+        ("other", published("office/door")),
+        ("dialect", from_child("c")),
+        ("module", from_module("plant", Some("t"))),
+        ("twin", from_twin("plant", None)),
+    ];
+    let cases = [
+        ("Topic(\"#\")", "deep flat other"),
+        ("Topic('plant/#')", "deep flat"),
+        ("topic(\"plant/+\")", "flat"),
+        ("Topic(\"+/press/+\")", "deep"),
+        ("Topic(\"PLANT/t\")", ""),
+    ];
+    for (pattern, wanted) in cases {
+        let table = table(&[("r", &format!("FROM {pattern} WHERE NOT is_defined(x) INTO $upstream"))]);
+        let given: Vec<&str> = sources
+            .iter()
+            .filter(|(_, source)| !taken(&table, source.clone()).is_empty())
+            .map(|(name, _)| *name)
+            .collect();
+        assert_eq!(given.join(" "), wanted, "{pattern}");
+        assert!(table.routes()[0].source.can_match() && !table.could_take_module(&name("plant")));
+    }
+}
+
+#[test]
 fn the_words_of_a_route_have_any_case_and_comments_stand_anywhere() {
     for text in [
         "FROM /messages/* INTO $upstream",

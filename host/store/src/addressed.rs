@@ -10,7 +10,8 @@
 //!             count varint, (name text, value text) *
 //!             bits: 1 = is text, 2, 4, 8 = has content type, response topic, correlation
 //! recipient = distance to the session before, varint | bits u8 | [id count varint, subscription id varint *]
-//!             bits: 1, 2 = quality of service, 4 = retained, 8 = has subscription identifiers
+//!             [group text, filter text]
+//!             bits: 1, 2 = quality of service, 4 = retained, 8 = has subscription identifiers, 16 = was picked from a group
 //! ```
 //! Recipients stand in rising order of their numbers; the distance of the first is its number. A record that was
 //! appended anew because only few still need it keeps its first offset as `order`: each session gets its messages by
@@ -18,7 +19,7 @@
 
 use crate::codec::{Malformed, as_str, put_text, put_varint, text, varint};
 use bytes::{Buf, Bytes};
-use holdfast_types::{Offset, Source, Text, Topic, TopicProperties};
+use holdfast_types::{Interest, Offset, Source, Text, Topic, TopicFilter, TopicProperties};
 use std::sync::Arc;
 
 const QOS_MASK: u8 = 3;
@@ -26,6 +27,7 @@ const RETAINED: u8 = 4;
 const HAS_ORDER: u8 = 8;
 const HAS_PROPERTIES: u8 = 16;
 const HAS_IDS: u8 = 8;
+const IS_SHARED: u8 = 16;
 const IS_TEXT: u8 = 1;
 const HAS_CONTENT_TYPE: u8 = 2;
 const HAS_RESPONSE_TOPIC: u8 = 4;
@@ -59,6 +61,8 @@ pub struct Recipient {
     pub retain: bool,
     /// Identifiers of the subscriptions that matched.
     pub ids: Vec<u32>,
+    /// The shared subscription as whose member it was picked: another member gets the message if it does not come for it.
+    pub shared: Option<Arc<Interest>>,
 }
 
 /// The topic that a source names by itself.
@@ -90,10 +94,19 @@ pub(crate) fn encode(out: &mut Vec<u8>, addressed: &Addressed, source: &Source) 
     for one in &addressed.recipients {
         put_varint(out, u64::from(one.session.wrapping_sub(before)));
         before = one.session;
-        out.push((one.qos & QOS_MASK) | flag(one.retain, RETAINED) | flag(!one.ids.is_empty(), HAS_IDS));
+        out.push(
+            (one.qos & QOS_MASK)
+                | flag(one.retain, RETAINED)
+                | flag(!one.ids.is_empty(), HAS_IDS)
+                | flag(one.shared.is_some(), IS_SHARED),
+        );
         if !one.ids.is_empty() {
             put_varint(out, one.ids.len() as u64);
             one.ids.iter().for_each(|id| put_varint(out, u64::from(*id)));
+        }
+        if let Some(interest) = &one.shared {
+            put_text(out, interest.group.as_deref().unwrap_or_default());
+            put_text(out, interest.filter.as_str());
         }
     }
 }
@@ -123,7 +136,14 @@ pub(crate) fn decode(bytes: &mut Bytes, source: &Source) -> Result<Addressed, Ma
                 ids.push(number(bytes)?);
             }
         }
-        recipients.push(Recipient { session, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, ids });
+        let shared = if bits & IS_SHARED != 0 { Some(Arc::new(interest(bytes)?)) } else { None };
+        recipients.push(Recipient {
+            session,
+            qos: bits & QOS_MASK,
+            retain: bits & RETAINED != 0,
+            ids,
+            shared,
+        });
     }
     Ok(Addressed { topic, qos: bits & QOS_MASK, retain: bits & RETAINED != 0, order, properties, recipients })
 }
@@ -159,6 +179,12 @@ fn decode_properties(bytes: &mut Bytes) -> Result<TopicProperties, Malformed> {
         user.push((owned(bytes)?, owned(bytes)?));
     }
     Ok(TopicProperties { is_text: bits & IS_TEXT != 0, content_type, response_topic, correlation, user })
+}
+
+fn interest(bytes: &mut Bytes) -> Result<Interest, Malformed> {
+    let group = Some(Text::from(as_str(&text(bytes)?)?));
+    let filter = TopicFilter::new(as_str(&text(bytes)?)?);
+    Ok(Interest { group, filter: filter.map_err(|_| Malformed("a filter is not valid"))? })
 }
 
 fn number(bytes: &mut Bytes) -> Result<u32, Malformed> {

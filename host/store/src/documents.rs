@@ -52,13 +52,21 @@ pub(crate) fn many(
     shared: &Shared,
     space: &str,
     prefix: &str,
+    after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<(Text, Bytes)>, StoreError> {
     let skip = space.len() + 1;
     shared.with_engine(|engine| {
         let mut found = Vec::new();
-        for guard in engine.documents.prefix(document_key(space, prefix)).take(limit) {
+        let prefix = document_key(space, prefix);
+        // The key that comes next after a key is the same with a zero byte behind it.
+        let next = after.map(|after| [document_key(space, after).as_slice(), b"\0"].concat());
+        let from = next.filter(|next| *next > prefix).unwrap_or_else(|| prefix.clone());
+        for guard in engine.documents.range(from..).take(limit) {
             let (key, value) = guard.into_inner().map_err(fault("read documents"))?;
+            if !key.starts_with(&prefix) {
+                break;
+            }
             let name = key.get(skip..).and_then(|name| std::str::from_utf8(name).ok());
             found.extend(name.map(|name| (Text::from(name), Bytes::from(value))));
         }

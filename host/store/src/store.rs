@@ -250,7 +250,21 @@ impl Store {
         prefix: &str,
         limit: usize,
     ) -> Result<Vec<(Text, Bytes)>, StoreError> {
-        documents::many(&self.shared, space, prefix, limit)
+        documents::many(&self.shared, space, prefix, None, limit)
+    }
+
+    /// The same, but only those whose keys come after `after`: page by page.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn documents_after(
+        &self,
+        space: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Text, Bytes)>, StoreError> {
+        documents::many(&self.shared, space, prefix, after, limit)
     }
 
     /// Every queue in numbers. Dead-letter queues are not listed; their letters are counted at their log.

@@ -13,8 +13,13 @@ fn sessions() -> QueueId {
 }
 
 fn addressed(n: u32, bytes: usize, sessions_count: u32, expires: Option<UnixMillis>) -> Append {
-    let recipients =
-        (0..sessions_count).map(|session| Recipient { session, qos: 1, retain: false, ids: Vec::new() });
+    let recipients = (0..sessions_count).map(|session| Recipient {
+        session,
+        qos: 1,
+        retain: false,
+        ids: Vec::new(),
+        shared: None,
+    });
     let topic = Topic::new("plant/t").unwrap();
     let addressed = Addressed {
         topic,

@@ -7,6 +7,7 @@
 mod endpoint;
 mod filter;
 mod identity;
+mod interest;
 mod limits;
 mod message;
 mod name;
@@ -17,6 +18,7 @@ mod topic_properties;
 pub use endpoint::{Sink, Source};
 pub use filter::{InvalidFilter, TopicFilter};
 pub use identity::Identity;
+pub use interest::Interest;
 pub use limits::{
     BODY_BYTES_MAX, HOPS_MAX, MESSAGE_BYTES_MAX_UPSTREAM, NAME_BYTES_MAX, PROPERTIES_MAX, TOPIC_BYTES_MAX,
 };

@@ -1,6 +1,6 @@
 //! What the link is told, and everything that can be wrong with it, found at once.
 
-use crate::{BackoffConfig, ChoiceRules, HubConfig, InvalidTemplate, Template};
+use crate::{BackoffConfig, ChoiceRules, HubConfig, InvalidTemplate, KeepAcknowledged, Template};
 use bytes::Bytes;
 use holdfast_mqtt::Version;
 use holdfast_net::{Settings, Target, Timeouts};
@@ -74,6 +74,8 @@ pub struct UpstreamConfig {
     pub window: u16,
     /// Most payload bytes in flight; a single larger message passes alone.
     pub window_bytes: usize,
+    /// Whether each priority gets a stream of its own where the transport has them (QUIC).
+    pub streams: bool,
     /// Most topic aliases to use (MQTT 5).
     pub topic_aliases_max: u16,
     /// Largest packet that the broker takes, where it does not say so itself (MQTT 3.1.1 cannot). Larger messages become
@@ -85,6 +87,8 @@ pub struct UpstreamConfig {
     pub answer_within: Duration,
     /// How long to wait while messages are in flight and none is acknowledged.
     pub ack_within: Duration,
+    /// How much of what was acknowledged is kept for another hub.
+    pub keep_acknowledged: KeepAcknowledged,
     /// How long to wait between attempts.
     pub backoff: BackoffConfig,
     /// How long to wait for the window when the host stops.
@@ -112,11 +116,13 @@ impl UpstreamConfig {
             payload: Payload::Raw,
             window: 256,
             window_bytes: 8 * 1024 * 1024,
+            streams: true,
             topic_aliases_max: 64,
             packet_bytes_max: holdfast_mqtt::PACKET_BYTES_MAX,
             keep_alive: seconds(60),
             answer_within: seconds(20),
             ack_within: seconds(60),
+            keep_acknowledged: KeepAcknowledged::default(),
             backoff: BackoffConfig::default(),
             drain_within: seconds(5),
             hub: None,

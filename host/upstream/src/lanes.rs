@@ -28,6 +28,8 @@ pub(crate) struct Lanes {
     open: Vec<Lane>,
     /// Where each priority goes that was seen: the place in `open`, or the stream of the session.
     of: BTreeMap<Priority, Option<usize>>,
+    /// Whose bytes were taken last.
+    taken: usize,
 }
 
 struct Lane {
@@ -39,12 +41,7 @@ struct Lane {
 
 impl Lanes {
     pub(crate) fn new(door: Option<Branches>) -> Self {
-        Self { door, open: Vec::new(), of: BTreeMap::new() }
-    }
-
-    /// Whether what is urgent can go before what was written already.
-    pub(crate) fn are_possible(&self) -> bool {
-        self.door.is_some()
+        Self { door, open: Vec::new(), of: BTreeMap::new(), taken: 0 }
     }
 
     /// Where bytes of this priority are to be put; none is the stream of the session.
@@ -60,8 +57,9 @@ impl Lanes {
         open.get_mut(place?).map(|lane| &mut lane.output)
     }
 
-    /// Writes what is to be written and waits until bytes have come, which `taken` then takes. Cancel safe.
-    pub(crate) async fn arrived(&mut self) -> io::Result<&mut BytesMut> {
+    /// Writes what is to be written and waits until bytes have come. Cancel safe. What is no whole packet yet is to be put
+    /// back.
+    pub(crate) async fn arrived(&mut self) -> io::Result<BytesMut> {
         let place = poll_fn(|cx| {
             for (place, lane) in self.open.iter_mut().enumerate() {
                 if let Poll::Ready(result) = lane.poll(cx) {
@@ -71,8 +69,16 @@ impl Lanes {
             Poll::Pending
         })
         .await?;
+        self.taken = place;
         let lane = self.open.get_mut(place).ok_or(io::ErrorKind::NotConnected)?;
-        Ok(&mut lane.input)
+        Ok(std::mem::take(&mut lane.input))
+    }
+
+    /// Keeps the rest of what was taken last.
+    pub(crate) fn put_back(&mut self, rest: BytesMut) {
+        if let Some(lane) = self.open.get_mut(self.taken) {
+            lane.input = rest;
+        }
     }
 
     /// Whether there is anything to wait for.

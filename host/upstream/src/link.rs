@@ -85,6 +85,7 @@ impl Sender {
         // IMPORTANT: else the link stands still for some 40 ms per window against a broker that gathers its small answers.
         stream.acknowledge_soon();
         stream.set_frame_bytes_max(FRAME_BYTES_MAX);
+        self.open_beside(stream.branches());
         let mut moving: Option<Moved> = None;
         let mut stopping = false;
         let (mut read, mut write) = tokio::io::split(stream);
@@ -109,9 +110,14 @@ impl Sender {
                     None => Ended::Renewed,
                 };
             }
-            let room =
-                if drain_until.is_some() || output.bytes.len() >= OUT_BYTES_MAX { 0 } else { self.room() };
+            let (room, above) = match self.wanted() {
+                _ if drain_until.is_some() => (0, None),
+                // What is urgent has a stream of its own, or waits behind these bytes anyway.
+                (_, None) if output.bytes.len() >= OUT_BYTES_MAX => (0, None),
+                wanted => wanted,
+            };
             let due = self.due(drain_until.or(renew_at), now);
+            probe.is_silent(self.is_silent(now.into_std()));
             input.reserve(READ_BYTES);
             tokio::select! {
                 biased;
@@ -132,8 +138,18 @@ impl Sender {
                         return Ended::Failed(fault);
                     }
                 }
-                found = self.reader.next(room), if room > 0 => match found {
-                    Ok(deliveries) => self.take(deliveries),
+                arrived = self.lanes.arrived(), if self.lanes.are_open() => {
+                    let mut input = match arrived {
+                        Ok(input) => input,
+                        Err(error) => return Ended::Failed(self.broken(&error)),
+                    };
+                    if let Err(fault) = self.receive(&mut input, now.into_std()) {
+                        return Ended::Failed(fault);
+                    }
+                    self.lanes.put_back(input);
+                }
+                found = self.reader.next_above(room, above), if room > 0 => match found {
+                    Ok(deliveries) => self.take(deliveries, above.is_some()),
                     Err(error) => return Ended::Failed(LinkFault::Read(error)),
                 },
                 written = output.write(&mut write), if output.has_work() => {
@@ -142,6 +158,13 @@ impl Sender {
                     }
                 }
                 moved = probe.moved(), if drain_until.is_none() && self.is_welcomed() => {
+                    if moved.abandons {
+                        // An answer that came meanwhile shows that all is well.
+                        if self.is_silent(now.into_std()) {
+                            return Ended::Moving(moved);
+                        }
+                        continue;
+                    }
                     moving = Some(moved);
                     drain_until = Some(now + self.drain_within);
                 }
@@ -168,7 +191,9 @@ impl Sender {
         let client = self.client.deadline().map(Instant::from_std);
         let hold = self.hold.until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
         let suspects = self.poison_until().filter(|_| self.client.in_flight() == 0).map(Instant::from_std);
-        [client, hold, suspects, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
+        let kept = self.horizon.due().map(Instant::from_std);
+        let silent = self.silent_at().map(Instant::from_std).filter(|at| *at > now);
+        [client, hold, suspects, kept, silent, drain_until].into_iter().flatten().min().unwrap_or(now + FAR)
     }
 
     async fn say_goodbye(&mut self, write: &mut WriteHalf<Stream>, mut output: Output) -> Ended {

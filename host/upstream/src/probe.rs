@@ -13,21 +13,32 @@ use std::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Duration, Instant, sleep, sleep_until},
 };
 
 type Looking = Pin<Box<dyn Future<Output = Option<Moved>> + Send>>;
+
+/// A try of the way in use may take twice as long as its dialling took when it came up, within these bounds. It is short
+/// so that a way that works again is found soon: TCP itself sends ever more rarely into the silence, half a minute apart
+/// after a minute.
+const TRY_MIN: Duration = Duration::from_millis(400);
+const TRY_MAX: Duration = Duration::from_secs(5);
+
+/// The wait between two rounds of tries.
+const TRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A way that was proven, with the stream that proved it: nothing was said on it yet.
 pub(crate) struct Moved {
     pub(crate) at: At,
     pub(crate) stream: Option<Stream>,
+    /// The connection that it replaces answers nothing; nothing is to be waited for there.
+    pub(crate) abandons: bool,
 }
 
 impl Moved {
     /// A way that is still to be dialled.
     pub(crate) fn to(at: At) -> Self {
-        Self { at, stream: None }
+        Self { at, stream: None, abandons: false }
     }
 }
 
@@ -54,16 +65,32 @@ pub(crate) struct Probe {
     timeouts: Timeouts,
     shared: Shared,
     looking: Option<Looking>,
+    /// The way in use answers nothing.
+    silent: bool,
+    dialled_in: Duration,
 }
 
 impl Probe {
     pub(crate) fn new(places: Arc<Vec<Place>>, timeouts: Timeouts, shared: Shared) -> Self {
-        Self { places, timeouts, shared, looking: None }
+        Self { places, timeouts, shared, looking: None, silent: false, dialled_in: TRY_MAX }
     }
 
     /// A connection begins or has ended: what was begun beside the one before is of no use.
     pub(crate) fn reset(&mut self) {
         self.looking = None;
+        self.silent = false;
+    }
+
+    /// How long it took to dial the way that is in use.
+    pub(crate) fn dialled_in(&mut self, time: Duration) {
+        self.dialled_in = time;
+    }
+
+    /// Whether the way in use answers nothing: then it is tried anew, and the others to the same place, without a pause.
+    pub(crate) fn is_silent(&mut self, silent: bool) {
+        if std::mem::replace(&mut self.silent, silent) != silent {
+            self.looking = None;
+        }
     }
 
     /// Waits until there is somewhere better to go.
@@ -71,7 +98,16 @@ impl Probe {
         loop {
             let looking = self.looking.get_or_insert_with(|| {
                 let (places, shared) = (self.places.clone(), self.shared.clone());
-                Box::pin(look(places, self.timeouts, shared))
+                if self.silent {
+                    let within = (self.dialled_in * 2).clamp(TRY_MIN, TRY_MAX);
+                    Box::pin(look_again(
+                        places,
+                        Timeouts { connect: within, quic: within, ..self.timeouts },
+                        shared,
+                    ))
+                } else {
+                    Box::pin(look(places, self.timeouts, shared))
+                }
             });
             let found = looking.as_mut().await;
             self.looking = None;
@@ -79,6 +115,22 @@ impl Probe {
                 return moved;
             }
         }
+    }
+}
+
+/// Tries the way in use, and the others to the same place, until one is proven.
+async fn look_again(places: Arc<Vec<Place>>, timeouts: Timeouts, shared: Shared) -> Option<Moved> {
+    let up = shared.choice().up()?;
+    let targets = &places.get(up.place)?.targets;
+    loop {
+        let others = (0..targets.len()).filter(|way| *way != up.way);
+        for way in std::iter::once(up.way).chain(others) {
+            if let Ok(stream) = dial(targets.get(way)?, timeouts).await {
+                let at = At { place: up.place, way };
+                return Some(Moved { at, stream: Some(stream), abandons: true });
+            }
+        }
+        sleep(TRY_PAUSE).await;
     }
 }
 
@@ -119,7 +171,7 @@ async fn look(places: Arc<Vec<Place>>, timeouts: Timeouts, shared: Shared) -> Op
         }
         if shared.choice().tried(at, result, now()) {
             tracing::info!(place = %places.get(at.place)?.name, transport = %target.way.transport(), "a better way upstream works again");
-            return Some(Moved { at, stream });
+            return Some(Moved { at, stream, abandons: false });
         }
     }
     shared.choice().stays(&proven, now());

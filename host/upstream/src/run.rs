@@ -3,10 +3,11 @@
 use crate::{
     Backoff, BuildError, ConfigFault, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
     choice::Choice,
+    form::Form,
     hub::Hub,
     link::Ended,
     probe::{Moved, Probe, Shared},
-    sender::{Form, Sender},
+    sender::Sender,
     status::Teller,
     topics::Topics,
 };
@@ -206,10 +207,12 @@ impl Run {
         let mut ways: VecDeque<Moved> =
             self.shared.choice().round(Instant::now()).into_iter().map(Moved::to).collect();
         let mut last = None;
-        while let Some(Moved { at, stream }) = ways.pop_front() {
+        while let Some(Moved { at, stream, .. }) = ways.pop_front() {
             self.sender.teller.tries(at);
             self.sender.teller.state(LinkState::Connecting { attempt: *attempt });
             let target = self.places.get(at.place).and_then(|place| place.targets.get(at.way));
+            let begun = Instant::now();
+            let fresh = stream.is_none();
             let dialled = match (stream, target) {
                 (Some(stream), _) => Ok(stream),
                 (None, None) => continue,
@@ -219,6 +222,9 @@ impl Run {
                     dialled = dial(target, self.timeouts) => dialled,
                 },
             };
+            if fresh {
+                self.probe.dialled_in(begun.elapsed());
+            }
             let fault = match dialled {
                 Err(error) => LinkFault::Dial(error),
                 Ok(stream) => match self.connection(stream, stop).await {

@@ -2,49 +2,38 @@
 
 use crate::{
     Counters, LinkFault, Payload, UpstreamConfig,
+    form::{Form, Sent},
     hold::Hold,
+    horizon::Horizon,
     hub::Hub,
+    lanes::Lanes,
     poison::Poison,
+    records::Records,
     run::INBOUND_PACKET_BYTES_MAX,
     status::Teller,
-    topics::Topics,
     verdict::{ATTEMPTS_MAX, Verdict, verdict},
-    wire,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use bytestring::ByteString;
 use holdfast_broker::{Delivery, Reader, Refused, Turn};
-use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
 use holdfast_mqtt::{
-    Codec, Packet, Publish, ReasonCode, Version,
+    Codec, Packet, ReasonCode, Version,
     client::{Action, Client, Granted},
 };
-use holdfast_net::Settings;
-use holdfast_types::{InvalidTopic, Text, UnixMillis};
+use holdfast_net::{Branches, Settings};
+use holdfast_types::{Priority, Text, UnixMillis};
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::Notify;
 
-/// How messages look to the other side.
-pub(crate) enum Form {
-    /// To any broker.
-    Plain(Topics, Payload),
-    /// To a hub.
-    Hub(Arc<Hub>),
-}
+/// How long to wait for acknowledgements over QUIC at least: longer than it takes itself to find out that nobody is there.
+const QUIC_ACK_WITHIN: Duration = Duration::from_secs(120);
 
-/// What was sent with QoS 1 and waits for its acknowledgement.
-pub(crate) enum Sent {
-    /// A message of the log.
-    Message(Delivery),
-    /// A call of the hub; holds its correlation data.
-    Call(Bytes),
-    /// An answer to the hub.
-    Answer,
-}
+/// Silence with messages in flight after which the way in use is tried anew beside. Brokers acknowledge within a second;
+/// nothing is given up yet, so one that takes longer is not disturbed.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Carries messages from the reader to the session and acknowledgements back. Lives as long as the link.
 pub(crate) struct Sender {
@@ -57,6 +46,7 @@ pub(crate) struct Sender {
     pub(crate) reader: Reader,
     pub(crate) teller: Teller,
     pub(crate) hold: Hold,
+    pub(crate) horizon: Horizon,
     poison: Poison,
     pub(crate) records: Arc<Records>,
     codec: Codec,
@@ -64,59 +54,22 @@ pub(crate) struct Sender {
     welcomed: Option<Instant>,
     encryption: Option<Text>,
     window: u16,
+    window_bytes: usize,
+    ack_within: Duration,
+    /// Whether priorities may have streams of their own, and those that they have.
+    streams: bool,
+    pub(crate) lanes: Lanes,
+    /// The priority of the message that is being sent.
+    sending: Priority,
+    /// The priority that was read last; what is more urgent may pass it.
+    reads: Priority,
+    /// Whether some messages may be more urgent than others.
+    has_priorities: bool,
     /// Read but not sent: large messages can fill the window in bytes before all that were read have room.
     ready: VecDeque<Delivery>,
     turn: Turn,
     /// The last reason for which a message was given up, so that one that repeats is told in the log once.
     told: Option<Text>,
-}
-
-/// What the store has been asked to record of acknowledgements, and what became of it.
-#[derive(Default)]
-pub(crate) struct Records {
-    state: Mutex<RecordState>,
-    pub(crate) bell: Notify,
-}
-
-#[derive(Default)]
-struct RecordState {
-    pending: usize,
-    failed: Option<Refused>,
-}
-
-impl Records {
-    fn state(&self) -> MutexGuard<'_, RecordState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why something was not recorded, if so. Told once.
-    pub(crate) fn take_fault(&self) -> Option<Refused> {
-        self.state().failed.take()
-    }
-
-    fn asked(&self) {
-        self.state().pending += 1;
-    }
-
-    fn answered(&self, result: Result<(), Refused>) {
-        let mut state = self.state();
-        state.pending -= 1;
-        let ring = state.pending == 0 || result.is_err();
-        if let Err(refused) = result {
-            state.failed.get_or_insert(refused);
-        }
-        drop(state);
-        if ring {
-            self.bell.notify_one();
-        }
-    }
-
-    /// Waits until all that was asked for is recorded, or was not.
-    pub(crate) async fn are_settled(&self) {
-        while self.state().pending > 0 {
-            self.bell.notified().await;
-        }
-    }
 }
 
 fn codec(version: Version) -> Codec {
@@ -141,6 +94,7 @@ impl Sender {
             reader,
             teller,
             hold: Hold::new(config.backoff.min, config.backoff.max),
+            horizon: Horizon::new(config.keep_acknowledged),
             poison: Poison::default(),
             records: Arc::default(),
             codec: codec(config.version),
@@ -148,10 +102,29 @@ impl Sender {
             welcomed: None,
             encryption: None,
             window: 1,
+            window_bytes: config.window_bytes,
+            ack_within: config.ack_within,
+            // A session that outlives its connection sends again on its own stream, and would overtake itself.
+            streams: config.streams && config.clean_start,
+            lanes: Lanes::default(),
+            sending: Priority::DEFAULT,
+            reads: Priority::DEFAULT,
+            has_priorities: false,
             ready: VecDeque::new(),
             turn: Turn::default(),
             told: None,
         }
+    }
+
+    /// Streams beside that of the session may be opened here.
+    pub(crate) fn open_beside(&mut self, door: Option<Branches>) {
+        // Over QUIC a connection goes on after an outage; it says itself when it does not.
+        self.client.set_ack_within(if door.is_some() {
+            self.ack_within.max(QUIC_ACK_WITHIN)
+        } else {
+            self.ack_within
+        });
+        self.lanes = Lanes::new(door.filter(|_| self.streams));
     }
 
     /// A stream is open: begins the session.
@@ -167,10 +140,7 @@ impl Sender {
 
     /// The hub, if the link is to one.
     pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
-        match &self.form {
-            Form::Plain(..) => None,
-            Form::Hub(hub) => Some(hub.clone()),
-        }
+        self.form.hub().cloned()
     }
 
     /// Whether the broker has welcomed this connection.
@@ -190,9 +160,10 @@ impl Sender {
             }
         }
         self.client.limit_window(self.pace());
-        self.send_calls(now);
-        self.send_ready(now);
+        self.send_calls(now, out)?;
+        self.send_ready(now, out)?;
         self.act(now, out)?;
+        self.turn.done.extend(self.horizon.done(now));
         self.settle();
         self.teller.numbers(self.client.in_flight() + self.hold.len(), self.counters);
         Ok(())
@@ -207,7 +178,7 @@ impl Sender {
                 Action::Acknowledged { ticket: Sent::Message(delivery), reason, words } => {
                     self.answered(delivery, reason, words, now);
                 }
-                Action::Acknowledged { ticket, reason, words } => self.call_answered(&ticket, reason, words),
+                Action::Acknowledged { ticket, reason, words } => self.form.answered(&ticket, reason, words),
                 // Nothing is subscribed at a plain broker.
                 Action::Received(publish) => {
                     if let Form::Hub(hub) = &self.form {
@@ -231,19 +202,36 @@ impl Sender {
         }
     }
 
-    /// How many messages to read now: none until a fair part of the window is free, so that under load tens of them
-    /// share a read of the log, a write to the socket and a record of their acknowledgements.
-    pub(crate) fn room(&self) -> usize {
-        if self.hold.is_on() || !self.ready.is_empty() {
-            return 0;
+    /// How many messages to read now, and how urgent they must be: none until a fair part of the window is free, so that
+    /// under load tens of them share a read of the log, a write to the socket and a record of their acknowledgements. Where
+    /// messages have priorities, an eighth of the window is kept for what is more urgent than what was read last.
+    pub(crate) fn wanted(&self) -> (usize, Option<Priority>) {
+        let (pace, room) = (self.pace(), self.client.room());
+        if self.hold.is_on() || room == 0 {
+            return (0, None);
         }
-        let room = self.client.room();
-        let fair = usize::from(self.window.min(self.pace()) / 4).clamp(1, 64);
-        if room >= fair || self.client.in_flight() == 0 { room } else { 0 }
+        let kept = if self.has_priorities && pace == u16::MAX { usize::from(self.window / 8) } else { 0 };
+        let free = room.saturating_sub(kept);
+        let full = kept > 0 && self.client.in_flight_bytes() >= self.window_bytes / 8 * 7;
+        let fair = usize::from(self.window.min(pace) / 4).clamp(1, 64);
+        if self.ready.is_empty() && !full && (free >= fair || self.client.in_flight() == 0) {
+            return (free.max(1), None);
+        }
+        (room.min(kept), Some(self.reads))
     }
 
     fn pace(&self) -> u16 {
         self.hold.pace().min(self.poison.pace())
+    }
+
+    /// When the connection counts as silent, if nothing comes before.
+    pub(crate) fn silent_at(&self) -> Option<Instant> {
+        self.client.unanswered_since().map(|since| since + SILENT_AFTER)
+    }
+
+    /// Whether messages are in flight and nothing has come for long.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        self.silent_at().is_some_and(|at| at <= now)
     }
 
     /// When messages that were kept back as suspects are due.
@@ -252,13 +240,21 @@ impl Sender {
     }
 
     /// Takes messages that were read.
-    pub(crate) fn take(&mut self, deliveries: Vec<Delivery>) {
+    pub(crate) fn take(&mut self, deliveries: Vec<Delivery>, urgent: bool) {
+        let Some(priority) = deliveries.first().map(priority) else { return };
+        if !urgent {
+            self.reads = priority;
+        }
+        // Before what is less urgent and was read earlier, behind what is as urgent.
+        let at = self.ready.iter().position(|waiting| self::priority(waiting) > priority);
+        let behind = at.map(|at| self.ready.split_off(at));
         self.ready.extend(deliveries);
+        self.ready.extend(behind.into_iter().flatten());
     }
 
-    fn send_ready(&mut self, now: Instant) {
+    fn send_ready(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
         if self.ready.is_empty() {
-            return;
+            return Ok(());
         }
         if let Form::Plain(topics, _) = &mut self.form {
             for (route, why) in topics.refresh() {
@@ -267,55 +263,57 @@ impl Sender {
         }
         let unix = unix_now();
         while !self.hold.is_on() && self.client.room() > 0 {
-            let Some(delivery) = self.ready.pop_front() else { return };
+            let Some(delivery) = self.ready.pop_front() else { return Ok(()) };
+            if self.horizon.was_taken(delivery.id.as_ref()) {
+                self.horizon.keeps(&delivery, now);
+                continue;
+            }
             let Some(delivery) = self.poison.admit(delivery, self.welcomed, now) else { continue };
-            match self.publish_of(&delivery, unix) {
+            match self.form.publish_of(&delivery, self.version, unix) {
                 Ok(publish) => {
                     self.poison.sent(&delivery, &publish.topic, now);
-                    if let Err((Sent::Message(delivery), _)) =
+                    self.sending = priority(&delivery);
+                    let sent = if self.lanes.output(self.sending).is_some() {
+                        self.client.publish_beside(Sent::Message(delivery), publish, now)
+                    } else {
                         self.client.publish(Sent::Message(delivery), publish, now)
-                    {
+                    };
+                    if let Err((Sent::Message(delivery), _)) = sent {
                         self.poison.withdrawn(delivery.id.as_ref());
                         self.ready.push_front(delivery);
-                        return;
+                        return Ok(());
+                    }
+                    if self.lanes.are_open() {
+                        // While it is known whose bytes these are.
+                        self.act(now, out)?;
                     }
                 }
                 Err(why) => self.give_up(&delivery, format!("no topic can be made for it: {why}"), 0),
             }
         }
-    }
-
-    fn publish_of(&self, delivery: &Delivery, now: UnixMillis) -> Result<Publish, InvalidTopic> {
-        match &self.form {
-            Form::Plain(topics, payload) => {
-                Ok(wire::publish(delivery, topics.of(delivery)?, self.version, *payload, now))
-            }
-            Form::Hub(_) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
-        }
+        Ok(())
     }
 
     /// Calls and answers go before messages: they are few and small, and somebody waits for them.
-    fn send_calls(&mut self, now: Instant) {
-        let Form::Hub(hub) = &self.form else { return };
+    fn send_calls(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
+        let Form::Hub(hub) = &self.form else { return Ok(()) };
+        // They go over the stream of the session.
+        self.sending = Priority::DEFAULT;
         while self.client.room() > 0 {
-            let Some(publish) = hub.port.take() else { return };
-            let correlation = publish.properties.as_ref().and_then(|all| all.correlation_data.clone());
-            let is_call = publish.topic.starts_with(CALL_TOPIC_PREFIX);
-            let ticket = correlation.filter(|_| is_call).map_or(Sent::Answer, Sent::Call);
-            if let Err((_, publish)) = self.client.publish(ticket, publish, now) {
-                return hub.port.put_back(publish);
+            let Some(publish) = hub.port.take() else { break };
+            if let Err((_, publish)) = self.client.publish(Sent::of(&publish), publish, now) {
+                hub.port.put_back(publish);
+                break;
             }
         }
-    }
-
-    fn call_answered(&self, sent: &Sent, reason: ReasonCode, words: Option<ByteString>) {
-        if let (Form::Hub(hub), Sent::Call(correlation), true) = (&self.form, sent, reason.is_failure()) {
-            let words = words.map(|words| format!(": {words:?}")).unwrap_or_default();
-            hub.port.refused(correlation, &format!("it was refused with {reason}{words}"));
-        }
+        self.act(now, out)
     }
 
     fn encode(&mut self, packet: &Packet, out: &mut BytesMut) -> Result<(), LinkFault> {
+        let out = match packet {
+            Packet::Publish(_) => self.lanes.output(self.sending).unwrap_or(out),
+            _ => out,
+        };
         match (self.codec.encode(packet, out), packet) {
             (Ok(()), Packet::Publish(publish)) => {
                 self.counters.sent += 1;
@@ -329,12 +327,7 @@ impl Sender {
                         self.poison.withdrawn(delivery.id.as_ref());
                         self.give_up(&delivery, format!("the broker cannot be sent it: {error}"), 0);
                     }
-                    Some(Sent::Call(correlation)) => {
-                        if let Form::Hub(hub) = &self.form {
-                            hub.port.refused(&correlation, &format!("it cannot be sent: {error}"));
-                        }
-                    }
-                    Some(Sent::Answer) => tracing::warn!(%error, "an answer to the hub cannot be sent"),
+                    Some(call) => self.form.unsendable(&call, &error.to_string()),
                     None => {}
                 }
                 Ok(())
@@ -348,9 +341,11 @@ impl Sender {
         if let Some(max) = granted.maximum_packet_bytes.and_then(|max| usize::try_from(max).ok()) {
             self.codec.peer_max_packet_bytes = max.min(self.packet_bytes_max);
         }
+        self.horizon.goes_to(self.teller.place());
         if !granted.session_present {
             self.start_over();
         }
+        self.has_priorities = self.reader.has_priorities();
         self.welcomed = Some(now);
         self.counters.connected += 1;
         self.teller.connected(self.encryption.clone(), now);
@@ -369,7 +364,9 @@ impl Sender {
         if verdict == Verdict::Done {
             self.counters.acknowledged += 1;
             self.hold.passed(delivery.id.as_ref(), true);
-            self.turn.done.push(delivery.ticket);
+            if !self.horizon.keeps(&delivery, now) {
+                self.turn.done.push(delivery.ticket);
+            }
             return;
         }
         // A volatile message is not worth holding up others for.
@@ -437,6 +434,7 @@ impl Sender {
             );
             self.give_up(&condemned.delivery, reason, ends);
         }
+        self.lanes = Lanes::default();
         self.settle();
         self.client.closed();
         // A kept session is resumed with what is in flight, unless the store lost count of it, or messages must go alone.
@@ -450,11 +448,17 @@ impl Sender {
     /// Forgets all that was read and is not acknowledged, and reads from the cursor again.
     fn start_over(&mut self) {
         self.client.forget();
+        self.horizon.rewound();
         self.ready.clear();
         self.hold.forget();
         self.poison.forget();
         self.reader.rewind();
     }
+}
+
+/// Of a message that is not recorded, the lowest.
+fn priority(delivery: &Delivery) -> Priority {
+    delivery.id.as_ref().map_or(Priority::DEFAULT, |id| id.priority)
 }
 
 fn unix_now() -> UnixMillis {

@@ -247,6 +247,11 @@ impl Teller {
         numbers.counters = counters;
     }
 
+    /// The place that is in use, or was tried last.
+    pub(crate) fn place(&self) -> usize {
+        self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner).at.place
+    }
+
     /// This way is being tried.
     pub(crate) fn tries(&self, at: At) {
         self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner).at = at;

@@ -18,10 +18,11 @@ use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, QuicTls, Roots, ServerTls, ServerTlsConfig,
     Target, Timeouts, Transport, Way,
 };
-use holdfast_upstream::{ChoiceRules, Place, UpstreamConfig, Version, WayState};
-use std::time::Duration;
+use holdfast_upstream::{ChoiceRules, KeepAcknowledged, Place, UpstreamConfig, Version, WayState};
+use std::time::{Duration, Instant};
 use support::{
-    Edge, Link, config,
+    Edge, LONG, Link, config,
+    proxy::{self, Proxy},
     taker::Taker,
     target,
     udp::{Path, UdpPath},
@@ -206,5 +207,138 @@ async fn a_refusal_is_an_answer_and_other_ways_are_not_tried_for_it() {
     let complaint = link.complaint().await;
     assert!(complaint.contains("upstream.password"), "{complaint}");
     assert_eq!(other.connections(), 0);
+    link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hub_acknowledged_before_it_died_for_good_is_with_the_next_one_and_no_hub_gets_it_twice() {
+    let first = Taker::behind(Door::Tcp).await;
+    let second = Taker::behind(Door::Tcp).await;
+    let way = Proxy::to(first.port()).await;
+    let edge = Edge::new();
+    let keep_acknowledged = KeepAcknowledged { time: LONG, bytes: 1 << 20 };
+    let mut link = edge.link(UpstreamConfig {
+        keep_acknowledged,
+        choice: ChoiceRules { return_after: LONG, failover_after: Duration::from_secs(2) },
+        ..to(vec![place("hub-a", vec![target(way.port)]), place("hub-b", vec![target(second.port())])])
+    });
+    link.connected().await;
+    edge.fill("meter", 0, 300).await;
+    assert_eq!(first.has_all(300).await, 0);
+    until("all is acknowledged", || link.status.status().counters.acknowledged == 300).await;
+    assert_eq!(edge.waiting(), 300, "the cursor trails");
+
+    // A connection that breaks is no reason to send it again.
+    way.set(proxy::Way::Cut);
+    edge.fill("meter", 300, 50).await;
+    way.set(proxy::Way::Open);
+    assert_eq!(first.has_all(350).await, 0);
+
+    drop(first);
+    way.set(proxy::Way::Cut);
+    edge.fill("meter", 350, 50).await;
+    assert_eq!(second.has_all(400).await, 0);
+    link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_let_go_when_its_time_is_over_or_when_it_is_too_much() {
+    let hub = Taker::behind(Door::Tcp).await;
+    for (time, bytes, left) in [(SOON, 1 << 20, 0), (LONG, 100, 25)] {
+        let edge = Edge::new();
+        let mut link = edge.link(UpstreamConfig {
+            keep_acknowledged: KeepAcknowledged { time, bytes },
+            ..to(vec![place("hub", vec![target(hub.port())])])
+        });
+        link.connected().await;
+        // Four bytes each.
+        edge.fill("meter", 1000, 500).await;
+        until("it is let go", || edge.waiting() == left).await;
+        link.stop().await;
+    }
+}
+
+/// How long an alarm takes while bulk of 100,000 messages leaves over a path of 400 KB/s.
+async fn alarm_behind_bulk(streams: bool) -> Duration {
+    let home = Authority::new("home");
+    let hub = Taker::behind(Door::Quic(secure(&home))).await;
+    let delay = Duration::from_millis(25);
+    let path = UdpPath::to(hub.port(), Path { delay, rate: Some(400_000), ..Path::default() }).await;
+    let edge = Edge::new();
+    edge.fill("meter", 0, 100_000).await;
+    let config = UpstreamConfig {
+        window: 4096,
+        streams,
+        drain_within: Duration::ZERO,
+        ..to(vec![place("hub", vec![by(path.port, quic(&home))])])
+    };
+    let mut link = edge.link(config);
+    link.connected().await;
+    until("bulk is under way", || hub.len() > 4000).await;
+    let mut worst = Duration::ZERO;
+    for n in 0..5 {
+        let sent = Instant::now();
+        edge.fill("alarms", n, 1).await;
+        let count = usize::try_from(n).unwrap() + 1;
+        until("the alarm is there", || hub.taken.lock().unwrap().alarms.len() == count).await;
+        worst = worst.max(hub.taken.lock().unwrap().alarms[count - 1] - sent);
+    }
+    assert!(hub.len() < 90_000, "bulk was under way all the time");
+    assert_eq!(hub.taken.lock().unwrap().beside, usize::from(streams));
+    hub.taken.lock().unwrap().account.assert_whole_and_in_order();
+    link.stop().await;
+    worst
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_on_a_stream_of_its_own_does_not_wait_for_bulk() {
+    let (alone, among) = (alarm_behind_bulk(true).await, alarm_behind_bulk(false).await);
+    println!("the slowest of five alarms: {alone:?} on its own stream, {among:?} among the bulk");
+    assert!(alone * 2 < among, "{alone:?} {among:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_answers_nothing_any_more_is_left_for_another_before_it_is_given_up() {
+    let home = Authority::new("home");
+    let over_quic = Taker::behind(Door::Quic(secure(&home))).await;
+    let over_tls =
+        Taker::at("127.0.0.1:0".parse().unwrap(), Door::Tls(secure(&home)), over_quic.taken.clone()).await;
+    let path = UdpPath::to(over_quic.port(), Path::default()).await;
+    let edge = Edge::new();
+    let ways = vec![by(path.port, quic(&home)), by(over_tls.port(), Way::Tls(tls(&home)))];
+    let mut link = edge.link(to(vec![place("hub", ways)]));
+    link.connected().await;
+    goes_by(&link, Transport::Quic).await;
+    edge.fill("meter", 0, 100).await;
+    over_quic.has_all(100).await;
+    path.change(|path| path.swallows = true);
+    let begun = Instant::now();
+    edge.fill("meter", 100, 100).await;
+    over_tls.has_all(200).await;
+    assert!(begun.elapsed() < Duration::from_secs(60), "long before QUIC or MQTT give the connection up");
+    goes_by(&link, Transport::Tls).await;
+    link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_a_link_over_quic_goes_on_as_soon_as_the_path_does() {
+    let home = Authority::new("home");
+    let hub = Taker::behind(Door::Quic(secure(&home))).await;
+    let delay = Duration::from_millis(25);
+    let path = UdpPath::to(hub.port(), Path { delay, ..Path::default() }).await;
+    let edge = Edge::new();
+    let mut link = edge.link(to(vec![place("hub", vec![by(path.port, quic(&home))])]));
+    link.connected().await;
+    edge.fill("meter", 0, 100).await;
+    hub.has_all(100).await;
+    path.change(|path| path.swallows = true);
+    edge.fill("meter", 100, 10).await;
+    // The probes of QUIC itself would come 4.7 s and 9.5 s after the last answer.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    path.change(|path| path.swallows = false);
+    let mended = Instant::now();
+    hub.has_all(110).await;
+    assert!(mended.elapsed() < Duration::from_secs(2), "{:?}", mended.elapsed());
+    assert_eq!((hub.connections(), hub.has_all(110).await), (1, 0), "it is the same connection");
     link.stop().await;
 }

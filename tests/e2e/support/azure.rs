@@ -1,6 +1,6 @@
-//! A device that is made with the unmodified SDK of Azure IoT for Python.
+//! A device that is made with the unmodified SDK of Azure IoT for Python or for Node.js.
 
-use super::{PATIENCE, checkout};
+use super::{PATIENCE, checkout, clients::node_script};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-/// A Python process that obeys orders and tells what happens. Killed when dropped.
+/// A process that obeys orders and tells what happens. Killed when dropped.
 pub struct Sdk {
     process: Child,
     orders: ChildStdin,
@@ -22,15 +22,21 @@ pub struct Sdk {
 
 impl Sdk {
     /// Starts one that trusts this authority; `what` is the script's argument but for that.
-    pub fn start(authority: &Path, mut what: Value) -> Self {
+    pub fn start(authority: &Path, what: Value) -> Self {
+        let mut command = Command::new(python());
+        command.arg(checkout("host/gateway/tests/azure_device.py"));
+        Self::run(command, authority, what)
+    }
+
+    /// The same with the SDK for Node.js.
+    pub fn start_node(authority: &Path, what: Value) -> Self {
+        Self::run(node_script("azure_device.js", "azure-iot-device"), authority, what)
+    }
+
+    fn run(mut command: Command, authority: &Path, mut what: Value) -> Self {
         what["authority"] = authority.to_str().unwrap().into();
-        let mut process = Command::new(python())
-            .arg(checkout("host/gateway/tests/azure_device.py"))
-            .arg(what.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process =
+            command.arg(what.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let orders = process.stdin.take().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let (tell, told) = mpsc::channel();

@@ -40,16 +40,21 @@ pub fn python_says(name: &str, arguments: &[&str]) -> String {
 
 /// The same for a script of Node.js, with the packages that `tests/run` installs.
 pub fn node_says(name: &str, arguments: &[&str]) -> String {
+    says(node_script(name, "mqtt"), name, arguments)
+}
+
+/// A script of this folder for Node.js, which needs a package that `tests/run` installs.
+pub fn node_script(name: &str, package: &str) -> Command {
     let mut command = Command::new("node");
     let modules = std::env::var_os("HOLDFAST_TEST_NODE_MODULES")
         .map_or_else(|| checkout("target/test-node/node_modules"), PathBuf::from);
     assert!(
-        modules.join("mqtt").exists(),
-        "{} has no mqtt; run tests/run, or set HOLDFAST_TEST_NODE_MODULES to a folder that has it",
+        modules.join(package).exists(),
+        "{} has no {package}; run tests/run, or set HOLDFAST_TEST_NODE_MODULES to a folder that has it",
         modules.display()
     );
     command.env("NODE_PATH", modules).arg(checkout("tests/e2e").join(name));
-    says(command, name, arguments)
+    command
 }
 
 fn says(mut command: Command, name: &str, arguments: &[&str]) -> String {
@@ -150,6 +155,55 @@ impl Publisher {
         let text = std::fs::read_to_string(self.dir.path().join("acknowledged")).unwrap();
         let connections = self.process.printed().lines().filter(|line| line.starts_with("connected")).count();
         (text.lines().map(|line| line.trim().parse().unwrap()).collect(), connections as u64)
+    }
+}
+
+/// A paho client with a session, in one of the roles of `session.py` that write a file.
+pub struct Role {
+    process: Process,
+    dir: TempDir,
+}
+
+impl Role {
+    /// Starts it with these arguments; the file comes last.
+    pub fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = script("session.py");
+        command.args(arguments).arg(dir.path().join("out"));
+        command.env("HOLDFAST_E2E_USER", USER).env("HOLDFAST_E2E_PASSWORD", PASSWORD);
+        let process = Process::start(command, &dir.path().join("role.log"));
+        Self { process, dir }
+    }
+
+    /// What it has printed.
+    pub fn printed(&self) -> String {
+        self.process.printed()
+    }
+
+    /// Waits until it has printed this.
+    pub fn wait_for(&self, text: &str) {
+        wait_for(&format!("the client prints {text:?}"), || self.printed().contains(text).then_some(()));
+    }
+
+    /// The lines that it has written so far.
+    pub fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("out")).unwrap_or_default();
+        // A last line without its end is still being written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(str::to_owned).collect()
+    }
+
+    /// Whether it has ended; it must have ended well.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = self.process.ended();
+        assert!(ended.is_none_or(|status| status.success()), "the client failed:\n{}", self.printed());
+        ended.is_some()
+    }
+
+    /// Waits until it has ended well; gives its lines.
+    pub fn finish(mut self) -> Vec<String> {
+        wait_for("the client ends", || self.has_ended().then_some(()));
+        self.lines()
     }
 }
 

@@ -124,15 +124,25 @@ impl Edge {
 
     /// Starts the process and does not wait for anything.
     pub fn launch(&mut self) {
+        self.launch_with(&[], &[]);
+    }
+
+    fn launch_with(&mut self, arguments: &[&str], variables: &[(&str, &str)]) {
         assert!(self.process.is_none(), "runs already");
         let mut command = Command::new(binary());
-        command.arg("--config").arg(self.config()).arg("run");
+        command.arg("--config").arg(self.config()).arg("run").args(arguments);
+        command.current_dir(self.folder()).envs(variables.iter().copied());
         self.process = Some(Process::start(command, &self.folder().join("edge.log")));
     }
 
     /// Starts the process and waits until it answers.
     pub fn start(&mut self) {
-        self.launch();
+        self.start_with(&[], &[]);
+    }
+
+    /// The same with more arguments of `run`, and with variables of the environment.
+    pub fn start_with(&mut self, arguments: &[&str], variables: &[(&str, &str)]) {
+        self.launch_with(arguments, variables);
         wait_for("the edge answers", || {
             let process = self.process.as_mut().unwrap();
             if let Some(status) = process.ended() {

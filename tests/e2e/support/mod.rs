@@ -6,16 +6,20 @@ mod broker;
 mod clients;
 mod dice;
 mod edge;
+mod hub;
 mod link;
 mod process;
+mod registry;
 
 pub use above::Above;
 pub use azure::Sdk;
 pub use broker::Broker;
-pub use clients::{Publisher, Receiver, Subscriber, node_says, publish, publish_as, python_says};
+pub use clients::{Publisher, Receiver, Role, Subscriber, node_says, publish, publish_as, python_says};
 pub use dice::Dice;
-pub use edge::{Edge, holdfast, ready_made};
+pub use edge::{Edge, USER, holdfast, ready_made};
+pub use hub::Hub;
 pub use link::Link;
+pub use registry::{REGISTRY_USER, Registry, registry_that_says};
 
 use std::{
     net::{Ipv4Addr, TcpListener},

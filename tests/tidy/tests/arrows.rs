@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["types", "mqtt", "auth", "net", "broker"]),
     ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
+    ("hub", &["types", "mqtt", "link", "auth", "net", "store", "broker", "gateway"]),
 ];
 
 /// Libraries that one room alone may name.
@@ -26,13 +27,14 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("fjall", &["store"]),
     ("wasmtime", &["engine"]),
     ("wasmtime-wasi", &["engine"]),
+    ("wasmtime-wasi-http", &["engine"]),
     ("quinn", &["net"]),
     ("rcgen", &["pki"]),
     ("rmqtt-codec", &["mqtt"]),
     ("tokio-rustls", &["net"]),
     ("tungstenite", &["net"]),
     ("interprocess", &["api"]),
-    ("hyper", &["api"]),
+    ("hyper", &["api", "engine", "holdfast", "hub"]),
     ("anyhow", &["holdfast"]),
     ("clap", &["holdfast"]),
 ];

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs};
 
 /// Each table, how many statements its specification has, and how many of those that concern a server have no test.
 /// The last number may only fall: lower it with each test that is written.
-const TABLES: &[(&str, usize, usize)] = &[("mqtt5.tsv", 251, 0), ("mqtt311.tsv", 141, 4)];
+const TABLES: &[(&str, usize, usize)] = &[("mqtt5.tsv", 251, 0), ("mqtt311.tsv", 141, 0)];
 
 struct Statement {
     id: String,

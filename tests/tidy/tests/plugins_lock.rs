@@ -139,7 +139,7 @@ fn rebuild(what: &str) {
         // The settings of a ready-made module are those of its source.
         fs::copy(settings("examples", &name), settings("plugins", &name)).unwrap();
         let component = hex(Sha256::digest(component(&name)));
-        entries.insert(name, Entry { source, component, toolchain: built.toolchain.version().to_owned() });
+        entries.insert(name, Entry { source, component, toolchain: built.toolchain });
     }
     let mut text = format!(
         "# What the components in this folder were made of, and their digests.\n# Written by: {HOW}\n"

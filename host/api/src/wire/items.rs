@@ -2,6 +2,7 @@
 
 use super::{
     back::{MethodReplyItem, TwinItem},
+    deployments::DeploymentItem,
     message::{MessageText, Sender},
     requests::{Level, SecretText},
 };
@@ -35,6 +36,8 @@ pub enum Item {
     Device(DeviceItem),
     /// A token, and until when it is good, in milliseconds since 1970.
     Token(SecretText, u64),
+    /// A session of a client.
+    Session(SessionItem),
     /// A route.
     Route(RouteItem),
     /// What a route would do with a message.
@@ -43,6 +46,8 @@ pub enum Item {
     Metric(MetricFamily),
     /// The result of a check.
     Check(CheckResult),
+    /// How a deployment stands.
+    Deployment(DeploymentItem),
     /// A twin.
     Twin(TwinItem),
     /// What a method answered.
@@ -75,6 +80,15 @@ pub struct StatusItem {
     /// Clients of the gateway at this moment.
     #[serde(default)]
     pub connections: u64,
+    /// Sessions of clients, with and without a connection.
+    #[serde(default)]
+    pub sessions: u64,
+    /// Messages in the log of sessions that wait for a client or for its acknowledgement, counted for each.
+    #[serde(default)]
+    pub session_messages: u64,
+    /// Bytes of that log, each message counted once.
+    #[serde(default)]
+    pub session_bytes: u64,
     /// Modules by the name of their state.
     #[serde(default)]
     pub modules: BTreeMap<String, u64>,
@@ -87,6 +101,27 @@ pub struct StatusItem {
     /// What an operator should know.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// A session of a client of the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionItem {
+    /// The user or device that proved to be it.
+    pub user: String,
+    /// The client's identifier.
+    pub client_id: String,
+    /// Whether the client is there.
+    pub connected: bool,
+    /// Whether the session outlives its connection, and the host.
+    pub durable: bool,
+    /// How long it lives without a connection, in seconds: what was agreed on, or what is left if the client is away.
+    pub expires_in_s: u64,
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Messages that wait to be sent.
+    pub queued: u64,
+    /// Messages that were sent and that the client has not acknowledged.
+    pub in_flight: u64,
 }
 
 /// The link upstream.
@@ -177,8 +212,23 @@ pub struct ModuleItem {
     pub sent: u64,
     /// Messages given up since the host started.
     pub failed: u64,
+    /// Messages that were too old when their turn came, since the host started.
+    #[serde(default)]
+    pub expired: u64,
     /// Messages that wait for it.
     pub waiting: u64,
+    /// Its share of one processor in the last ten seconds, in thousandths.
+    #[serde(default)]
+    pub cpu_permille: u64,
+    /// When the version that runs took over from another, in milliseconds since 1970.
+    #[serde(default)]
+    pub swapped_ms: Option<u64>,
+    /// How long messages waited for that, in microseconds.
+    #[serde(default)]
+    pub swap_us: Option<u64>,
+    /// How often each limit or missing grant was met since the host started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refusals: BTreeMap<String, u64>,
     /// Bytes of its linear memory.
     pub memory_bytes: u64,
     /// Digest of the component.

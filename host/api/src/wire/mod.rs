@@ -1,14 +1,18 @@
 //! What goes over the wire, in its own types: the inner ones are not serialised.
 
 mod back;
+mod deployments;
 mod items;
 mod message;
 mod requests;
 
 pub use back::{DesireRequest, DeviceboundRequest, MethodReplyItem, MethodRequest, TwinItem, TwinRequest};
+pub use deployments::{
+    DeployedModuleItem, DeploymentAction, DeploymentItem, DeploymentRequest, NotCarriedItem,
+};
 pub use items::{
     CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, PassingItem, QueueItem, ReceiptItem,
-    RouteExplanation, RouteItem, StatusItem, StoredItem, Taken, UpstreamItem, WayItem,
+    RouteExplanation, RouteItem, SessionItem, StatusItem, StoredItem, Taken, UpstreamItem, WayItem,
 };
 pub use message::{Body, InvalidMessage, MessageText, Sender};
 pub use requests::{

@@ -2,6 +2,7 @@
 
 use super::{
     back::{DesireRequest, DeviceboundRequest, MethodRequest, TwinRequest},
+    deployments::DeploymentRequest,
     message::{MessageText, Sender},
 };
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ pub enum Request {
     Devices,
     /// See, add or change a device. [`super::Item::Device`], or [`super::Item::Token`].
     Device(DeviceRequest),
+    /// Every session of the gateway's clients. [`super::Item::Session`].
+    Sessions,
     /// Every route. [`super::Item::Route`].
     Routes,
     /// What each route would do with a message; nothing is sent. [`super::Item::Explanation`] for each route.
@@ -44,6 +47,8 @@ pub enum Request {
     Check,
     /// Change the level of the host's log until it stops. [`super::Item::Done`].
     LogLevel(Level),
+    /// See or change what is deployed. [`super::Item::Deployment`].
+    Deployment(DeploymentRequest),
     /// Every twin. [`super::Item::Twin`].
     Twins,
     /// One twin; an empty one for who has none. [`super::Item::Twin`].

@@ -1,8 +1,8 @@
 //! How a message was published and what a subscriber asked for: what both sides of a topic agree on.
 
 use bytes::Bytes;
-pub use holdfast_types::TopicProperties;
-use holdfast_types::{QoS, Text, Topic, TopicFilter, UnixMillis};
+pub use holdfast_types::{Interest, TopicProperties};
+use holdfast_types::{QoS, Text, Topic, UnixMillis};
 use std::{num::NonZeroU32, sync::Arc};
 
 /// Names a subscriber for as long as it lives.
@@ -72,21 +72,5 @@ impl SubscriptionOptions {
     /// A quality of service and nothing else.
     pub const fn new(qos: QoS) -> Self {
         Self { qos, no_local: false, retain_as_published: false, id: None }
-    }
-}
-
-/// What is subscribed to: a filter, alone or shared with a group.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Interest {
-    /// The group that shares each message with one of its members (MQTT 5, section 4.8.2). The same group with another
-    /// filter is another group.
-    pub group: Option<Text>,
-    /// Which topics.
-    pub filter: TopicFilter,
-}
-
-impl From<TopicFilter> for Interest {
-    fn from(filter: TopicFilter) -> Self {
-        Self { group: None, filter }
     }
 }

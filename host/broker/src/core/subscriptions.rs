@@ -160,11 +160,25 @@ impl Subscriptions {
         interest: &Interest,
         load: &dyn Fn(SubscriberId) -> Option<Load>,
     ) -> Option<(SubscriberId, SubscriptionOptions)> {
+        self.members(interest)?.pick(load)
+    }
+
+    fn members(&self, interest: &Interest) -> Option<&Members> {
         let mut level = &self.root;
         for name in interest.filter.levels() {
             level = level.below.get(name)?;
         }
-        level.shared.get(interest.group.as_ref()?)?.pick(load)
+        level.shared.get(interest.group.as_ref()?)
+    }
+
+    /// Whether a group has members.
+    pub(crate) fn has_members(&self, interest: &Interest) -> bool {
+        self.members(interest).is_some()
+    }
+
+    /// Whether a subscriber is a member of any group.
+    pub(crate) fn is_member(&self, subscriber: SubscriberId) -> bool {
+        self.interests.get(&subscriber).is_some_and(|all| all.iter().any(|one| one.group.is_some()))
     }
 
     /// Visits every level at which a filter ends that names `topic`.

@@ -131,7 +131,7 @@ impl fmt::Display for Path {
 }
 
 /// Takes a patch: an object, within its bounds, whose nulls delete.
-pub(crate) fn checked_patch(patch: Value) -> Result<Object, TwinFault> {
+pub fn checked_patch(patch: Value) -> Result<Object, TwinFault> {
     let patch = object(patch)?;
     check_object(&patch, &Path::default(), 0)?;
     let bytes = bytes_of(&patch);
@@ -142,7 +142,7 @@ pub(crate) fn checked_patch(patch: Value) -> Result<Object, TwinFault> {
 }
 
 /// Takes a whole document. Keys that are null are as good as absent.
-pub(crate) fn checked_document(document: Value) -> Result<Object, TwinFault> {
+pub fn checked_document(document: Value) -> Result<Object, TwinFault> {
     let given = object(document)?;
     check_object(&given, &Path::default(), 0)?;
     let mut document = Object::new();
@@ -152,13 +152,13 @@ pub(crate) fn checked_document(document: Value) -> Result<Object, TwinFault> {
 }
 
 /// Whether a document is within its bound.
-pub(crate) fn checked_size(document: &Object) -> Result<(), TwinFault> {
+pub fn checked_size(document: &Object) -> Result<(), TwinFault> {
     let bytes = bytes_of(document);
     if bytes > TWIN_BYTES_MAX { Err(TwinFault::DocumentTooLarge { bytes }) } else { Ok(()) }
 }
 
 /// Applies a checked patch as RFC 7386 says: objects are merged, null deletes, all else replaces.
-pub(crate) fn merge(document: &mut Object, patch: &Object) {
+pub fn merge(document: &mut Object, patch: &Object) {
     for (key, change) in patch {
         match change {
             Value::Null => {

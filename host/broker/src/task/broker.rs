@@ -23,7 +23,7 @@ use holdfast_types::{Envelope, LogId, Name, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -54,7 +54,9 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     routing: RwLock<Routing>,
-    lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
+    pub(super) lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
+    /// Held while it is decided whether a sender waits for room in a lane.
+    pub(super) parking: Mutex<()>,
     subscriptions: RwLock<Subscriptions>,
     mailboxes: RwLock<HashMap<SubscriberId, Mailbox>>,
     next_subscriber: AtomicU64,
@@ -109,7 +111,7 @@ fn milliseconds(time: Option<Duration>) -> Option<u64> {
 }
 
 // What a lock protects here is whole after every statement, so a panic elsewhere under it spoils nothing.
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -132,6 +134,7 @@ impl Broker {
             clock,
             routing: RwLock::new(routing),
             lanes: RwLock::default(),
+            parking: Mutex::default(),
             subscriptions: RwLock::default(),
             mailboxes: RwLock::default(),
             next_subscriber: AtomicU64::new(0),
@@ -201,7 +204,7 @@ impl Broker {
 
     /// The routes in force.
     pub fn routes(&self) -> Arc<RouteTable> {
-        read(&self.inner.routing).table.clone()
+        self.inner.routes()
     }
 
     /// Says whether the host runs a module. Outputs of a present module that no route's `FROM` could match go upstream.
@@ -269,6 +272,10 @@ impl Broker {
 }
 
 impl Inner {
+    pub(crate) fn routes(&self) -> Arc<RouteTable> {
+        read(&self.routing).table.clone()
+    }
+
     pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
         let (table, present, time_to_live_ms) = {
             let routing = read(&self.routing);

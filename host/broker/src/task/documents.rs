@@ -38,8 +38,21 @@ impl Documents {
         key: &str,
         value: Option<Bytes>,
     ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
+        self.write_all(space, vec![(key.into(), value)])
+    }
+
+    /// Writes several values of one space, all of them or none.
+    pub fn write_all(
+        &self,
+        space: &str,
+        values: Vec<(Text, Option<Bytes>)>,
+    ) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
         let (answer, wait) = oneshot::channel();
-        let documents = vec![DocumentWrite { space: space.into(), key: key.into(), value }];
+        let space = Text::from(space);
+        let documents = values
+            .into_iter()
+            .map(|(key, value)| DocumentWrite { space: space.clone(), key, value })
+            .collect();
         self.0.commit_when_room(Commit { documents, ..Commit::default() }, move |result| {
             let result = match result {
                 Ok(_) => Ok(()),

@@ -1,13 +1,14 @@
 //! The lane of a log: messages of volatile routes, in memory, with a bound.
 //!
 //! A sender waits for room only while somebody reads: a module that is stopped, failed or absent holds up nobody. What
-//! comes for it beyond the bound is dropped and counted.
+//! comes for it beyond the bound is dropped and counted. Nor do modules wait for each other in a circle: who would close one
+//! loses the message.
 
 use super::pending::Pending;
 use crate::task::reader::Delivery;
-use holdfast_types::WhenFull;
+use holdfast_types::{Name, Source, WhenFull};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -45,8 +46,18 @@ struct Waiting {
     ready: VecDeque<Delivery>,
     /// Messages whose senders wait for room. Bounded by what senders may have in flight.
     parked: VecDeque<(Delivery, Arc<Pending>)>,
+    /// The modules that wait for room, and with how many messages.
+    waiters: BTreeMap<Name, usize>,
     /// How many readers read, or will again by themselves. There is one at most, but for the moment of a change.
     readers: u32,
+}
+
+/// The module that sent a message.
+fn sender(delivery: &Delivery) -> Option<&Name> {
+    match &delivery.envelope.source {
+        Source::Module { module, .. } => Some(module),
+        Source::Child { .. } | Source::TwinChange { .. } => None,
+    }
 }
 
 /// What became of a volatile message.
@@ -57,6 +68,17 @@ pub(crate) enum Pushed {
     Dropped,
     /// Its sender waits.
     Parked,
+}
+
+impl Waiting {
+    fn no_longer_waits(&mut self, sender: &Name) {
+        if let Some(messages) = self.waiters.get_mut(sender) {
+            *messages -= 1;
+            if *messages == 0 {
+                self.waiters.remove(sender);
+            }
+        }
+    }
 }
 
 impl Lane {
@@ -75,8 +97,14 @@ impl Lane {
         self.under_way.load(Ordering::Acquire) == 0
     }
 
-    /// Puts a message in.
-    pub(crate) fn push(&self, delivery: Delivery, when_full: WhenFull, pending: &Arc<Pending>) -> Pushed {
+    /// Puts a message in. If it must wait for room and `may_wait` is not said, it is given back.
+    pub(crate) fn push(
+        &self,
+        delivery: Delivery,
+        when_full: WhenFull,
+        may_wait: bool,
+        pending: &Arc<Pending>,
+    ) -> Result<Pushed, Delivery> {
         let mut waiting = self.waiting();
         let full = waiting.ready.len() >= LANE_MESSAGES_MAX || !waiting.parked.is_empty();
         let pushed = match (full, when_full) {
@@ -84,11 +112,15 @@ impl Lane {
                 waiting.ready.push_back(delivery);
                 Pushed::Taken { dropped: 0 }
             }
-            (true, WhenFull::DropNewest) => return Pushed::Dropped,
-            (true, WhenFull::Block) if waiting.readers == 0 => return Pushed::Dropped,
+            (true, WhenFull::DropNewest) => return Ok(Pushed::Dropped),
+            (true, WhenFull::Block) if waiting.readers == 0 => return Ok(Pushed::Dropped),
+            (true, WhenFull::Block) if !may_wait => return Err(delivery),
             (true, WhenFull::Block) => {
+                if let Some(sender) = sender(&delivery) {
+                    *waiting.waiters.entry(sender.clone()).or_default() += 1;
+                }
                 waiting.parked.push_back((delivery, pending.open_part()));
-                return Pushed::Parked;
+                return Ok(Pushed::Parked);
             }
             (true, WhenFull::DropOldest) => {
                 let dropped = u32::from(waiting.ready.pop_front().is_some());
@@ -98,7 +130,7 @@ impl Lane {
         };
         drop(waiting);
         self.bell.notify_one();
-        pushed
+        Ok(pushed)
     }
 
     /// Takes up to `max` messages out and lets as many parked ones in.
@@ -110,6 +142,9 @@ impl Lane {
             out.extend(waiting.ready.drain(..n));
             while waiting.ready.len() < LANE_MESSAGES_MAX {
                 let Some((delivery, pending)) = waiting.parked.pop_front() else { break };
+                if let Some(sender) = sender(&delivery) {
+                    waiting.no_longer_waits(sender);
+                }
                 waiting.ready.push_back(delivery);
                 admitted.push(pending);
             }
@@ -129,11 +164,17 @@ impl Lane {
             if waiting.readers > 0 {
                 return 0;
             }
+            waiting.waiters.clear();
             std::mem::take(&mut waiting.parked)
         };
         let dropped = parked.len();
         release(parked);
         dropped
+    }
+
+    /// The modules that wait for room here.
+    pub(crate) fn waiters(&self) -> Vec<Name> {
+        self.waiting().waiters.keys().cloned().collect()
     }
 
     /// How many wait to be read, and how many senders wait for room.
@@ -148,6 +189,7 @@ impl Lane {
             let mut waiting = self.waiting();
             let dropped = waiting.ready.len() + waiting.parked.len();
             waiting.ready.clear();
+            waiting.waiters.clear();
             (dropped, std::mem::take(&mut waiting.parked))
         };
         release(parked);

@@ -2,12 +2,12 @@
 
 use super::{
     admission::{Receipt, Refused, check},
-    broker::{Broker, Inner},
+    broker::{Broker, Inner, read},
     lane::Pushed,
     pending::Pending,
     reader::{Delivery, Ticket},
     sessions,
-    subscriber::{Mailbox, Offer, Published},
+    subscriber::Offer,
     tap::Passing,
 };
 use crate::core::{
@@ -16,7 +16,10 @@ use crate::core::{
 };
 use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
 use holdfast_types::{Durability, Envelope, LogId, Message, QoS, QueueId, Sink, Source, WhenFull};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 use tokio::sync::oneshot;
 
 /// What is called when everything that the answer promises is true. It may run on the thread that commits: it must be
@@ -193,7 +196,7 @@ impl Inner {
             return (0, 0);
         }
         let mailboxes = self.mailboxes();
-        let load = |id| mailboxes.get(&id).and_then(Mailbox::load);
+        let load = |id| self.load(&mailboxes, id);
         let reached = subscriptions.reached(offer.topic, offer.publishing, &load);
         drop(subscriptions);
         let (mut taken, mut lost) = (0, 0);
@@ -201,8 +204,7 @@ impl Inner {
         for one in reached {
             let Some(mailbox) = mailboxes.get(&one.subscriber) else { continue };
             match mailbox.session() {
-                // What is shared waits in memory, so that it can go to another member.
-                Some(session) if one.qos != QoS::AtMostOnce && one.shared.is_none() => {
+                Some(session) if one.qos != QoS::AtMostOnce => {
                     recipients.push(sessions::recipient(session, one));
                 }
                 // Nobody keeps messages of QoS 0 for a client that is away.
@@ -213,23 +215,9 @@ impl Inner {
         }
         if !recipients.is_empty() {
             taken += u32::try_from(recipients.len()).unwrap_or(u32::MAX);
-            for_sessions.push(sessions::append(offer, recipients));
+            for_sessions.extend(sessions::appends(offer, recipients));
         }
         (taken, lost)
-    }
-
-    /// Gives a message that was shared to another member of its group. Says whether there is one with room; a message
-    /// that was not shared goes to nobody.
-    pub(crate) fn pass_on(&self, published: Published) -> bool {
-        let Some(interest) = &published.shared else { return false };
-        let subscriptions = self.subscriptions();
-        let mailboxes = self.mailboxes();
-        let load = |id| mailboxes.get(&id).and_then(Mailbox::load);
-        let another = subscriptions.another(interest, &load);
-        drop(subscriptions);
-        another.is_some_and(|(id, options)| {
-            mailboxes.get(&id).is_some_and(|mailbox| mailbox.take_over(published, &options))
-        })
     }
 
     /// Hands a message to the lanes of volatile routes.
@@ -247,7 +235,15 @@ impl Inner {
             // Who waits for room in its own lane waits for itself.
             let own = taken.when_full == WhenFull::Block && is_own(&entered.envelope.source, &taken.sink);
             let when_full = if own { WhenFull::DropNewest } else { taken.when_full };
-            match self.lane(&log).push(delivery, when_full, pending) {
+            let lane = self.lane(&log);
+            let pushed = lane.push(delivery, when_full, false, pending).unwrap_or_else(|delivery| {
+                // One sender at a time decides to wait: two that look at once would not see each other.
+                let _one_at_a_time = self.parking.lock().unwrap_or_else(PoisonError::into_inner);
+                let waits = !self.closes_a_circle(&entered.envelope.source, &taken.sink);
+                let when_full = if waits { when_full } else { WhenFull::DropNewest };
+                lane.push(delivery, when_full, true, pending).unwrap_or(Pushed::Dropped)
+            });
+            match pushed {
                 Pushed::Taken { dropped } => {
                     self.count_volatile_drops(&log, u64::from(dropped));
                     pending.note(|receipt| receipt.volatile += 1);
@@ -259,6 +255,28 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Whether a module that waited for room in the lane of this sink would wait, over others, for itself.
+    fn closes_a_circle(&self, source: &Source, sink: &Sink) -> bool {
+        let (Source::Module { module, .. }, Sink::Input { module: reader, .. }) = (source, sink) else {
+            return false;
+        };
+        let lanes = read(&self.lanes);
+        let mut seen = BTreeSet::from([module.clone()]);
+        let mut ahead = vec![module.clone()];
+        while let Some(waited_for) = ahead.pop() {
+            let Some(lane) = lanes.get(&LogId::module(&waited_for)) else { continue };
+            for waiter in lane.waiters() {
+                if waiter == *reader {
+                    return true;
+                }
+                if seen.insert(waiter.clone()) {
+                    ahead.push(waiter);
+                }
+            }
+        }
+        false
     }
 
     pub(crate) fn count_volatile_drops(&self, log: &LogId, dropped: u64) {

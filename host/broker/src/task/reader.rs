@@ -165,8 +165,17 @@ impl Reader {
     /// Waits for the next messages, at most `max`. Highest priority first, never two priorities of the log at once;
     /// volatile messages take turns with recorded ones. Cancel safe: what was not returned is read again.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
+        self.next_above(max, None).await
+    }
+
+    /// The same, but only recorded messages that are more urgent than `bound`, if there is one.
+    pub async fn next_above(
+        &mut self,
+        max: usize,
+        bound: Option<Priority>,
+    ) -> Result<Vec<Delivery>, ReadError> {
         loop {
-            let found = self.take(max)?;
+            let found = self.take_above(max, bound)?;
             if !found.is_empty() {
                 return Ok(found);
             }
@@ -176,12 +185,18 @@ impl Reader {
 
     /// What can be had now without waiting; empty if there is nothing.
     pub fn take(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
+        self.take_above(max, None)
+    }
+
+    fn take_above(&mut self, max: usize, bound: Option<Priority>) -> Result<Vec<Delivery>, ReadError> {
         let mut found = Vec::new();
         for volatile in [self.volatile_first, !self.volatile_first] {
             if volatile {
-                self.lane.take(max, &mut found);
+                if bound.is_none() {
+                    self.lane.take(max, &mut found);
+                }
             } else {
-                self.take_recorded(max, &mut found)
+                self.take_recorded(max, bound, &mut found)
                     .map_err(|source| ReadError { log: self.log.clone(), source })?;
             }
             if !found.is_empty() {
@@ -192,7 +207,25 @@ impl Reader {
         Ok(found)
     }
 
-    fn take_recorded(&mut self, max: usize, found: &mut Vec<Delivery>) -> Result<(), StoreError> {
+    /// Whether routes give the messages of this log several priorities.
+    pub fn has_priorities(&self) -> bool {
+        let table = self.inner.routes();
+        let here = Some(&self.log);
+        let mut all = table
+            .routes()
+            .iter()
+            .filter(|route| route.sink.log().as_ref() == here)
+            .map(|route| route.priority);
+        let first = all.next();
+        all.any(|other| Some(other) != first)
+    }
+
+    fn take_recorded(
+        &mut self,
+        max: usize,
+        bound: Option<Priority>,
+        found: &mut Vec<Delivery>,
+    ) -> Result<(), StoreError> {
         if self.settling {
             if !self.lane.is_settled() {
                 return Ok(());
@@ -200,6 +233,9 @@ impl Reader {
             self.settling = false;
         }
         for QueuePosition { queue, cursor, tail } in self.inner.store.positions(&self.log) {
+            if bound.is_some_and(|bound| queue.priority >= bound) {
+                continue;
+            }
             while found.is_empty() {
                 let (position, generation) = {
                     let mut progress = self.progress();

@@ -5,7 +5,11 @@ use crate::core::{
     sharing::Load,
     subscriptions::Reached,
 };
-use crate::task::{broker::Inner, sessions::Door};
+use crate::task::{
+    broker::Inner,
+    sessions::{Door, SESSION_MESSAGES_MAX},
+};
+use holdfast_store::{Entry, Recipient};
 use holdfast_types::{BODY_BYTES_MAX, Envelope, Name, Offset, QoS, Topic, UnixMillis};
 use std::sync::{
     Arc,
@@ -219,6 +223,23 @@ impl Mailbox {
         })
     }
 
+    /// The same for a message that is in the log for another member of the group, and that this one takes into memory.
+    pub(crate) fn offer_recorded(&self, entry: &Entry, qos: QoS, recipient: Recipient) -> bool {
+        let Some(addressed) = &entry.addressed else { return false };
+        self.put(qos, &addressed.topic, &entry.envelope, addressed.properties.as_ref(), |held| Published {
+            topic: addressed.topic.clone(),
+            envelope: entry.envelope.clone(),
+            qos,
+            retain: recipient.retain,
+            ids: recipient.ids,
+            expires: entry.expires,
+            properties: addressed.properties.clone(),
+            shared: recipient.shared,
+            order: None,
+            held,
+        })
+    }
+
     /// Takes over what another member of the group did not get.
     pub(crate) fn take_over(&self, from: Published, options: &SubscriptionOptions) -> bool {
         // What the other one held is free before it is held here.
@@ -260,6 +281,11 @@ impl Mailbox {
         taken
     }
 
+    /// Messages that wait in it.
+    pub(crate) fn len(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+
     pub(crate) fn session(&self) -> Option<u32> {
         self.session
     }
@@ -272,7 +298,14 @@ impl Mailbox {
     pub(crate) fn load(&self) -> Option<Load> {
         let bytes = self.account.used.load(Ordering::Relaxed);
         let has_room = self.sender.capacity() > 0 && bytes < self.account.bytes_max;
-        has_room.then(|| Load { away: self.account.away.load(Ordering::Relaxed), bytes })
+        has_room.then(|| Load { away: self.is_away(), bytes })
+    }
+
+    /// The same for a session whose messages wait in the log: each counts as what it takes at least.
+    pub(crate) fn load_with_waiting(&self, waiting: u64) -> Option<Load> {
+        let least = usize::try_from(waiting).unwrap_or(usize::MAX).saturating_mul(MESSAGE_OVERHEAD_BYTES);
+        let bytes = self.account.used.load(Ordering::Relaxed).max(least);
+        (waiting < SESSION_MESSAGES_MAX).then(|| Load { away: self.is_away(), bytes })
     }
 }
 
@@ -300,6 +333,9 @@ impl Subscriber {
 
     /// Subscribes, or gives a subscription new options. Says whether it is new. What waits already stays as it is.
     pub fn add(&self, interest: &Interest, options: SubscriptionOptions) -> bool {
+        if interest.group.is_some() {
+            self.inner.sessions.members_changed();
+        }
         self.inner.subscriptions_mut().add(self.id, interest, options)
     }
 
@@ -311,6 +347,9 @@ impl Subscriber {
     /// Says whether anybody reads. In a group, one whom nobody reads is picked only if the others cannot take more.
     pub fn attended(&self, attended: bool) {
         self.account.away.store(!attended, Ordering::Relaxed);
+        if self.inner.subscriptions().is_member(self.id) {
+            self.inner.sessions.members_changed();
+        }
     }
 
     /// Leaves with messages that it took and that nobody acknowledged: those that were shared go to others of their
@@ -318,9 +357,7 @@ impl Subscriber {
     pub fn leave(self, unacknowledged: impl IntoIterator<Item = Published>) {
         let inner = self.inner.clone();
         drop(self);
-        unacknowledged.into_iter().for_each(|published| {
-            inner.pass_on(published);
-        });
+        unacknowledged.into_iter().for_each(|published| inner.pass_on(published));
     }
 
     /// The next message. Cancel safe. None when the broker is gone.

@@ -104,7 +104,18 @@ impl Twins {
         self.report_if(who, patch, None).await
     }
 
-    /// The same if the reported properties have `version` now.
+    /// Reports what is different in a whole document; nothing if nothing is. For an owner who is the only one to report.
+    pub async fn report_document(&self, who: &Identity, document: Value) -> Result<Option<u64>, TwinError> {
+        let document = checked_document(document)?;
+        let reported = halves::load(&self.0.store, Half::Reported, who)?;
+        let patch = difference(&reported.document, &document);
+        if patch.is_empty() {
+            return Ok(None);
+        }
+        self.report(who, Value::Object(patch)).await.map(Some)
+    }
+
+    /// As [`Twins::report`], if the reported properties have `version` now.
     pub async fn report_if(
         &self,
         who: &Identity,
@@ -176,9 +187,43 @@ impl Twins {
         difference(old, new)
     }
 
+    /// Puts a whole document in the place of the desired properties: the side of the operator, with a deployment. The same
+    /// document changes nothing. Answers with the version.
+    pub async fn set_desired(&self, who: &Identity, desired: Value) -> Result<u64, TwinError> {
+        let document = Arc::new(checked_document(desired)?);
+        let set = |old: Result<&Versioned, TwinError>| {
+            let old = old?;
+            let version = old.version.saturating_add(1);
+            Ok((old.document != document).then(|| Versioned { version, document: document.clone() }))
+        };
+        self.commit(Half::Desired, who, Change::default(), set).await
+    }
+
+    /// Whether a document could be the desired properties of somebody.
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn check_desired(desired: Value) -> Result<(), TwinError> {
+        Ok(checked_document(desired).map(drop)?)
+    }
+
     /// Changes of the desired properties from now on.
     pub fn watch(&self, who: &Identity) -> DesiredWatch {
         self.0.halves.watches.watch(&self.0, who)
+    }
+
+    /// Tells watchers of a change of desired properties that somebody else has recorded.
+    pub fn changed_elsewhere(
+        &self,
+        who: &Identity,
+        before: Map<String, Value>,
+        after: Map<String, Value>,
+        version: u64,
+        patch: Option<Map<String, Value>>,
+    ) {
+        let new = Versioned { version, document: Arc::new(after) };
+        let patch = patch.map(Arc::new);
+        self.0.halves.watches.changed(who, &Arc::new(before), &new, patch.as_ref());
     }
 
     /// Forgets a twin, even one that cannot be read: for an identity that is gone.

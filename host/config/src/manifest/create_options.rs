@@ -29,18 +29,13 @@ pub(super) fn read(settings: &mut Fields<'_>, module: &mut Module) {
     }
     let mut text = String::new();
     for (at, piece) in pieces.iter().enumerate() {
-        match piece {
-            Some(piece) => match piece.text("\"{…}\", the options as text") {
-                Some(more) if pieces.iter().take(at).all(Option::is_some) => text.push_str(more),
-                Some(_) => {
-                    let before = PIECES.get(at.saturating_sub(1)).unwrap_or(&"");
-                    return piece
-                        .fault(format!("{before} is missing before this piece"), "give all pieces in order");
-                }
-                None => return,
-            },
-            None => {}
+        let Some(piece) = piece else { continue };
+        let Some(more) = piece.text("\"{…}\", the options as text") else { return };
+        if !pieces.iter().take(at).all(Option::is_some) {
+            let before = PIECES.get(at.saturating_sub(1)).unwrap_or(&"");
+            return piece.fault(format!("{before} is missing before this piece"), "give all pieces in order");
         }
+        text.push_str(more);
     }
     if text.trim().is_empty() {
         return;

@@ -95,7 +95,7 @@ pub(super) fn merge(documents: &[Document<'_>], report: &Report) -> Option<Merge
                 };
                 match path {
                     Some(path) if path.iter().all(|part| !part.is_empty()) => {
-                        twin.put(&path, value, one, pointer)
+                        twin.put(&path, value, one, pointer);
                     }
                     _ => {
                         let origins = place(pointer);
@@ -141,6 +141,16 @@ impl Twin {
 }
 
 impl Merged {
+    /// A manifest that says the same.
+    pub(super) fn text(&self) -> String {
+        let twins: Map<String, Value> = self
+            .twins
+            .iter()
+            .map(|(name, twin)| (name.clone(), serde_json::json!({ DESIRED: twin.value })))
+            .collect();
+        serde_json::json!({ "modulesContent": twins }).to_string()
+    }
+
     pub(super) fn agent<'a>(&'a self, report: &'a Report) -> Option<Node<'a>> {
         self.twins.get(AGENT).map(|twin| twin.node(report))
     }

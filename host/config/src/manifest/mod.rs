@@ -49,6 +49,18 @@ pub fn import(json: &[u8]) -> Result<Deployment, Faults> {
     import_layered(&[Document { name: "", priority: None, json }])
 }
 
+/// Puts layers on their base and gives the one manifest that says the same. It has been checked.
+///
+/// # Errors
+/// Every fault of all of them.
+pub fn flatten(documents: &[Document<'_>]) -> Result<Vec<u8>, Faults> {
+    import_layered(documents)?;
+    let report = Report::default();
+    let merged = layers::merge(documents, &report);
+    report.finish(Deployment::default())?;
+    Ok(merged.map(|merged| merged.text().into_bytes()).unwrap_or_default())
+}
+
 /// Reads a base deployment and the layers above it, in any order. Where two say different things of the same key, the
 /// one with the higher priority holds; of two with the same priority the one that stands later.
 ///

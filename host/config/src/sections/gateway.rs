@@ -21,6 +21,10 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(120);
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
 /// Room for a topic and properties beside the largest body.
 const PACKET_BYTES_MAX: u64 = BODY_BYTES_MAX as u64 + (1 << 20);
+/// Most messages each second that a bound may say; who has no bound leaves it out.
+const MESSAGES_PER_SECOND_MAX: u32 = 1_000_000;
+/// Least bytes each second: a client must get a short message through in less than its keep alive.
+const BYTES_PER_SECOND_MIN: u64 = 1 << 10;
 /// Least packet limit: CONNECT and short messages must fit.
 const PACKET_BYTES_MIN: u64 = 1 << 10;
 
@@ -46,6 +50,8 @@ pub(crate) fn gateway(
         connect_time_max: Duration::from_secs(10),
         packet_bytes_max: 1 << 20,
         unacked_max: 64,
+        messages_per_second_max: None,
+        bytes_per_second_max: None,
     };
     let Some(mut section) = section else { return gateway };
     let remote;
@@ -89,6 +95,10 @@ pub(crate) fn gateway(
     gateway.packet_bytes_max = packet.unwrap_or(gateway.packet_bytes_max);
     let unacked = section.take("unacked_max", |value| values::whole(value, 1, 65_535));
     gateway.unacked_max = unacked.and_then(|count| u16::try_from(count).ok()).unwrap_or(gateway.unacked_max);
+    gateway.messages_per_second_max =
+        section.take("messages_per_second_max", |value| values::whole(value, 1, MESSAGES_PER_SECOND_MAX));
+    gateway.bytes_per_second_max = section
+        .take("bytes_per_second_max", |value| values::size(value, BYTES_PER_SECOND_MIN, u64::from(u32::MAX)));
     section.finish();
     gateway
 }

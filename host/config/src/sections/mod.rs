@@ -1,6 +1,7 @@
 //! The sections of the file, each from its part of the tree to its checked form.
 
 mod gateway;
+mod hub;
 mod listen;
 mod metrics;
 mod net;
@@ -13,13 +14,14 @@ mod upstream_hub;
 mod users;
 
 pub(crate) use gateway::gateway;
-pub(crate) use metrics::metrics;
+pub(crate) use hub::hub;
+pub(crate) use metrics::{http, metrics};
 pub(crate) use net::net;
 pub(crate) use routes::{ROUTES_MAX, route_name_fault, route_problem, routes};
-pub(crate) use small::{edge, log, modules, paths};
+pub(crate) use small::{deployment, edge, log, modules, paths};
 pub(crate) use store::store;
 pub(crate) use upstream::upstream;
-pub(crate) use users::{devices, hub, user_names, users};
+pub(crate) use users::{devices, user_names, users};
 
 use crate::reader::Problem;
 use std::{io, path::Path};

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    Level, Log, Modules, Paths, edge_name,
+    Deployment, Level, Log, Modules, Paths, edge_name,
     load::EDGE_CHARACTERS_MAX,
     reader::{Problem, Section, Value},
     values,
@@ -59,12 +59,14 @@ const MEMORY_BYTES_MAX: u64 = 1 << 32;
 /// Longest call of a handler: 10 minutes, the operation timeout of IoT Edge.
 const CALL_TIME_MAX: Duration = Duration::from_secs(600);
 
-pub(crate) fn modules(section: Option<Section<'_, '_, '_>>) -> Modules {
+pub(crate) fn modules(section: Option<Section<'_, '_, '_>>, context: &Context<'_>) -> Modules {
     let mut modules = Modules {
         memory_bytes_max: 64 << 20,
         call_time_max: Duration::from_secs(10),
         retries_max: 5,
         compile_cache: true,
+        registry_credentials: None,
+        signature_keys: Vec::new(),
     };
     if let Some(mut section) = section {
         let memory = section.take("memory", |value| values::size(value, MEMORY_BYTES_MIN, MEMORY_BYTES_MAX));
@@ -75,9 +77,29 @@ pub(crate) fn modules(section: Option<Section<'_, '_, '_>>) -> Modules {
         let retries = section.take("retries", |value| values::whole(value, 0, 1000));
         modules.retries_max = retries.unwrap_or(modules.retries_max);
         modules.compile_cache = section.take("compile_cache", values::flag).unwrap_or(modules.compile_cache);
+        modules.registry_credentials = values::file(&mut section, "registry_credentials", context);
+        let keys = section.take_list("signature_keys", "[\"cosign.pub\"]", |value| {
+            let path = values::path(value, context.folder)?;
+            context.readable(&path).map(|()| path)
+        });
+        modules.signature_keys = keys.unwrap_or_default();
         section.finish();
     }
     modules
+}
+
+/// Longest probation of a deployment: a day shows what happens once a day.
+const PROBATION_MAX: Duration = Duration::from_secs(86_400);
+
+pub(crate) fn deployment(section: Option<Section<'_, '_, '_>>) -> Deployment {
+    let mut deployment = Deployment { exclusive: false, probation: Duration::from_secs(60) };
+    if let Some(mut section) = section {
+        deployment.exclusive = section.take("exclusive", values::flag).unwrap_or(deployment.exclusive);
+        let probation = section.take("probation", |value| values::time(value, Duration::ZERO, PROBATION_MAX));
+        deployment.probation = probation.unwrap_or(deployment.probation);
+        section.finish();
+    }
+    deployment
 }
 
 pub(crate) fn log(section: Option<Section<'_, '_, '_>>) -> Log {

@@ -17,6 +17,9 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(18 * 3600);
 const PACKET_BYTES_MIN: u64 = 1 << 10;
 /// The largest packet that MQTT can say (MQTT 5, 1.5.5), rounded up.
 const PACKET_BYTES_MAX: u64 = 256 << 20;
+/// Longest that acknowledged messages are kept: a hub that was not missed for a day was not lost with them.
+const KEEP_MAX: Duration = Duration::from_secs(86_400);
+const KEEP_BYTES_MAX: u64 = 1 << 40;
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) fn upstream(
@@ -44,6 +47,10 @@ pub(crate) fn upstream(
     let packet = section.take("packet_max", |value| values::size(value, PACKET_BYTES_MIN, PACKET_BYTES_MAX));
     let keep_alive =
         section.take("keep_alive", |value| values::time(value, Duration::from_secs(5), KEEP_ALIVE_MAX));
+    let streams = section.take("streams", values::flag).unwrap_or(true);
+    let keep = section.take("keep_acknowledged", |value| values::time(value, Duration::ZERO, KEEP_MAX));
+    let keep_bytes =
+        section.take("keep_acknowledged_max", |value| values::size(value, PACKET_BYTES_MIN, KEEP_BYTES_MAX));
     let (backoff_min, backoff_max) = backoff(&mut section);
     let ca_file = values::file(&mut section, "ca_file", context);
     if let Some(places) = &places {
@@ -67,6 +74,9 @@ pub(crate) fn upstream(
         payload,
         window: window.and_then(|count| u16::try_from(count).ok()).unwrap_or(256),
         packet_bytes_max: packet.and_then(|bytes| u32::try_from(bytes).ok()),
+        streams,
+        keep_acknowledged: keep.unwrap_or(Duration::ZERO),
+        keep_acknowledged_bytes: keep_bytes.unwrap_or(64 << 20),
         keep_alive: keep_alive.unwrap_or(Duration::from_secs(60)),
         backoff_min,
         backoff_max,

@@ -39,16 +39,9 @@ pub(crate) fn users(root: &Section<'_, '_, '_>, value: Value<'_, '_>, gateway: &
 pub(crate) fn devices(section: Option<Section<'_, '_, '_>>) -> Devices {
     let Some(mut section) = section else { return Devices::default() };
     let (publish, subscribe) = (filters(&mut section, "publish"), filters(&mut section, "subscribe"));
+    let deny = filters(&mut section, "deny");
     section.finish();
-    Devices { publish, subscribe }
-}
-
-/// `[hub]`.
-pub(crate) fn hub(section: Option<Section<'_, '_, '_>>) -> Option<String> {
-    let mut section = section?;
-    let name = section.take("host_name", |value| values::host(values::text(value, "\"hub.example.com\"")?));
-    section.finish();
-    name
+    Devices { publish, subscribe, deny }
 }
 
 /// The names of all users, as far as they can be read. What cannot is reported by [`users`].
@@ -84,8 +77,9 @@ fn user(mut section: Section<'_, '_, '_>, remote: bool, lines: &mut HashMap<Name
     let proof = proof(&mut section, remote);
     let publish = filters(&mut section, "publish");
     let subscribe = filters(&mut section, "subscribe");
+    let deny = filters(&mut section, "deny");
     section.finish();
-    Some(User { name: name?.0, proof: proof?, publish, subscribe })
+    Some(User { name: name?.0, proof: proof?, publish, subscribe, deny })
 }
 
 fn proof(section: &mut Section<'_, '_, '_>, remote: bool) -> Option<Proof> {

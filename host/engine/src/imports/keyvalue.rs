@@ -3,8 +3,10 @@
 //! A write takes effect with the call that made it: it is committed in one batch with the acknowledgement of the
 //! message and the messages sent. Reads see the writes of the running call and of calls whose commit is under way.
 
+use super::NO_TURN;
 use super::bindings::wasi::keyvalue::store::{Error, Host as Opening, HostBucket, KeyResponse};
 use crate::host::Host;
+use crate::state::StateError;
 use wasmtime::component::Resource;
 
 /// Most bytes in a key.
@@ -38,10 +40,20 @@ impl HostBucket for Host {
                 key.len()
             )));
         }
-        self.state.set(&key, Some(value.into())).map_err(other)
+        if !self.records {
+            return Err(Error::Other(NO_TURN.to_owned()));
+        }
+        let set = self.state.set(&key, Some(value.into()));
+        if let Err(error @ StateError::Quota { .. }) = &set {
+            self.log.refuse("limits.state_bytes", || format!("a write was refused: {error}"));
+        }
+        set.map_err(other)
     }
 
     fn delete(&mut self, _: Resource<Bucket>, key: String) -> Result<(), Error> {
+        if !self.records {
+            return Err(Error::Other(NO_TURN.to_owned()));
+        }
         self.state.set(&key, None).map_err(other)
     }
 
@@ -64,6 +76,6 @@ impl HostBucket for Host {
     }
 }
 
-fn other(error: crate::state::StateError) -> Error {
+fn other(error: StateError) -> Error {
     Error::Other(error.to_string())
 }

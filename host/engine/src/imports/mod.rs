@@ -8,6 +8,7 @@ mod files;
 mod keyvalue;
 mod logging;
 mod methods;
+mod network;
 mod outbox;
 mod stdio;
 mod timers;
@@ -27,6 +28,7 @@ pub(crate) mod bindings {
 
 pub(crate) use files::Views;
 pub(crate) use methods::{Calling, METHOD_HANDLER, METHODS};
+pub(crate) use network::{Reach, Requests, Sockets};
 pub(crate) use outbox::Outbox;
 pub(crate) use timers::{TIMER_HANDLER, TimerSet};
 pub(crate) use twins::TWIN_HANDLER;
@@ -39,11 +41,19 @@ use wasmtime::component::{HasSelf, Linker};
 pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     files::link(linker)?;
+    network::link(linker)?;
     bindings::Module::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
 }
 
-/// What every module exports.
+/// Why a program, or an instance that answers a request, cannot send, store or report.
+const NO_TURN: &str = "only what handles messages can send, store and report: here nothing would be recorded";
+
+/// What a module that handles messages exports.
 pub(crate) const HANDLER: &str = "holdfast:module/handler@0.1.0";
+
+/// What a program with a main function exports, and what answers HTTP requests; the versions that are taken follow.
+pub(crate) const RUN: &str = "wasi:cli/run@0.2.";
+pub(crate) const INCOMING: &str = "wasi:http/incoming-handler@0.2.";
 
 /// The interfaces that modules may import, for messages about those they may not.
 pub(crate) const OFFERED: &[&str] = &[
@@ -61,4 +71,6 @@ pub(crate) const OFFERED: &[&str] = &[
     "wasi:io/",
     "wasi:random/",
     "wasi:sockets/",
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
 ];

@@ -1,5 +1,6 @@
 //! `holdfast:module/outbox`: sending.
 
+use super::NO_TURN;
 use super::bindings::holdfast::module::outbox::{Host as Outward, SendError};
 use super::bindings::holdfast::module::types::{Outgoing, SystemProperties as Given};
 use crate::config::Limits;
@@ -111,7 +112,15 @@ impl super::bindings::holdfast::module::types::Host for Host {}
 
 impl Outward for Host {
     fn send(&mut self, output: String, message: Outgoing) -> Result<(), SendError> {
-        self.outbox.send(&output, message, &self.limits)
+        if !self.records {
+            return Err(SendError::QuotaExceeded(NO_TURN.to_owned()));
+        }
+        self.outbox.send(&output, message, &self.limits).inspect_err(|error| {
+            if let SendError::QuotaExceeded(why) = error {
+                let limit = if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
+                self.log.refuse(limit, || format!("a send was refused: {why}"));
+            }
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! `wasi:cli/stdout` and `stderr`: what a module prints becomes lines of its log.
 
-use crate::host::ModuleLog;
 use crate::logs::{LINE_BYTES_MAX, LogLevel, LogOrigin};
+use crate::module_log::ModuleLog;
 use bytes::Bytes;
 use std::io;
 use std::pin::Pin;

@@ -73,13 +73,27 @@ impl TimerSet {
     }
 }
 
+impl Host {
+    /// A timer too many is counted and told.
+    fn told(&self, set: Result<(), TimerError>) -> Result<(), TimerError> {
+        if let Err(TimerError::TooMany(most)) = set {
+            self.log.refuse("limits.timers", || {
+                format!("a timer was refused: {most} are allowed; raise limits.timers in the module's .toml")
+            });
+        }
+        set
+    }
+}
+
 impl Timing for Host {
     fn set_once(&mut self, name: String, delay_ms: u32) -> Result<(), TimerError> {
-        self.timers.set(name, delay_ms, false, self.limits.timers, Instant::now())
+        let set = self.timers.set(name, delay_ms, false, self.limits.timers, Instant::now());
+        self.told(set)
     }
 
     fn set_repeating(&mut self, name: String, period_ms: u32) -> Result<(), TimerError> {
-        self.timers.set(name, period_ms, true, self.limits.timers, Instant::now())
+        let set = self.timers.set(name, period_ms, true, self.limits.timers, Instant::now());
+        self.told(set)
     }
 
     fn cancel(&mut self, name: String) {

@@ -3,6 +3,7 @@
 //! A report takes effect with the call that made it: it is committed in one batch with the acknowledgement of the
 //! message, the messages sent and the state. Desired properties are read as they are on disk.
 
+use super::NO_TURN;
 use super::bindings::holdfast::module::twins::{DesiredProperties, Host as Owner, TwinError};
 use crate::host::Host;
 
@@ -20,6 +21,9 @@ impl Owner for Host {
     }
 
     fn report(&mut self, patch_json: String) -> Result<(), TwinError> {
+        if !self.records {
+            return Err(TwinError::Unavailable(NO_TURN.to_owned()));
+        }
         self.twin.report(&patch_json)
     }
 }

@@ -1,9 +1,10 @@
 //! WASI 0.2 for one instance: clocks and random as they are; standard output as log lines; the granted directories and
-//! the module's own environment; sockets refuse.
+//! the module's own environment; sockets reach the granted hosts.
 
+use super::network::Reach;
 use super::stdio::Lines;
-use crate::host::ModuleLog;
 use crate::logs::LogLevel;
+use crate::module_log::ModuleLog;
 use crate::settings::Settings;
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
@@ -19,11 +20,22 @@ pub(crate) struct NoDirectory {
 }
 
 /// The WASI context of a new instance.
-pub(crate) fn context(name: &str, settings: &Settings, log: &ModuleLog) -> Result<WasiCtx, NoDirectory> {
+pub(crate) fn context(
+    name: &str,
+    settings: &Settings,
+    log: &ModuleLog,
+    reach: &Reach,
+) -> Result<WasiCtx, NoDirectory> {
     let mut wasi = WasiCtx::builder();
-    wasi.arg(name).stdout(Lines::stdout(log.clone())).stderr(Lines::stderr(log.clone()));
-    // Sockets are there for modules whose language links them always; every address is refused.
-    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    wasi.arg(name)
+        .args(&settings.arguments)
+        .stdout(Lines::stdout(log.clone()))
+        .stderr(Lines::stderr(log.clone()));
+    // Sockets are there for modules whose language links them always; without a grant every address is refused.
+    let some = !settings.hosts.is_empty();
+    wasi.allow_tcp(some).allow_udp(false).allow_ip_name_lookup(some);
+    let reach = reach.clone();
+    wasi.socket_addr_check(move |address, used| reach.check(address, used));
     for (key, value) in &settings.environment {
         wasi.env(key, value);
     }

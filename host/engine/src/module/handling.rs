@@ -4,6 +4,7 @@ use super::failures::{Verdict, doubled};
 use super::runner::{Phase, Runner};
 use crate::instance::Outcome;
 use crate::logs::LogLevel;
+use crate::pace::Used;
 use crate::settings::RestartPolicy;
 use crate::status::{RuntimeStatus, now};
 use holdfast_broker::Delivery;
@@ -29,6 +30,13 @@ impl Runner {
         let mut at = began;
         let wall = self.reader.now();
         let _busy = self.runtime.busy();
+        let messages_max = self.pace.messages(messages_max, began);
+        // The instance may be lost on the way; the time it took is counted all the same.
+        let meter = self.instance.as_ref().map(|instance| instance.meter.clone());
+        if let Some(meter) = &meter {
+            meter.resumed(began);
+        }
+        let mut used = Used::default();
         while self.phase == Phase::Running {
             self.fire_timers(at).await;
             self.take_calls().await;
@@ -37,6 +45,8 @@ impl Runner {
                 break;
             }
             let Some(delivery) = self.inbox.pop_front() else { break };
+            used.messages_in += 1;
+            used.bytes_in += delivery.envelope.message.size_bytes() as u64;
             let elapsed = u64::try_from((at - began).as_millis()).unwrap_or(u64::MAX);
             if delivery.expires.is_some_and(|expires| expires.0 <= wall.0.saturating_add(elapsed)) {
                 // It was read in time, and has waited too long since.
@@ -58,9 +68,18 @@ impl Runner {
                 break;
             }
         }
+        // Timers and calls have taken time too.
+        let at = Moment::now();
+        if let Some(meter) = &meter {
+            meter.paused(at);
+        }
+        (used.messages_out, used.bytes_out) = self.turn.sent();
         self.close_turn();
-        let busy = u64::try_from((at - began).as_micros()).unwrap_or(u64::MAX);
-        self.shared.status().busy_us += busy;
+        self.pace.moved(used, at);
+        if let Some(hold) = self.pace.hold(at) {
+            self.rests_until = Some(at + hold.time);
+            self.log.refuse(hold.limit, || hold.text);
+        }
         if at - self.gave_way >= TURN_TIME && !self.inbox.is_empty() {
             // A module that always has messages never waits, and would keep its thread from the other modules.
             tokio::task::yield_now().await;

@@ -4,6 +4,7 @@ mod calls;
 mod failures;
 mod handling;
 mod probation;
+mod program;
 mod rewind;
 mod runner;
 mod swap;
@@ -14,10 +15,15 @@ pub(crate) use runner::{Control, Runner, RunnerParts};
 use crate::load::Code;
 use crate::settings::Settings;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// What a module is made from: its code and its settings.
 #[derive(Clone)]
 pub(crate) struct Version {
+    /// Which loading this is; later ones have higher numbers.
+    pub(crate) number: u64,
     pub(crate) code: Code,
     pub(crate) settings: Arc<Settings>,
+    /// A place for each connection to another machine.
+    pub(crate) connections: Arc<Semaphore>,
 }

@@ -5,14 +5,18 @@ use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
 use super::probation::Probation;
+use super::program::Program;
 use super::rewind::Suspect;
 use super::swap::Candidate;
 use super::turns::{OpenTurn, UnderWay};
 use crate::config::Backoff;
-use crate::host::ModuleLog;
+use crate::http::{HttpDoor, Served, Site};
 use crate::imports::Calling;
-use crate::instance::{Instance, Outcome, Parts};
+use crate::instance::{Instance, Outcome, Parts, Surroundings};
+use crate::load::Serves;
 use crate::logs::LogLevel;
+use crate::module_log::ModuleLog;
+use crate::pace::Pace;
 use crate::runtime::Runtime;
 use crate::state::ModuleState;
 use crate::status::{RuntimeStatus, Shared, now};
@@ -58,6 +62,7 @@ pub(crate) struct RunnerParts {
     pub(crate) name: Name,
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: Runtime,
+    pub(crate) door: HttpDoor,
     pub(crate) broker: Broker,
     pub(crate) version: Arc<Version>,
     pub(crate) backoff: Backoff,
@@ -72,6 +77,9 @@ pub(crate) struct Runner {
     pub(super) name: Name,
     pub(super) shared: Arc<Shared>,
     pub(super) log: ModuleLog,
+    pub(super) pace: Arc<Pace>,
+    /// Until when it rests because it went too fast.
+    pub(super) rests_until: Option<Moment>,
     pub(super) runtime: Runtime,
     pub(super) reader: Reader,
     pub(super) state: ModuleState,
@@ -85,6 +93,11 @@ pub(crate) struct Runner {
     ready: Option<oneshot::Sender<()>>,
     pub(super) phase: Phase,
     pub(super) instance: Option<Instance>,
+    /// The main function, where there is one instead.
+    pub(super) program: Program,
+    door: HttpDoor,
+    /// While it is there, HTTP requests come.
+    served: Option<Served>,
     pub(super) inbox: VecDeque<Delivery>,
     pub(super) attempts: Attempts,
     pub(super) turn: OpenTurn,
@@ -114,8 +127,11 @@ impl Drop for Runner {
 
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
-        let RunnerParts { name, shared, runtime, broker, version, backoff, controls, stop, ready } = parts;
-        let log = ModuleLog::new(name.clone(), shared.logs.clone(), version.settings.limits.log_lines_per_s);
+        let RunnerParts { name, shared, runtime, door, broker, version, backoff, controls, stop, ready } =
+            parts;
+        let limits = version.settings.limits;
+        let log = ModuleLog::new(name.clone(), shared.clone(), limits);
+        let pace = Arc::new(Pace::new(limits, shared.clone()));
         let who = Identity::module(broker.edge().clone(), name.clone());
         let calling = Calling {
             methods: broker.methods(),
@@ -133,6 +149,8 @@ impl Runner {
             name,
             shared,
             log,
+            pace,
+            rests_until: None,
             runtime,
             version,
             backoff,
@@ -141,6 +159,9 @@ impl Runner {
             ready: Some(ready),
             phase,
             instance: None,
+            program: Program::new(),
+            door,
+            served: None,
             inbox: VecDeque::new(),
             attempts: Attempts::default(),
             turn: OpenTurn::new(),
@@ -168,9 +189,12 @@ impl Runner {
                 let _ = ready.send(());
             }
             // Who sends to a module that waits for an order does not wait with it.
-            self.reader.set_reading(self.phase != Phase::Idle);
+            self.reader.set_reading(self.phase != Phase::Idle && self.version.code.serves.messages());
             if matches!(self.phase, Phase::Idle | Phase::Ended) {
                 self.calls.rest();
+            }
+            if self.phase != Phase::Running {
+                self.served = None;
             }
             match self.phase {
                 Phase::Starting if self.under_way.has_failed() => self.phase = Phase::Rewinding,
@@ -185,16 +209,15 @@ impl Runner {
         self.end().await;
     }
 
-    pub(super) fn parts<'a>(&'a self, version: &'a Version) -> Parts<'a> {
-        Parts {
-            runtime: &self.runtime,
-            code: &version.code,
-            settings: &version.settings,
-            state: &self.state,
-            twin: &self.twin,
-            calling: &self.calling,
-            log: &self.log,
-            name: &self.name,
+    pub(super) fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            runtime: self.runtime.clone(),
+            state: self.state.clone(),
+            twin: self.twin.clone(),
+            calling: self.calling.clone(),
+            log: self.log.clone(),
+            pace: self.pace.clone(),
+            name: self.name.clone(),
         }
     }
 
@@ -202,19 +225,14 @@ impl Runner {
     async fn start(&mut self) {
         let version = self.version.clone();
         self.calls.prepare(&version);
-        let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
-        let (name, twin, calling) = (self.name.clone(), self.twin.clone(), self.calling.clone());
-        let (code, settings) = (&version.code, &version.settings);
-        let parts = Parts {
-            runtime: &runtime,
-            code,
-            settings,
-            state: &state,
-            twin: &twin,
-            calling: &calling,
-            log: &log,
-            name: &name,
-        };
+        match version.code.serves {
+            Serves::Messages(..) => {}
+            Serves::Program(_) => return self.start_program(),
+            // Each request has an instance of its own.
+            Serves::Requests(_) => return self.runs(),
+        }
+        let surroundings = self.surroundings();
+        let parts = Parts { version: &version, surroundings: &surroundings };
         let started = tokio::select! {
             biased;
             () = self.stop.cancelled() => return self.phase = Phase::Ended,
@@ -236,11 +254,35 @@ impl Runner {
     pub(super) fn runs(&mut self) {
         self.phase = Phase::Running;
         self.calls.runs(&self.version);
+        self.serve_requests();
         self.failures.started(Moment::now());
         let mut status = self.shared.status();
         status.description.clear();
         status.status = RuntimeStatus::Running;
         status.last_start = Some(now());
+    }
+
+    /// HTTP requests come from now on, if the module answers them.
+    fn serve_requests(&mut self) {
+        self.served = None;
+        if self.version.code.serves.requests().is_none() {
+            return;
+        }
+        let path = self.version.settings.http_path.clone().unwrap_or_else(|| format!("/{}", self.name));
+        let site = Site::new(self.version.clone(), self.surroundings(), self.shared.clone());
+        match self.door.serve(&path, site) {
+            Ok(served) => {
+                self.log.host(LogLevel::Info, &format!("answers HTTP requests for {path}"));
+                self.served = Some(served);
+            }
+            Err(other) => {
+                let text = format!(
+                    "does not answer HTTP requests: {other} has the path {path}; give it another, [http] path = \"/…\""
+                );
+                self.log.host(LogLevel::Error, &text);
+                self.shared.status().last_error = Some(text);
+            }
+        }
     }
 
     /// Waits for the end of a back-off, for an order, or for a new version that is ready.
@@ -267,6 +309,12 @@ impl Runner {
     async fn work(&mut self) {
         let settings = self.version.settings.clone();
         let limits = self.suspect.bounds(&settings.limits);
+        if self.instance.is_none() {
+            return self.attend().await;
+        }
+        if let Some(until) = self.rests_until {
+            return self.rest(until).await;
+        }
         if self.inbox.is_empty() && self.under_way.has_room(limits.turns) {
             self.read_ready(limits.messages as usize);
         }
@@ -293,6 +341,17 @@ impl Runner {
             return self.phase = Phase::Rewinding;
         }
         self.fill_turn(limits.messages).await;
+    }
+
+    /// Waits until the module may go on. Its messages wait meanwhile, and so do calls of its methods.
+    async fn rest(&mut self, until: Moment) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => self.phase = Phase::Ended,
+            Some(control) = self.controls.recv() => self.control(control).await,
+            Some(started) = self.candidate.started() => self.switch(started).await,
+            () = tokio::time::sleep_until(until.into()) => self.rests_until = None,
+        }
     }
 
     fn read_ready(&mut self, max: usize) {
@@ -324,6 +383,7 @@ impl Runner {
 
     pub(super) fn show_version(&self) {
         let mut status = self.shared.status();
+        status.version = self.version.number;
         status.digest.clone_from(&self.version.code.digest);
         status.refused = None;
         status.rolled_back = None;
@@ -345,6 +405,7 @@ impl Runner {
                 self.forgive();
             }
             Control::Start if self.instance.is_some() => self.resume(),
+            Control::Start if self.phase == Phase::Running => {}
             Control::Start => self.forgive(),
             Control::Stop => {
                 self.stop_instance().await;
@@ -373,25 +434,31 @@ impl Runner {
             self.adopt(version);
             self.show(RuntimeStatus::Stopped, "its settings say status = \"stopped\"");
             self.phase = Phase::Idle;
-        } else if self.instance.is_some() {
+        } else if self.instance.is_some() && version.code.serves.messages() {
             self.prepare(version);
         } else {
+            self.stop_instance().await;
             self.adopt(version);
             if !self.stopped_by_operator {
+                self.show(RuntimeStatus::Unknown, "");
                 self.forgive();
             }
         }
     }
 
     pub(super) fn adopt(&mut self, version: Arc<Version>) {
-        let lines = version.settings.limits.log_lines_per_s;
-        self.log = ModuleLog::new(self.name.clone(), self.shared.logs.clone(), lines);
+        let limits = version.settings.limits;
+        self.log = ModuleLog::new(self.name.clone(), self.shared.clone(), limits);
+        self.pace.set(limits);
+        self.rests_until = None;
         self.version = version;
         self.show_version();
     }
 
     /// Tells the instance to stop, records what it still did, and drops it.
     pub(super) async fn stop_instance(&mut self) {
+        self.served = None;
+        self.program.shutdown().await;
         let Some(mut instance) = self.instance.take() else { return };
         let busy = self.runtime.busy();
         match instance.stop().await {

@@ -10,6 +10,7 @@ use super::probation::Probation;
 use super::runner::{Phase, Runner};
 use crate::instance::{Instance, Parts};
 use crate::logs::LogLevel;
+use crate::status::now;
 use std::sync::Arc;
 use std::time::Instant as Moment;
 use tokio::task::JoinSet;
@@ -60,23 +61,12 @@ impl Candidate {
 impl Runner {
     /// Starts an instance of `version` beside the one that works.
     pub(super) fn prepare(&mut self, version: Arc<Version>) {
-        let (runtime, state, log) = (self.runtime.clone(), self.state.clone(), self.log.clone());
-        let name = self.name.clone();
         self.log.host(LogLevel::Info, "a new version is being started beside the old one");
         self.candidate.version = Some(version.clone());
-        let (twin, calling) = (self.twin.clone(), self.calling.clone());
         self.calls.prepare(&version);
+        let surroundings = self.surroundings();
         self.candidate.starting.spawn(async move {
-            let parts = Parts {
-                runtime: &runtime,
-                code: &version.code,
-                settings: &version.settings,
-                state: &state,
-                twin: &twin,
-                calling: &calling,
-                log: &log,
-                name: &name,
-            };
+            let parts = Parts { version: &version, surroundings: &surroundings };
             let instance = Instance::start(parts).await.map(Box::new);
             Started { version, instance }
         });
@@ -93,7 +83,8 @@ impl Runner {
         let stopping = Moment::now();
         self.stop_instance().await;
         if instance.host().state.is_stale() || instance.host().twin.is_stale() {
-            match Instance::start(self.parts(&version)).await {
+            let surroundings = self.surroundings();
+            match Instance::start(Parts { version: &version, surroundings: &surroundings }).await {
                 Ok(again) => *instance = again,
                 Err(reason) => {
                     // The old instance has been stopped, so a fresh one of the old version goes on.
@@ -111,7 +102,10 @@ impl Runner {
         self.failures.clear();
         self.runs();
         let gap = stopping.elapsed();
-        self.shared.status().swap_us = Some(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
+        let mut status = self.shared.status();
+        status.swap_us = Some(u64::try_from(gap.as_micros()).unwrap_or(u64::MAX));
+        status.last_swap = Some(now());
+        drop(status);
         let text =
             format!("a new version has taken over, after {:.3} ms without service", gap.as_secs_f64() * 1e3);
         self.log.host(LogLevel::Info, &text);

@@ -68,6 +68,11 @@ impl OpenTurn {
         self.handled += 1;
     }
 
+    /// Messages and bytes that it sends so far.
+    pub(super) fn sent(&self) -> (u64, u64) {
+        (self.turn.sends.len() as u64, self.bytes)
+    }
+
     /// A method has been called with success.
     pub(super) fn reply(&mut self, call: MethodCall, reply: MethodReply) {
         self.replies.push((call, reply));

@@ -6,10 +6,15 @@ use crate::config::{EngineConfig, Limits, Profile};
 use crate::engine::Common;
 use crate::load::load;
 use crate::module::Version;
+use crate::plan::{PlannedModule, Unfit, Versions};
+use crate::plugins::Source;
 use crate::plugins::{self, Files};
 use crate::runtime::Runtime;
+use crate::settings::Settings;
+use crate::wants::embedded_grants;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -35,6 +40,9 @@ struct Job {
     runtime: Runtime,
     cache: CodeCache,
     compiler: Compiler,
+    /// The number of the version that is loaded next.
+    numbers: Arc<AtomicU64>,
+    source: Option<Arc<dyn Source>>,
 }
 
 impl Loader {
@@ -50,21 +58,71 @@ impl Loader {
             runtime: common.runtime.clone(),
             cache: common.cache.clone(),
             compiler: config.compiler.clone(),
+            numbers: Arc::new(AtomicU64::new(1)),
+            source: config.source.clone(),
         };
         Self { job, jobs: JoinSet::new(), at_a_time: Arc::new(Semaphore::new(at_a_time)) }
     }
 
     /// Begins to load a module. `running` is the version that runs: code that has not changed is not loaded again.
-    pub(super) fn load(&mut self, name: &str, files: Files, running: Option<Arc<Version>>) {
-        let (name, job, at_a_time) = (name.to_owned(), self.job.clone(), self.at_a_time.clone());
-        self.jobs.spawn(async move {
+    pub(super) fn load(
+        &mut self,
+        name: &str,
+        files: Files,
+        planned: Option<PlannedModule>,
+        running: Option<Arc<Version>>,
+    ) {
+        self.jobs.spawn(self.begin(name.to_owned(), files, planned, running));
+    }
+
+    /// Loads all of these, and gives them, or what is wrong with each that is unfit.
+    pub(super) fn load_all(
+        &self,
+        modules: Vec<(String, Files, PlannedModule, Option<Arc<Version>>)>,
+    ) -> impl Future<Output = Result<Versions, Vec<Unfit>>> + Send + use<> {
+        let all: Vec<_> = modules
+            .into_iter()
+            .map(|(name, files, planned, running)| self.begin(name, files, Some(planned), running))
+            .collect();
+        async move {
+            let mut jobs: JoinSet<Loaded> = all.into_iter().collect();
+            let (mut versions, mut unfit) = (Versions::new(), Vec::new());
+            while let Some(loaded) = jobs.join_next().await {
+                match loaded {
+                    Ok(Loaded { name, files, version: Ok(version) }) => {
+                        versions.insert(name, (files, Arc::new(version)));
+                    }
+                    Ok(Loaded { name, version: Err(reason), .. }) => {
+                        unfit.push(Unfit { module: name, reason });
+                    }
+                    Err(error) => {
+                        let reason = format!("loading ended badly: {error}");
+                        unfit.push(Unfit { module: "unknown".to_owned(), reason });
+                    }
+                }
+            }
+            unfit.sort_by(|one, other| one.module.cmp(&other.module));
+            if unfit.is_empty() { Ok(versions) } else { Err(unfit) }
+        }
+    }
+
+    fn begin(
+        &self,
+        name: String,
+        files: Files,
+        planned: Option<PlannedModule>,
+        running: Option<Arc<Version>>,
+    ) -> impl Future<Output = Loaded> + Send + use<> {
+        let (job, at_a_time) = (self.job.clone(), self.at_a_time.clone());
+        async move {
             // The semaphore is never closed.
             let _turn = at_a_time.acquire_owned().await;
-            let reads = name.clone();
-            let version = tokio::task::spawn_blocking(move || job.run(&reads, running.as_deref())).await;
+            let (reads, of) = (name.clone(), files.clone());
+            let work = move || job.run(&reads, &of, planned.as_ref(), running.as_deref());
+            let version = tokio::task::spawn_blocking(work).await;
             let version = version.unwrap_or_else(|error| Err(format!("loading ended badly: {error}")));
             Loaded { name, files, version }
-        });
+        }
     }
 
     /// The next module that is loaded; none if none is being loaded. Cancel safe.
@@ -84,18 +142,63 @@ impl Loader {
 }
 
 impl Job {
-    fn run(&self, name: &str, running: Option<&Version>) -> Result<Version, String> {
+    fn run(
+        &self,
+        name: &str,
+        files: &Files,
+        planned: Option<&PlannedModule>,
+        running: Option<&Version>,
+    ) -> Result<Version, String> {
         // Both files are read before either is judged, so that all that is wrong is said at once.
-        let settings = plugins::read_settings(&self.folder, name, self.limits);
-        let code = plugins::read_component(&self.folder, name).and_then(|(bytes, digest)| match running {
-            Some(running) if running.code.digest == digest => Ok(running.code.clone()),
-            _ => load(&self.runtime, &self.cache, &self.compiler, &bytes, digest)
-                .map_err(|error| error.to_string()),
+        let settings = plugins::read_settings(&self.folder, name, files, self.limits);
+        let oci = settings.as_ref().ok().and_then(|settings| settings.oci.as_deref());
+        let read = plugins::read_component(&self.folder, files, oci, self.source.as_deref());
+        let code = read.and_then(|(bytes, digest)| {
+            if let (Some(wish), Ok(settings)) = (embedded_grants(&bytes), &settings) {
+                tell_of_wishes(name, wish, settings);
+            }
+            match running {
+                Some(running) if running.code.digest == digest => Ok(running.code.clone()),
+                _ => load(&self.runtime, &self.cache, &self.compiler, &bytes, digest)
+                    .map_err(|error| error.to_string()),
+            }
         });
         match (settings, code) {
-            (Ok(settings), Ok(code)) => Ok(Version { code, settings: Arc::new(settings) }),
+            (Ok(mut settings), Ok(code)) => {
+                if let Some(planned) = planned {
+                    planned.change(&mut settings);
+                }
+                let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+                let connections = Arc::new(Semaphore::new(settings.limits.connections as usize));
+                Ok(Version { number, code, settings: Arc::new(settings), connections })
+            }
             (Err(one), Err(other)) => Err(format!("{one}; {other}")),
             (Err(reason), Ok(_)) | (Ok(_), Err(reason)) => Err(reason),
         }
+    }
+}
+
+/// Says once for each file which hosts and directories the component asks for and has not been granted.
+fn tell_of_wishes(name: &str, wish: &str, granted: &Settings) {
+    let Ok(wished) = Settings::parse(wish, granted.limits) else { return };
+    for host in wished.hosts.iter().filter(|host| !granted.hosts.contains(host)) {
+        let port = host.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+        let below = if host.below { "*." } else { "" };
+        tracing::warn!(
+            module = name,
+            "it asks for connections to {below}{0}:{port}, which are not granted; to grant them, add to its .toml: \
+             [grants] hosts = [\"{below}{0}:{port}\"]",
+            host.host
+        );
+    }
+    let has = |guest: &str| granted.directories.iter().any(|directory| directory.guest == guest);
+    for directory in wished.directories.iter().filter(|directory| !has(&directory.guest)) {
+        tracing::warn!(
+            module = name,
+            "it asks for a directory as {0}, which is not granted; to grant it, add to its .toml: [grants] directories = \
+             [{{ host = \"{1}\", guest = \"{0}\" }}]",
+            directory.guest,
+            directory.host.display()
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-const TARGET: &str = "wasm32-wasip2";
+pub const TARGET: &str = "wasm32-wasip2";
 
 /// The component of a guest: a crate of tests/guests.
 pub fn guest(name: &str) -> PathBuf {
@@ -27,7 +27,7 @@ pub fn marked(name: &str, mark: &str) -> Vec<u8> {
     bytes
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
@@ -55,7 +55,7 @@ fn build() -> Result<PathBuf, String> {
 }
 
 /// rustup's tool chain if it has the target, Debian's otherwise.
-fn tool_chain() -> Result<Command, String> {
+pub fn tool_chain() -> Result<Command, String> {
     let clean = |program: &str| {
         let mut command = Command::new(program);
         for variable in [

@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod guests;
+pub mod net;
+pub mod published;
 
 use guests::guest;
 use holdfast_broker::{Broker, BrokerConfig, Reader};
 use holdfast_engine::{
-    Backoff, Engine, EngineConfig, EngineHandle, LogQuery, ModuleStatus, Profile, RuntimeStatus,
+    Backoff, Engine, EngineConfig, EngineHandle, HttpDoor, LogQuery, ModuleStatus, Profile, RuntimeStatus,
 };
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, StoredDeadLetter, SystemClock};
@@ -56,6 +58,7 @@ pub struct Edge {
     pub broker: Broker,
     pub store: Store,
     pub engine: EngineHandle,
+    pub http: HttpDoor,
     upstream: Reader,
     waiting: VecDeque<(String, String)>,
     tasks: TaskTracker,
@@ -128,6 +131,14 @@ impl Plan {
         self
     }
 
+    /// Puts a component into the plugins folder before the edge starts.
+    pub fn with_file(self, module: &str, component: &Path, settings: &str) -> Self {
+        let plugins = plugins_of(self.folder.path());
+        fs::write(plugins.join(format!("{module}.toml")), settings).unwrap();
+        fs::copy(component, plugins.join(format!("{module}.wasm"))).unwrap();
+        self
+    }
+
     pub fn plugins(&self) -> PathBuf {
         plugins_of(self.folder.path())
     }
@@ -147,6 +158,7 @@ impl Plan {
         (self.change)(&mut config);
         let engine = Engine::build(config, broker.clone()).unwrap();
         let handle = engine.handle();
+        let http = engine.http();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         engine.spawn(&tasks, stop.clone()).unwrap();
         let upstream = broker.reader(LogId::upstream());
@@ -155,6 +167,7 @@ impl Plan {
             broker,
             store,
             engine: handle,
+            http,
             upstream,
             waiting: VecDeque::new(),
             tasks,

@@ -4,7 +4,7 @@ use super::{Event, Hub, bag, shared::DELIVERIES_MAX};
 use crate::{end::End, episodes::warn_once};
 use holdfast_broker::{Broker, Delivery, DesiredPatch, MethodCall, ReadError, Reader, Ticket, Turn};
 use holdfast_mqtt::{
-    PacketId, Publish,
+    PacketId, Publish, QoS,
     hub::{Feature, topics},
 };
 use holdfast_types::{LogId, Offset};
@@ -68,37 +68,44 @@ impl Hub {
         for delivery in messages {
             let sent =
                 Sent { inbox, ticket: delivery.ticket, offset: delivery.id.as_ref().map(|id| id.sequence) };
-            if self.is_given_up(&sent, &delivery) {
+            let times = self.times_handed_out(&sent);
+            if times > DELIVERIES_MAX {
+                self.give_up(&sent, &delivery);
                 continue;
             }
             let Some(topic) = topic(self, &delivery) else {
                 self.done(&sent);
                 continue;
             };
-            let publish = Publish { qos, ..Publish::new(topic, delivery.envelope.message.body.clone()) };
+            // The client may have it from an earlier connection (MQTT-3.3.1-1).
+            let dup = times > 1 && qos != QoS::AtMostOnce;
+            let publish = Publish { qos, dup, ..Publish::new(topic, delivery.envelope.message.body.clone()) };
             events.push(Event::Deliver(publish, Some(sent)));
         }
         events
     }
 
-    /// Gives a message up that was handed out too often; only those from the cloud are counted.
-    fn is_given_up(&self, sent: &Sent, delivery: &Delivery) -> bool {
+    /// How often a message was handed out, now included; only those from the cloud are counted.
+    fn times_handed_out(&self, sent: &Sent) -> u32 {
         let (Feature::CloudToDevice, Some(offset), Some(inbox)) =
             (sent.inbox, sent.offset, self.inbox(sent.inbox))
         else {
-            return false;
+            return 1;
         };
-        let log = inbox.reader.log();
-        if self.shared.hub.handed_out(log, offset) <= DELIVERIES_MAX {
-            return false;
-        }
+        self.shared.hub.handed_out(&self.shared.broker, inbox.reader.log(), offset)
+    }
+
+    /// Gives a message up that was handed out too often.
+    fn give_up(&self, sent: &Sent, delivery: &Delivery) {
+        let Some(inbox) = self.inbox(sent.inbox) else { return };
         let child = &self.caller.identity;
         tracing::warn!(%child, id = ?delivery.id, deliveries = DELIVERIES_MAX, "a device never acknowledges a message; it becomes a dead letter");
         let reason = format!("the device did not acknowledge it in {DELIVERIES_MAX} deliveries").into();
         let turn = Turn { dead: vec![(sent.ticket, reason, DELIVERIES_MAX)], ..Turn::default() };
         inbox.reader.settle(turn, |_| {});
-        self.shared.hub.done(log, offset);
-        true
+        if let Some(offset) = sent.offset {
+            self.shared.hub.done(&self.shared.broker, inbox.reader.log(), offset);
+        }
     }
 
     /// Keeps what was sent until the client acknowledges it; what asks for no acknowledgement is done.
@@ -134,7 +141,7 @@ impl Hub {
         let Some(inbox) = self.inbox(sent.inbox) else { return };
         inbox.reader.ack([sent.ticket]);
         if let (Feature::CloudToDevice, Some(offset)) = (sent.inbox, sent.offset) {
-            self.shared.hub.done(inbox.reader.log(), offset);
+            self.shared.hub.done(&self.shared.broker, inbox.reader.log(), offset);
         }
     }
 

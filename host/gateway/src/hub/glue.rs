@@ -79,7 +79,11 @@ impl Client {
     }
 
     fn hub_deliver(&mut self, publish: Publish, sent: Option<super::Sent>) {
-        let packet = self.connection.deliver(publish);
+        let again = publish.dup;
+        let mut packet = self.connection.deliver(publish);
+        if let Packet::Publish(publish) = &mut packet {
+            publish.dup = again;
+        }
         let Packet::Publish(publish) = &packet else { return };
         let Some(hub) = &mut self.hub else { return };
         if let Err(error) = self.codec.encode(&packet, &mut self.out) {

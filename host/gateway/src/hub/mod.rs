@@ -95,6 +95,9 @@ impl Hub {
     /// A client that has just connected.
     pub(crate) fn begin(shared: &Arc<Shared>, board: &Arc<Board>, caller: Caller, session: Session) -> Self {
         shared.hub.connected(&shared.broker, &caller.identity);
+        if let Some(above) = &shared.above {
+            above.present(&caller.identity, true);
+        }
         let kept = Filters::load(&shared.broker, &caller.identity);
         let on_disk = !kept.is_empty();
         let filters = if session.clean { Filters::default() } else { kept };
@@ -188,6 +191,9 @@ pub(crate) async fn next(hub: &mut Option<Box<Hub>>, room: usize) -> Vec<Event> 
 impl Drop for Hub {
     fn drop(&mut self) {
         self.shared.hub.left(&self.shared.broker, &self.caller.identity);
+        if let Some(above) = &self.shared.above {
+            above.present(&self.caller.identity, false);
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use super::{Event, Hub, bag, filters};
 use crate::{end::End, episodes::warn_once, inbound, plain::Plain, stats::Stats};
 use bytes::Bytes;
-use holdfast_broker::{MethodReply, Twin, TwinError};
+use holdfast_broker::{MethodReply, Receipt, Refused, Twin, TwinError};
 use holdfast_mqtt::{
     Packet, Publish, QoS, ReasonCode,
     hub::{Feature, NoOperation, Operation, PropertyBag, topics},
     server::{Outcome, Ticket},
 };
-use holdfast_types::{MESSAGE_BYTES_MAX_UPSTREAM, Message};
+use holdfast_types::{MESSAGE_BYTES_MAX_UPSTREAM, Message, Name};
 use serde_json::{Map, Value, json};
 use std::sync::atomic::Ordering;
 
@@ -85,21 +85,40 @@ impl Hub {
             return Err(End::NotDialect(format!("a message of {bytes} bytes; IoT Hub takes {max}")));
         }
         self.caller.stamp(&mut message);
-        let source = self.caller.source(&self.shared.broker, output);
         let (board, awaited) = (self.board.clone(), self.shared.awaited.clone());
         awaited.fetch_add(1, Ordering::Relaxed);
-        self.shared.broker.publish_then(source, message, move |result| {
+        self.hand_on(message, output, move |result| {
             awaited.fetch_sub(1, Ordering::Relaxed);
             board.settle(ticket, &result);
         });
         Ok(None)
     }
 
+    /// Telemetry goes to the hub where this is one, else to the routes.
+    fn hand_on(
+        &self,
+        message: Message,
+        output: Option<Name>,
+        done: impl FnOnce(Result<Receipt, Refused>) + Send + 'static,
+    ) {
+        match &self.shared.above {
+            Some(above) => above.telemetry(&self.caller.identity, message, Box::new(done)),
+            None => {
+                let source = self.caller.source(&self.shared.broker, output);
+                self.shared.broker.publish_then(source, message, done);
+            }
+        }
+    }
+
     fn twin_get(&mut self, ticket: Ticket, rid: String) {
-        let (twins, identity) = (self.shared.broker.twins(), self.caller.identity.clone());
+        let (shared, identity) = (self.shared.clone(), self.caller.identity.clone());
         let answer = self.twin_answer(rid, ticket);
         self.jobs.push(async move {
-            match twins.get(&identity).await {
+            let twin = match &shared.above {
+                Some(above) => above.twin(&identity).await,
+                None => shared.broker.twins().get(&identity).await,
+            };
+            match twin {
                 Ok(twin) => answer.say(200, None, document(twin)),
                 Err(error) => answer.refuse(&error),
             }
@@ -109,7 +128,7 @@ impl Hub {
     fn twin_report(&mut self, ticket: Ticket, rid: Option<String>, version: Option<&str>, body: &[u8]) {
         let version = version.map(str::parse::<u64>).transpose();
         let patch = serde_json::from_slice::<Value>(body);
-        let (twins, identity) = (self.shared.broker.twins(), self.caller.identity.clone());
+        let (shared, identity) = (self.shared.clone(), self.caller.identity.clone());
         let mut answer = self.twin_answer(rid.unwrap_or_default(), ticket);
         // Without an identifier nobody waits for the answer.
         answer.wanted = answer.wanted && !answer.rid.is_empty();
@@ -119,7 +138,11 @@ impl Hub {
                 (Err(why), _) => return answer.malformed(&why),
                 (_, Err(why)) => return answer.malformed(&why),
             };
-            match twins.report_if(&identity, patch, version).await {
+            let reported = match &shared.above {
+                Some(above) => above.report(&identity, patch, version).await,
+                None => shared.broker.twins().report_if(&identity, patch, version).await,
+            };
+            match reported {
                 Ok(version) => answer.say(204, Some(version), Bytes::new()),
                 Err(error) => answer.refuse(&error),
             }
@@ -191,10 +214,7 @@ impl Hub {
         });
     }
 
-    fn write(
-        &self,
-        filters: Option<Bytes>,
-    ) -> impl Future<Output = Result<(), holdfast_broker::Refused>> + Send + use<> {
+    fn write(&self, filters: Option<Bytes>) -> impl Future<Output = Result<(), Refused>> + Send + use<> {
         let key = self.caller.identity.to_string();
         self.shared.broker.documents().write(filters::SPACE, &key, filters)
     }
@@ -211,8 +231,7 @@ impl Hub {
         self.caller.stamp(&mut message);
         Stats::one(&self.shared.stats.wills);
         let client = self.caller.identity.clone();
-        let source = self.caller.source(&self.shared.broker, output);
-        self.shared.broker.publish_then(source, message, move |result| {
+        self.hand_on(message, output, move |result| {
             if let Err(error) = result {
                 tracing::warn!(%client, %error, "a will was not taken");
             }

@@ -52,6 +52,15 @@ async fn reserved_bits_of_a_header_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_which_version_3_1_1_has_no_code_is_the_end_of_the_connection_alone() {
+    let house = House::new().await;
+    // Larger than a stranger's first packet may be. Its length says so before the rest of it has come.
+    let connect = [&[0x10, 0xA0, 0x9C, 0x01][..], &field(b"MQTT"), &[4, 0xC2, 0, 60], &field(b"c")].concat();
+    assert!(answer(&house, &connect).await.is_empty());
+    house.serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connect_whose_flags_and_fields_do_not_fit_ends_the_connection() {
     let house = House::new().await;
     let id = field(b"c");

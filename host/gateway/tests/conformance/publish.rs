@@ -356,3 +356,17 @@ async fn a_qos2_message_that_has_begun_its_way_completes_it_beyond_its_life() {
     let again = back.message().await;
     assert_eq!((&*again.payload, again.dup, again.packet_id), (&b"short"[..], true, first.packet_id));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_recorded_ends_the_connection_that_it_came_on() {
+    let house = House::new().await;
+    let mut bystander = house.client(Version::V311, "bystander").await;
+    let mut client = house.client(Version::V311, "c").await;
+    house.broker.store().close().unwrap();
+    let id = client.id();
+    let publish = Publish { qos: QoS::AtLeastOnce, packet_id: Some(id), ..Publish::new("plant/t", "x") };
+    client.send(&Packet::Publish(publish)).await;
+    assert_eq!(client.end().await, None, "no acknowledgement, and no more of this connection");
+    bystander.send(&Packet::PingReq).await;
+    assert_eq!(bystander.next().await, Some(Packet::PingResp), "others stay");
+}

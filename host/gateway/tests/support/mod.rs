@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub const LONG: Duration = Duration::from_secs(30);
 
 /// A gateway at work. Its users `press` and `oven` have the password `secret`; they may publish below `plant/` and under
-/// their own name, and subscribe to `plant/#`.
+/// their own name, and subscribe to `plant/#`; what is below `plant/secret` is kept from `oven`.
 pub struct House {
     pub address: SocketAddr,
     pub broker: Broker,
@@ -161,12 +161,15 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 fn registry() -> Arc<Registry> {
     let filters = |texts: &[&str]| texts.iter().map(|text| Filter::new(text).unwrap()).collect();
     let user = |name: &str| {
-        let grants =
-            Grants { publish: filters(&["plant/#", &format!("{name}/#")]), subscribe: filters(&["plant/#"]) };
+        let grants = Grants {
+            publish: filters(&["plant/#", &format!("{name}/#")]),
+            subscribe: filters(&["plant/#"]),
+            deny: if name == "oven" { filters(&["plant/secret/#"]) } else { Vec::new() },
+        };
         (Name::new(name).unwrap(), Password::Plain(b"secret".to_vec()), grants)
     };
     // Devices may publish below `d/` and their name.
-    let grants = Grants { publish: vec![Filter::new("d/{device}/#").unwrap()], subscribe: vec![] };
+    let grants = Grants { publish: vec![Filter::new("d/{device}/#").unwrap()], ..Grants::default() };
     let rules = DeviceRules {
         hosts: vec![hub::HUB.to_owned(), "hub.example.net".into()],
         grants,

@@ -1,6 +1,7 @@
 //! The arguments of `holdfast device`.
 
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// `device …`.
 #[derive(Debug, Subcommand)]
@@ -19,6 +20,8 @@ pub enum DeviceCommand {
     Remove(DeviceName),
     /// Sign a token with the device's primary key.
     Token(DeviceTokenArgs),
+    /// Issue a certificate for a device from the authority of this edge; for devices that were added with --ca.
+    Cert(DeviceCertArgs),
 }
 
 /// The name of a device.
@@ -50,7 +53,7 @@ pub struct DeviceAddArgs {
     /// SHA-1 or SHA-256 thumbprint of its certificate. May be given twice.
     #[arg(long, value_name = "HEX", conflicts_with = "ca")]
     pub thumbprint: Vec<String>,
-    /// It shows a certificate of its name from an authority in gateway.tls.client_ca_file.
+    /// It shows a certificate of its name, from this edge (`device cert`) or an authority in gateway.tls.client_ca_file.
     #[arg(long)]
     pub ca: bool,
     /// It is an edge itself.
@@ -78,4 +81,18 @@ pub struct DeviceTokenArgs {
     /// How long the token is good.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub ttl: u64,
+}
+
+/// Arguments of `device cert`.
+#[derive(Debug, Args)]
+pub struct DeviceCertArgs {
+    /// The device. It need not be there yet.
+    #[arg(value_name = "NAME")]
+    pub device: String,
+    /// The folder to write NAME.pem and NAME.key into; no file is overwritten.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// How long it is good, at most as long as the authority.
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
 }

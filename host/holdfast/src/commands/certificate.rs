@@ -1,13 +1,18 @@
 //! `holdfast certificate`: the certificates of this edge.
 
-use crate::{certificates, cli::CertificateCommand, output};
+use crate::{
+    certificates,
+    cli::{CertificateCommand, DeviceCertArgs},
+    output,
+};
 use anyhow::bail;
 use holdfast_config::Config;
 use holdfast_pki::Facts;
+use holdfast_types::Name;
 use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// A certificate as programs read it.
@@ -74,6 +79,39 @@ fn renew(config: &Config, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Issues a certificate for a device, into new files.
+pub fn issue(config: &Config, args: &DeviceCertArgs, json: bool) -> anyhow::Result<()> {
+    let device = Name::new(&args.device)?;
+    let (folder, now) = (certificates::folder(config), SystemTime::now());
+    folder.make_authority(&config.edge, now)?;
+    let life = Duration::from_secs(u64::from(args.days) * 24 * 3600);
+    let issued = folder.load()?.issue_to_device(&device, life, now)?;
+    let facts = Facts::read(&issued.certificate)?;
+    let name = file_name(&device);
+    let (certificate, key) = (args.out.join(format!("{name}.pem")), args.out.join(format!("{name}.key")));
+    holdfast_pki::write_new(&issued, &certificate, &key)?;
+    if json {
+        return output::json(&serde_json::json!({
+            "device": device.as_str(), "certificate": certificate, "key": key,
+            "not_after_s": seconds(facts.not_after), "sha256": facts.sha256,
+        }));
+    }
+    output::line(format!("{} {}", certificate.display(), certificates::time_left(&facts, now)));
+    output::line(format!("{} for this user alone", key.display()));
+    output::line(format!("the device is let in with it once it is added: holdfast device add {device} --ca"));
+    Ok(())
+}
+
+/// Names of devices may hold what some systems take for something else in names of files.
+fn file_name(device: &Name) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
+    device.as_str().chars().map(safe).collect()
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
 /// Who renews a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Renewed {
@@ -83,7 +121,6 @@ enum Renewed {
 }
 
 fn one(what: &str, file: &Path, facts: &Facts, renewed: Renewed, json: bool) -> anyhow::Result<()> {
-    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     if json {
         return output::json(&Row {
             what,

@@ -1,16 +1,18 @@
 //! `holdfast device`: who may connect.
 
-use super::client;
+use super::{certificate, client};
 use crate::{
     cli::{DeviceAddArgs, DeviceCommand, DeviceName},
     output::{self, Table},
 };
 use anyhow::bail;
 use holdfast_api::{DeviceAction, DeviceCredential, DeviceItem, DeviceRequest, Item, Request, SecretText};
+use holdfast_config::Config;
 use std::path::Path;
 
 /// Carries out a `device` command.
-pub async fn run(control: &Path, command: &DeviceCommand, json: bool) -> anyhow::Result<()> {
+pub async fn run(config: &Config, command: &DeviceCommand, json: bool) -> anyhow::Result<()> {
+    let control = config.paths.control.as_path();
     match command {
         DeviceCommand::Add(args) => {
             let action = DeviceAction::Add { credential: credential(args), edge: args.edge };
@@ -35,6 +37,7 @@ pub async fn run(control: &Path, command: &DeviceCommand, json: bool) -> anyhow:
             output::line(&token.0);
             Ok(())
         }
+        DeviceCommand::Cert(args) => certificate::issue(config, args, json),
     }
 }
 

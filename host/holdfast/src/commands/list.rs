@@ -2,7 +2,7 @@
 
 use super::client;
 use crate::output::{self, Table};
-use holdfast_api::{Item, ModuleAction, ModuleRequest, Request};
+use holdfast_api::{Item, ModuleAction, ModuleItem, ModuleRequest, Request};
 use std::path::Path;
 
 /// Shows every module.
@@ -36,10 +36,14 @@ fn show(items: &[Item], json: bool) -> anyhow::Result<()> {
         ">HANDLED",
         ">SENT",
         ">WAITING",
+        ">EXPIRED",
         ">DEAD",
+        ">CPU",
         ">MEMORY",
+        ">SWAPPED",
         "DETAIL",
     ]);
+    let now = crate::run::shown::now().0;
     let mut any = false;
     for module in modules {
         any = true;
@@ -50,9 +54,14 @@ fn show(items: &[Item], json: bool) -> anyhow::Result<()> {
             module.handled.to_string(),
             module.sent.to_string(),
             module.waiting.to_string(),
+            module.expired.to_string(),
             module.failed.to_string(),
+            format!("{}.{} %", module.cpu_permille / 10, module.cpu_permille % 10),
             output::bytes(module.memory_bytes),
-            module.detail.clone().unwrap_or_default(),
+            module
+                .swapped_ms
+                .map_or_else(String::new, |at| format!("{} ago", output::span(now.saturating_sub(at)))),
+            detail(module),
         ]);
     }
     if any {
@@ -61,4 +70,13 @@ fn show(items: &[Item], json: bool) -> anyhow::Result<()> {
         output::line("no modules; put a component into the plugins folder");
     }
     Ok(())
+}
+
+/// What to know of a module: what is wrong with it, or else which limits it has met.
+fn detail(module: &ModuleItem) -> String {
+    module.detail.clone().unwrap_or_else(|| {
+        let met: Vec<String> =
+            module.refusals.iter().map(|(limit, times)| format!("{limit} met {times} times")).collect();
+        met.join(", ")
+    })
 }

@@ -1,24 +1,44 @@
-//! `holdfast module`: make, build and inspect modules.
+//! `holdfast module`: make, build and inspect modules, fetch and push them.
 
 use crate::{
-    cli::{ModuleBuildArgs, ModuleCommand, ModuleInspectArgs, ModuleNewArgs},
+    cli::{
+        LanguageName, ModuleBuildArgs, ModuleCommand, ModuleInspectArgs, ModuleNewArgs, ModulePullArgs,
+        ModulePushArgs,
+    },
+    dialer::Dialer,
     module::{
         build::{self, BuildOptions},
         inspect,
+        languages::Language,
         new::{self, NewOptions, SdkSource},
     },
     output,
+    registry::{self, Credentials, Reference, Signer, Verifier},
 };
 use anyhow::{Context, bail};
-use std::fs;
+use holdfast_config::Config;
+use holdfast_engine::{GRANTS_SECTION, embedded_grants, in_words};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// Carries out a `module` command.
-pub fn run(command: &ModuleCommand, json: bool) -> anyhow::Result<()> {
+/// Carries out a `module` command. Gives whether all is well.
+pub async fn run(file: Option<&Path>, command: &ModuleCommand, json: bool) -> anyhow::Result<bool> {
     match command {
-        ModuleCommand::New(args) => create(args, json),
-        ModuleCommand::Build(args) => build(args, json),
-        ModuleCommand::Inspect(args) => inspect(args, json),
+        ModuleCommand::New(args) => create(args, json)?,
+        ModuleCommand::Build(args) => build(args, json)?,
+        ModuleCommand::Inspect(args) => inspect(args, json)?,
+        ModuleCommand::Test(args) => return super::replay::run(args, json).await,
+        ModuleCommand::Dev(args) => {
+            let config = super::config(file)?;
+            let plugins = args.plugins.as_ref().unwrap_or(&config.paths.plugins);
+            super::develop::run(&config.paths.control, plugins, args).await?;
+        }
+        ModuleCommand::Pull(args) => pull(&super::config(file)?, args, json).await?,
+        ModuleCommand::Push(args) => push(&super::config(file)?, args, json).await?,
     }
+    Ok(true)
 }
 
 fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
@@ -26,6 +46,11 @@ fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
         name: args.name.clone(),
         directory: args.dir.as_ref().map(|dir| dir.join(&args.name)),
         sdk: SdkSource::parse(&args.sdk),
+        language: match args.lang {
+            LanguageName::Rust => Language::Rust,
+            LanguageName::Python => Language::Python,
+            LanguageName::Js => Language::JavaScript,
+        },
     };
     let created = new::create(&options)?;
     if json {
@@ -35,11 +60,13 @@ fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
     }
     let folder = created.directory.display();
     output::line(format!(
-        "made {folder} with {} files; the SDK comes from {}",
+        "made {folder} with {} files; the contract comes from {}",
         created.files.len(),
         created.sdk
     ));
-    output::line(format!("test it:   cd {folder} && cargo test"));
+    if options.language == Language::Rust {
+        output::line(format!("test it:   cd {folder} && cargo test"));
+    }
     output::line(format!("build it:  holdfast module build {folder} --install plugins"));
     Ok(())
 }
@@ -50,7 +77,7 @@ fn build(args: &ModuleBuildArgs, json: bool) -> anyhow::Result<()> {
     if json {
         return output::json(&serde_json::json!({
             "name": built.name, "component": built.component, "installed": built.installed, "bytes": built.bytes,
-            "toolchain": built.toolchain.version(), "elapsed_ms": built.elapsed.as_millis(),
+            "toolchain": built.toolchain, "elapsed_ms": built.elapsed.as_millis(),
             "imports": built.inspection.imports,
         }));
     }
@@ -58,7 +85,7 @@ fn build(args: &ModuleBuildArgs, json: bool) -> anyhow::Result<()> {
         "built {} ({}) with {} in {}",
         built.component.display(),
         output::bytes(built.bytes),
-        built.toolchain.version(),
+        built.toolchain,
         output::span(u64::try_from(built.elapsed.as_millis()).unwrap_or(u64::MAX))
     ));
     if let Some(installed) = built.installed {
@@ -71,9 +98,17 @@ fn inspect(args: &ModuleInspectArgs, json: bool) -> anyhow::Result<()> {
     let bytes = fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
     let found = inspect::inspect(&bytes);
     let faults = found.faults();
+    let beside = args.file.with_extension("toml");
+    let settings = fs::read_to_string(&beside).ok();
+    // What asks or grants and cannot be understood is a fault that is told, and the rest is shown.
+    let words = |text: &Option<String>| text.as_deref().map(in_words).transpose();
+    let wish = embedded_grants(&bytes).map(str::to_owned);
+    let (asks, granted) = (words(&wish), words(&settings));
     if json {
+        let list = |of: &Result<Option<Vec<String>>, String>| of.clone().ok().flatten();
         output::json(&serde_json::json!({
-            "bytes": found.bytes, "imports": found.imports, "exports": found.exports, "faults": faults,
+            "bytes": found.bytes, "imports": found.imports, "exports": found.exports, "purpose": found.purpose(),
+            "needs": found.needs(), "asks": list(&asks), "granted": list(&granted), "faults": faults,
         }))?;
     } else {
         output::line(format!("{}: {}", args.file.display(), output::bytes(found.bytes)));
@@ -82,9 +117,90 @@ fn inspect(args: &ModuleInspectArgs, json: bool) -> anyhow::Result<()> {
                 output::line(format!("  {title}  {interface}"));
             }
         }
+        for words in found.purpose() {
+            output::line(format!("  it {words}"));
+        }
+        for words in found.needs() {
+            output::line(format!("  it can use, if granted, {words}"));
+        }
+        let file = beside.display().to_string();
+        for (title, from, lines) in [("asks for", GRANTS_SECTION, &asks), ("is granted", &file, &granted)] {
+            for line in lines.iter().flatten().flatten() {
+                output::line(format!("  it {title}  {line}  ({from})"));
+            }
+        }
+        if matches!(granted, Ok(None)) {
+            output::line(format!("  nothing is granted: there is no {file}"));
+        }
+    }
+    for (from, read) in [(GRANTS_SECTION.to_owned(), &asks), (beside.display().to_string(), &granted)] {
+        if let Err(why) = read {
+            bail!("{from} of {} is wrong: {why}", args.file.display());
+        }
     }
     if !faults.is_empty() {
         bail!("{} cannot run as a module: {}", args.file.display(), faults.join("; "));
     }
+    Ok(())
+}
+
+/// Names and passwords: those of the file that is named, else of the configuration.
+fn credentials(
+    named: Option<&PathBuf>,
+    config: &Config,
+    reference: &Reference,
+) -> anyhow::Result<Option<Credentials>> {
+    match named.or(config.modules.registry_credentials.as_ref()) {
+        Some(file) => Ok(Credentials::read(file, &reference.registry)?),
+        None => Ok(None),
+    }
+}
+
+async fn pull(config: &Config, args: &ModulePullArgs, json: bool) -> anyhow::Result<()> {
+    let reference = Reference::parse(&args.reference).map_err(anyhow::Error::msg)?;
+    let credentials = credentials(args.credentials.as_ref(), config, &reference)?;
+    let keys = if args.key.is_empty() { &config.modules.signature_keys } else { &args.key };
+    let verifier = Verifier::read(keys)?;
+    let pulled = registry::pull(&Dialer::default(), &reference, credentials, verifier.as_ref()).await?;
+    let faults = inspect::inspect(&pulled.component).faults();
+    if !faults.is_empty() {
+        bail!("{reference} cannot run as a module: {}", faults.join("; "));
+    }
+    if let Some(file) = &args.output {
+        fs::write(file, &pulled.component)
+            .with_context(|| format!("{} cannot be written", file.display()))?;
+    }
+    let pinned = reference.pinned(&pulled.digest).to_string();
+    if json {
+        return output::json(&serde_json::json!({
+            "reference": pinned, "digest": pulled.digest, "bytes": pulled.component.len(), "output": args.output,
+            "signed": verifier.is_some(),
+        }));
+    }
+    let bytes = output::bytes(pulled.component.len() as u64);
+    let signed = if verifier.is_some() { ", signed by a known key" } else { "" };
+    output::line(format!("{bytes}{signed}; to run it, put this into name.toml in the plugins folder:"));
+    output::line(format!("[source]\noci = \"{pinned}\""));
+    Ok(())
+}
+
+async fn push(config: &Config, args: &ModulePushArgs, json: bool) -> anyhow::Result<()> {
+    let reference = Reference::parse(&args.reference).map_err(anyhow::Error::msg)?;
+    let bytes = fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
+    let faults = inspect::inspect(&bytes).faults();
+    if !faults.is_empty() {
+        bail!("{} cannot run as a module: {}", args.file.display(), faults.join("; "));
+    }
+    let credentials = credentials(args.credentials.as_ref(), config, &reference)?;
+    let signer = args.sign_key.as_deref().map(Signer::read).transpose()?;
+    let digest =
+        registry::push(&Dialer::default(), &reference, credentials, bytes.into(), signer.as_ref()).await?;
+    let pinned = reference.pinned(&digest).to_string();
+    if json {
+        return output::json(&serde_json::json!({
+            "reference": pinned, "digest": digest, "signed": signer.is_some(),
+        }));
+    }
+    output::line(format!("pushed {pinned}"));
     Ok(())
 }

@@ -1,23 +1,52 @@
-//! `holdfast routes`: list routes, and explain what they would do. Works from the configuration, without a running edge.
+//! `holdfast routes`: list routes, and explain what they would do. Those of the running edge if one answers, which may be
+//! those of a deployment; else those of the configuration.
 
-use super::message;
+use super::{client, message};
 use crate::{
     cli::{ExplainArgs, RoutesCommand},
     output::{self, Table},
     run::{parts, shown},
 };
-use holdfast_api::{RouteExplanation, RouteItem};
+use holdfast_api::{Client, Item, Request, RouteExplanation, RouteItem};
 use holdfast_config::Config;
-use holdfast_routes::{Route, RouteTable, Verdict};
-use holdfast_types::{Durability, Envelope, Name, UnixMillis};
+use holdfast_routes::{Route, RouteDefinition, RouteTable, Verdict};
+use holdfast_types::{Durability, Envelope, Name, Priority, UnixMillis, WhenFull};
 
 /// Carries out a `routes` command.
-pub fn run(config: &Config, command: &RoutesCommand, json: bool) -> anyhow::Result<()> {
-    let table = parts::routes(config)?;
+pub async fn run(config: &Config, command: &RoutesCommand, json: bool) -> anyhow::Result<()> {
+    let table = match running(config).await {
+        Some(table) => table,
+        None => parts::routes(config)?,
+    };
     match command {
         RoutesCommand::List => list(&table, json),
         RoutesCommand::Explain(args) => explain_command(config, &table, args, json),
     }
+}
+
+/// The routes in force; none if no edge answers.
+async fn running(config: &Config) -> Option<RouteTable> {
+    let mut edge = Client::connect(&config.paths.control).await.ok()?;
+    let items = edge.ask_all(&Request::Routes).await.ok()?;
+    let definitions = items.into_iter().map(|item| match item {
+        Item::Route(route) => definition(route),
+        _ => None,
+    });
+    RouteTable::compile(definitions.collect::<Option<_>>()?).ok()
+}
+
+/// A route as the edge tells it.
+fn definition(route: RouteItem) -> Option<RouteDefinition> {
+    Some(RouteDefinition {
+        priority: Priority::new(route.priority)?,
+        time_to_live_secs: route.time_to_live_secs,
+        durability: if route.durable { Durability::Durable } else { Durability::Volatile },
+        when_full: [WhenFull::Block, WhenFull::DropOldest, WhenFull::DropNewest]
+            .into_iter()
+            .find(|policy| shown::when_full(*policy) == route.when_full)?,
+        topic: route.topic,
+        ..RouteDefinition::new(&route.name, route.text)
+    })
 }
 
 fn list(table: &RouteTable, json: bool) -> anyhow::Result<()> {

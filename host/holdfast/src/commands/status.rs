@@ -23,6 +23,14 @@ pub async fn run(control: &Path, json: bool) -> anyhow::Result<()> {
         "gateway".into(),
         if status.gateway.is_empty() { "none".into() } else { status.gateway.join(", ") },
     ]);
+    if !status.gateway.is_empty() {
+        let (sessions, connected) = (status.sessions, status.connections);
+        let waiting = match status.session_messages {
+            0 => String::new(),
+            n => format!(", {n} messages for them in {}", output::bytes(status.session_bytes)),
+        };
+        table.row(["sessions".into(), format!("{sessions}, {connected} connected{waiting}")]);
+    }
     let modules: Vec<String> = status.modules.iter().map(|(state, n)| format!("{n} {state}")).collect();
     table.row(["modules".into(), if modules.is_empty() { "none".into() } else { modules.join(", ") }]);
     table.row(["waiting".into(), status.waiting.to_string()]);

@@ -3,6 +3,7 @@
 use super::{
     TARGET,
     inspect::{self, Inspection},
+    languages::{Language, LanguageError},
     toolchain::{NoToolchain, Toolchain},
 };
 use serde_json::Value;
@@ -38,7 +39,7 @@ pub struct Built {
     /// What it needs and gives.
     pub inspection: Inspection,
     /// What it was built with.
-    pub toolchain: Toolchain,
+    pub toolchain: String,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -62,14 +63,18 @@ pub enum BuildError {
     File(PathBuf, io::Error),
     /// A program could not be run.
     Run(String, io::Error),
+    /// The tools of another language.
+    Language(LanguageError),
 }
 
 /// Builds. `progress` is told what happens, a line at a time; what cargo says goes to the error stream as it comes.
 pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<Built, BuildError> {
     let begin = Instant::now();
     let directory = absolute(&options.directory)?;
-    if !directory.join("Cargo.toml").is_file() {
-        return Err(BuildError::NoProject(directory));
+    match Language::of(&directory) {
+        Some(Language::Rust) => {}
+        Some(language) => return build_language(options, &directory, language, progress),
+        None => return Err(BuildError::NoProject(directory)),
     }
     let toolchain = Toolchain::find(&directory).map_err(BuildError::NoToolchain)?;
     progress(&format!("building with {toolchain}"));
@@ -96,16 +101,38 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
         return Err(BuildError::NotAModule(project.component, faults));
     }
     let installed =
-        options.into.as_deref().map(|into| install(&project, &directory, &bytes, into)).transpose()?;
+        options.into.as_deref().map(|into| install(&project.name, &directory, &bytes, into)).transpose()?;
     Ok(Built {
         name: project.name,
         component: project.component,
         installed,
         bytes: bytes.len() as u64,
         inspection,
-        toolchain,
+        toolchain: toolchain.version().to_owned(),
         elapsed: begin.elapsed(),
     })
+}
+
+/// The same for the other languages, whose tools do all of it.
+fn build_language(
+    options: &BuildOptions,
+    directory: &Path,
+    language: Language,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Built, BuildError> {
+    let begin = Instant::now();
+    let name = language.name(directory).map_err(BuildError::Language)?;
+    let (component, toolchain) = language.build(directory, &name, progress).map_err(BuildError::Language)?;
+    let bytes = fs::read(&component).map_err(|error| BuildError::File(component.clone(), error))?;
+    let inspection = inspect::inspect(&bytes);
+    let faults = inspection.faults();
+    if !faults.is_empty() {
+        return Err(BuildError::NotAModule(component, faults));
+    }
+    let installed =
+        options.into.as_deref().map(|into| install(&name, directory, &bytes, into)).transpose()?;
+    let bytes = bytes.len() as u64;
+    Ok(Built { name, component, installed, bytes, inspection, toolchain, elapsed: begin.elapsed() })
 }
 
 /// What `cargo metadata` tells about the module.
@@ -177,9 +204,8 @@ impl Project {
 }
 
 /// Puts the component where a running host sees it whole or not at all, and its settings before it.
-fn install(project: &Project, directory: &Path, bytes: &[u8], into: &Path) -> Result<PathBuf, BuildError> {
+fn install(name: &str, directory: &Path, bytes: &[u8], into: &Path) -> Result<PathBuf, BuildError> {
     fs::create_dir_all(into).map_err(|error| BuildError::File(into.to_owned(), error))?;
-    let name = &project.name;
     let settings = directory.join(format!("{name}.toml"));
     let installed_settings = into.join(format!("{name}.toml"));
     if settings.is_file() && !installed_settings.exists() {
@@ -225,7 +251,7 @@ impl fmt::Display for BuildError {
         match self {
             Self::NoProject(directory) => write!(
                 f,
-                "{} has no Cargo.toml; name the folder of a module, or make one with: holdfast module new NAME",
+                "{} has no Cargo.toml, app.py or app.js; name the folder of a module, or make one with: holdfast module new NAME",
                 directory.display()
             ),
             Self::NoToolchain(missing) => missing.fmt(f),
@@ -239,6 +265,7 @@ impl fmt::Display for BuildError {
                 write!(f, "{} was built but is not a module: {}", path.display(), faults.join("; "))
             }
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Language(error) => error.fmt(f),
             Self::Run(program, error) => write!(f, "{program} could not be run: {error}"),
         }
     }
@@ -296,13 +323,12 @@ mod tests {
     #[test]
     fn settings_that_a_user_has_changed_are_kept_and_the_component_is_replaced() {
         let (project_dir, plugins) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let project = Project { name: "m".to_owned(), component: PathBuf::new(), remaps: BTreeMap::new() };
         fs::write(project_dir.path().join("m.toml"), "fresh").unwrap();
         let read = |name: &str| fs::read_to_string(plugins.path().join(name)).unwrap();
-        install(&project, project_dir.path(), b"one", plugins.path()).unwrap();
+        install("m", project_dir.path(), b"one", plugins.path()).unwrap();
         assert_eq!((read("m.toml").as_str(), read("m.wasm").as_str()), ("fresh", "one"));
         fs::write(plugins.path().join("m.toml"), "changed").unwrap();
-        install(&project, project_dir.path(), b"two", plugins.path()).unwrap();
+        install("m", project_dir.path(), b"two", plugins.path()).unwrap();
         assert_eq!((read("m.toml").as_str(), read("m.wasm").as_str()), ("changed", "two"));
         assert_eq!(fs::read_dir(plugins.path()).unwrap().count(), 2);
     }

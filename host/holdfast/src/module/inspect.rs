@@ -41,13 +41,21 @@ const IMPORTS: [&str; 8] = [
     "wasi:logging/logging@0.1.0-draft",
 ];
 
-/// Packages of WASI 0.2 that every module is given. Sockets are among them because some languages link them always;
-/// the host refuses every address.
-const WASI: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+/// Packages of WASI 0.2 that every module is given. Sockets and HTTP reach only what is granted.
+const WASI: [&str; 8] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:http/outgoing-handler@",
+    "wasi:http/types@",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
-/// What a module must export.
+/// What a module exports, one at least: it handles messages, answers HTTP requests, or runs as a program.
 const HANDLER: &str = "holdfast:module/handler@0.1.";
+const SERVED: [&str; 3] = [HANDLER, "wasi:http/incoming-handler@0.2.", "wasi:cli/run@0.2."];
 
 /// Looks into the bytes of a file.
 pub fn inspect(bytes: &[u8]) -> Inspection {
@@ -96,6 +104,26 @@ impl Inspection {
         Ok(())
     }
 
+    /// What it does, in words.
+    pub fn purpose(&self) -> Vec<&'static str> {
+        let words = ["handles messages", "answers HTTP requests", "runs as a program, its output is its log"];
+        let exports = |start: &&str| self.exports.iter().any(|name| name.starts_with(start));
+        SERVED.iter().zip(words).filter(|(start, _)| exports(start)).map(|(_, words)| words).collect()
+    }
+
+    /// What its imports can be used for only with a grant, in words.
+    pub fn needs(&self) -> Vec<&'static str> {
+        [
+            ("wasi:filesystem/preopens@", "files: [grants] directories"),
+            ("wasi:sockets/tcp-create-socket@", "TCP: [grants] hosts"),
+            ("wasi:http/outgoing-handler@", "HTTP: [grants] hosts"),
+        ]
+        .into_iter()
+        .filter(|(start, _)| self.imports.iter().any(|name| name.starts_with(start)))
+        .map(|(_, words)| words)
+        .collect()
+    }
+
     /// Why a host would not run this. Nothing if it would.
     pub fn faults(&self) -> Vec<String> {
         match (self.kind, &self.damage) {
@@ -109,10 +137,10 @@ impl Inspection {
             (Kind::Component, None) => {}
         }
         let mut faults = Vec::new();
-        if !self.exports.iter().any(|name| name.starts_with(HANDLER)) {
+        if !self.exports.iter().any(|name| SERVED.iter().any(|served| name.starts_with(served))) {
             let found = if self.exports.is_empty() { "nothing".to_owned() } else { self.exports.join(", ") };
             faults.push(format!(
-                "it does not export {HANDLER}x but {found}; with the Rust SDK, call holdfast_sdk::module!(YourType) in \
+                "it does not export {HANDLER}x (nor wasi:http/incoming-handler or wasi:cli/run) but {found}; with the Rust SDK, call holdfast_sdk::module!(YourType) in \
                  the root of the crate"
             ));
         }
@@ -164,7 +192,10 @@ mod tests {
             (&b"\x7fELF"[..], "it is not WebAssembly"),
             (&b""[..], "it is not WebAssembly"),
             (core, "it is a core module, not a component"),
-            (empty_component, "it does not export holdfast:module/handler@0.1.x but nothing"),
+            (
+                empty_component,
+                "it does not export holdfast:module/handler@0.1.x (nor wasi:http/incoming-handler or wasi:cli/run) but nothing",
+            ),
             (PLUGIN.split_at(PLUGIN.len() / 2).0, "it is damaged"),
         ] {
             let faults = inspect(bytes).faults();
@@ -178,7 +209,7 @@ mod tests {
     #[test]
     fn an_import_that_no_module_is_given_is_named() {
         let mut inspection = inspect(PLUGIN);
-        for name in ["wasi:http/types@0.2.6", "wasi:clocks/wall-clock@0.3.0", "holdfast:module/outbox@0.2.0"]
+        for name in ["wasi:http/types@0.3.0", "wasi:clocks/wall-clock@0.3.0", "holdfast:module/outbox@0.2.0"]
         {
             inspection.imports = vec!["wasi:clocks/wall-clock@0.2.0".to_owned(), name.to_owned()];
             assert_eq!(inspection.faults(), [format!("it imports {name}, which no module is given")]);

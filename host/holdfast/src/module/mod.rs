@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod inspect;
+pub mod languages;
 pub mod new;
 mod sdk_source;
 pub mod toolchain;

@@ -1,6 +1,6 @@
 //! Writes the project of a new module: it builds and passes its test as it stands.
 
-use super::sdk_source;
+use super::{languages::Language, sdk_source};
 use std::{
     fmt, fs,
     io::{self, Write},
@@ -16,6 +16,8 @@ pub struct NewOptions {
     pub directory: Option<PathBuf>,
     /// Where the project finds the SDK.
     pub sdk: SdkSource,
+    /// Its language.
+    pub language: Language,
 }
 
 /// Where a project finds the SDK.
@@ -96,12 +98,15 @@ pub fn create(options: &NewOptions) -> Result<Created, NewError> {
         return Err(NewError::NotEmpty(directory));
     }
 
+    let is_rust = options.language == Language::Rust;
     let mut files = Vec::new();
-    for (path, template) in FILES {
+    for (path, template) in if is_rust { &FILES[..] } else { options.language.files() } {
         let text = template.replace("{name}", &options.name).replace("{sdk}", &sdk.dependency());
         files.push((PathBuf::from(path.replace("NAME", &options.name)), text));
     }
-    if sdk == Sdk::Copy {
+    if !is_rust {
+        files.extend(Language::contract());
+    } else if sdk == Sdk::Copy {
         files.extend(
             sdk_source::FILES.iter().map(|(path, text)| (Path::new(COPY).join(path), (*text).to_owned())),
         );
@@ -113,7 +118,7 @@ pub fn create(options: &NewOptions) -> Result<Created, NewError> {
         name: options.name.clone(),
         directory,
         files: files.into_iter().map(|(path, _)| path).collect(),
-        sdk: sdk.to_string(),
+        sdk: if is_rust { sdk.to_string() } else { "its folder wit".to_owned() },
     })
 }
 
@@ -290,7 +295,12 @@ mod tests {
     use super::*;
 
     fn options(name: &str, directory: &Path, sdk: SdkSource) -> NewOptions {
-        NewOptions { name: name.to_owned(), directory: Some(directory.join("project")), sdk }
+        NewOptions {
+            name: name.to_owned(),
+            directory: Some(directory.join("project")),
+            sdk,
+            language: Language::Rust,
+        }
     }
 
     #[test]

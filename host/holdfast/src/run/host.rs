@@ -2,14 +2,16 @@
 
 use super::{
     logging::LogControl,
-    shown::{command_refused, detail, failed, millis, now, parse, store_refused, stored, upstream},
+    shown::{
+        command_refused, detail, failed, millis, now, parse, shown_session, store_refused, stored, upstream,
+    },
 };
 use crate::identities::Identities;
 use holdfast_api::*;
 use holdfast_broker::Broker;
 use holdfast_config::Config;
 use holdfast_engine::{EngineHandle, LogQuery, ModuleStatus, RuntimeStatus};
-use holdfast_gateway::Stats;
+use holdfast_gateway::{SessionList, Stats};
 use holdfast_store::Which;
 use holdfast_types::{Durability, Envelope, LogId, Offset, Priority, QueueId, StableId, UnixMillis};
 use holdfast_upstream::StatusHandle;
@@ -36,6 +38,7 @@ pub struct RunningHost {
     pub upstream: Option<StatusHandle>,
     pub gateway: Vec<SocketAddr>,
     pub clients: Option<Arc<Stats>>,
+    pub sessions: Option<SessionList>,
     pub log: LogControl,
     pub started: Instant,
     pub stop: CancellationToken,
@@ -79,10 +82,18 @@ impl RunningHost {
                 }
             }
             Request::Device(request) => items.send(self.device(request).await?).await?,
+            Request::Sessions => {
+                for session in self.sessions.iter().flat_map(SessionList::all) {
+                    items.send(Item::Session(shown_session(session))).await?;
+                }
+            }
             Request::Routes => {
                 for route in self.broker.routes().routes() {
                     items.send(Item::Route(crate::commands::routes::item(route))).await?;
                 }
+            }
+            Request::Deployment(request) => {
+                items.send(Item::Deployment(self.deployment(request).await?)).await?;
             }
             Request::Twins => {
                 for twin in self.twins()? {
@@ -148,6 +159,8 @@ impl RunningHost {
 
     fn status(&self) -> StatusItem {
         let stats = self.broker.store().stats();
+        let clients = self.clients.as_ref().map(|stats| stats.snapshot()).unwrap_or_default();
+        let sessions = self.broker.session_totals();
         let mut status = StatusItem {
             edge: self.broker.edge().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -157,7 +170,10 @@ impl RunningHost {
             epoch: format!("{:016x}", self.broker.store().epoch()),
             upstream: self.upstream.as_ref().map(upstream),
             gateway: self.gateway.iter().map(ToString::to_string).collect(),
-            connections: self.clients.as_ref().map_or(0, |stats| stats.snapshot().connections),
+            connections: clients.connections,
+            sessions: clients.sessions,
+            session_messages: sessions.positions,
+            session_bytes: sessions.bytes,
             waiting: self.broker.store().queues().iter().map(|queue| queue.waiting).sum(),
             store_bytes: stats.bytes,
             store_quota_bytes: self.config.store.quota_bytes,
@@ -191,7 +207,12 @@ impl RunningHost {
             handled: module.messages_in,
             sent: module.messages_out,
             failed: module.dead_letters,
+            expired: module.expired,
             waiting,
+            cpu_permille: module.cpu_permille.into(),
+            swapped_ms: module.last_swap.map(|at| at.0),
+            swap_us: module.swap_us,
+            refusals: module.refusals.iter().map(|(limit, times)| ((*limit).to_owned(), *times)).collect(),
             memory_bytes: module.memory_bytes,
             digest: (!module.digest.is_empty()).then(|| module.digest.clone()),
         }

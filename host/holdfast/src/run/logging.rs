@@ -1,10 +1,20 @@
-//! The host's own log, on standard error, with a level that can be changed while it runs.
+//! The host's own log, on standard error, with a level that can be changed while it runs. Under systemd each line begins with
+//! its severity as journald reads it (sd-daemon(3)), and journald sets the time.
 
 use holdfast_config::Level;
-use std::io::{IsTerminal, stderr};
-use tracing::level_filters::LevelFilter;
+use std::{
+    fmt::Result as Written,
+    io::{IsTerminal, stderr},
+};
+use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
-    Registry, filter::Targets, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    Registry,
+    filter::Targets,
+    fmt::{self, FormatEvent},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
 };
 
 /// Changes what is logged.
@@ -27,10 +37,53 @@ fn filter(level: Level) -> Targets {
 /// Starts logging to standard error.
 pub fn start(level: Level) -> LogControl {
     let (layer, handle) = reload::Layer::new(filter(level));
-    let lines = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
+    let journal = is_journal().then(|| {
+        let format = Journal(fmt::format().without_time());
+        fmt::layer().with_writer(stderr).with_ansi(false).event_format(format)
+    });
+    let plain = (!is_journal()).then(|| fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()));
     // A second start in one process keeps the first subscriber; only tests do that.
-    let _ = tracing_subscriber::registry().with(layer).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(layer).with(journal).with(plain).try_init();
     LogControl(handle)
+}
+
+/// Whether journald reads standard error. The variable alone does not say it: children inherit it.
+#[cfg(unix)]
+fn is_journal() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|about| stream == format!("{}:{}", about.dev(), about.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_journal() -> bool {
+    false
+}
+
+/// Lines for journald.
+struct Journal(fmt::format::Format<fmt::format::Full, ()>);
+
+impl<S, N> FormatEvent<S, N> for Journal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> fmt::FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &fmt::FmtContext<'_, S, N>,
+        mut writer: fmt::format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> Written {
+        let severity = match *event.metadata().level() {
+            tracing::Level::ERROR => 3,
+            tracing::Level::WARN => 4,
+            tracing::Level::INFO => 6,
+            tracing::Level::DEBUG | tracing::Level::TRACE => 7,
+        };
+        write!(writer, "<{severity}>")?;
+        self.0.format_event(context, writer, event)
+    }
 }
 
 impl LogControl {

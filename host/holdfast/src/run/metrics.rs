@@ -122,8 +122,16 @@ impl RunningHost {
         for module in &modules {
             state.push(&[("module", &module.name), ("state", module.status.as_str())], 1);
         }
+        let help = "How often a limit or a missing grant was met; dropped log lines count one each.";
+        let mut refusals = MetricFamily::new("holdfast_module_refusals_total", Counter, help);
+        for module in &modules {
+            for (setting, times) in &module.refusals {
+                refusals.push(&[("module", &module.name), ("setting", setting)], *times);
+            }
+        }
         vec![
             state,
+            refusals,
             family("holdfast_module_restarts_total", Counter, "Restarts after failures.", |m| {
                 m.restarts.into()
             }),
@@ -139,7 +147,7 @@ impl RunningHost {
             family(
                 "holdfast_module_busy_microseconds_total",
                 Counter,
-                "Time spent inside the module.",
+                "Time that the module computed.",
                 |m| m.busy_us,
             ),
         ]

@@ -1,13 +1,19 @@
 //! `holdfast run`: build, spawn, wait, stop.
 
+mod agent;
 mod back;
 mod certificates;
+pub mod deployment;
+mod deployments;
 pub mod devices;
 pub mod doors;
 pub mod host;
+mod http;
+pub mod hub;
 pub mod life;
 pub mod logging;
 mod metrics;
+mod notify;
 pub mod parts;
 pub mod shown;
 mod signals;
@@ -15,8 +21,10 @@ mod stop;
 pub mod ways;
 
 use crate::{identities::Identities, output};
+use agent::Agent;
 use anyhow::Context;
 use certificates::Keeper;
+use deployment::{Deployer, kept::Stored};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_config::Config;
 use holdfast_gateway::Gateway;
@@ -26,8 +34,9 @@ use host::RunningHost;
 use std::{fs, sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Runs the edge until it is told to stop. An error means that it could not start, or had to leave.
-pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()> {
+/// Runs the edge until it is told to stop, with the deployment of a file if one is given. An error means that it could not
+/// start, or had to leave.
+pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>) -> anyhow::Result<()> {
     make_folders(&config)?;
     // The control socket first: whoever starts a second host by mistake learns it before the store is touched.
     let control = holdfast_api::Server::bind(&config.paths.control)?;
@@ -50,14 +59,19 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     );
     let identities =
         Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
-    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone()).await?;
+    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
+    let deployer = Deployer::open(&config, &broker, file).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
+    let engine = engine.with_plan(deployer.plan());
+    let deployer = deployer.with_engine(engine.handle());
     let upstream = match &config.upstream {
         Some(upstream) => Some(parts::upstream(upstream, &config, &broker, &identities)?),
         None => None,
     };
 
     let metrics = parts::metrics(&config).await?;
+    let http = parts::http(&config).await?;
+    let http_door = engine.http();
     let stop_asked = CancellationToken::new();
     let shown = Arc::new(RunningHost {
         broker,
@@ -66,6 +80,7 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
         upstream: upstream.as_ref().map(Upstream::status),
         gateway: gateway.as_ref().map(Gateway::addresses).unwrap_or_default(),
         clients: gateway.as_ref().map(Gateway::stats),
+        sessions: gateway.as_ref().map(Gateway::sessions),
         log,
         started: Instant::now(),
         stop: stop_asked.clone(),
@@ -74,7 +89,10 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
 
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
+    running.spawn_http(http, http_door);
     running.spawn_certificates(keeper);
+    running.spawn_deployer(deployer);
+    running.spawn_agent(Agent::new(shown.broker.clone(), shown.engine.clone()));
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
     running.spawn_metrics(metrics, &shown);
@@ -82,7 +100,9 @@ pub async fn run(config: Config, log: logging::LogControl) -> anyhow::Result<()>
     tracing::info!(edge = %config.edge, plugins = %config.paths.plugins.display(), "running");
     output::note(format!("holdfast: edge {} is running; stop it with Ctrl-C", config.edge));
 
+    notify::tell(notify::Moment::Ready);
     let reason = signals::wait(&stop_asked).await;
+    notify::tell(notify::Moment::Stopping);
     tracing::info!(%reason, "stopping");
     running.stop().await;
     store.close().context("the store was not closed cleanly; it is checked at the next start")?;

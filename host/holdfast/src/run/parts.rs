@@ -2,7 +2,10 @@
 
 use super::{devices, ways};
 use crate::{
+    certificates,
+    dialer::Dialer,
     identities::{Identities, random},
+    registry::Cache,
     sync::HubKeeper,
 };
 use anyhow::{Context, anyhow};
@@ -11,12 +14,12 @@ use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, Sha
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
-use holdfast_gateway::{Gateway, GatewayConfig, Limits};
-use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
+use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
+use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{
-    ChoiceRules, HubConfig, Payload, Secret, TOKEN_LIFE, Upstream, UpstreamConfig, Version,
+    ChoiceRules, HubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream, UpstreamConfig, Version,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
@@ -45,14 +48,18 @@ fn ballast_bytes(folder: &Path, usual: u64) -> u64 {
     fs4::total_space(folder).map_or(usual, |total| usual.min(total / 8))
 }
 
-/// The routes. Without any, everything that enters goes upstream, as in a new IoT Edge.
-pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
-    let definitions = if config.routes.is_empty() {
+/// The routes of the configuration. Without any, everything that enters goes upstream, as in a new IoT Edge.
+pub fn route_definitions(config: &Config) -> Vec<RouteDefinition> {
+    if config.routes.is_empty() {
         vec![RouteDefinition::new("default", "FROM /messages/* INTO $upstream")]
     } else {
         config.routes.clone()
-    };
-    RouteTable::compile(definitions).map_err(|faults| {
+    }
+}
+
+/// The same, compiled.
+pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
+    RouteTable::compile(route_definitions(config)).map_err(|faults| {
         let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow!("the routes cannot be used:\n{}", all.join("\n"))
     })
@@ -65,7 +72,11 @@ pub fn registry(config: &Config) -> anyhow::Result<Registry> {
             config::Proof::Plain(secret) => UserPassword::Plain(secret.expose().as_bytes().to_vec()),
             config::Proof::Hash(secret) => UserPassword::Hash(secret.expose().to_owned()),
         };
-        let grants = Grants { publish: user.publish.clone(), subscribe: user.subscribe.clone() };
+        let grants = Grants {
+            publish: user.publish.clone(),
+            subscribe: user.subscribe.clone(),
+            deny: user.deny.clone(),
+        };
         (user.name.clone(), password, grants)
     });
     let registry = Registry::new(users, random()?).map_err(|faults| {
@@ -81,27 +92,44 @@ pub fn registry(config: &Config) -> anyhow::Result<Registry> {
         grants: Grants {
             publish: config.devices.publish.clone(),
             subscribe: config.devices.subscribe.clone(),
+            deny: config.devices.deny.clone(),
         },
     }))
 }
 
-/// The authorities whose certificates devices may show.
+/// The authorities whose certificates devices may show: that of this edge, and those of the configuration.
 fn authorities(config: &Config) -> anyhow::Result<TrustBundle> {
-    let Some(file) = &config.gateway.client_ca_file else { return Ok(TrustBundle::default()) };
-    let bad = || format!("gateway.tls.client_ca_file {} cannot be used", file.display());
-    let text = fs::read(file).with_context(bad)?;
-    let all: Vec<_> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|why| anyhow!("{why}"))
-        .with_context(bad)?;
-    if all.is_empty() {
-        return Err(anyhow!("it holds no certificate; it must be PEM text")).with_context(bad);
+    let own = certificates::folder(config);
+    let own = own.has_authority().then(|| own.authority());
+    let named = config.gateway.client_ca_file.as_deref();
+    let mut all = Vec::new();
+    for (file, what) in own
+        .as_deref()
+        .map(|file| (file, "the authority of this edge"))
+        .into_iter()
+        .chain(named.map(|file| (file, "gateway.tls.client_ca_file")))
+    {
+        all.extend(
+            authorities_in(file).with_context(|| format!("{what} {} cannot be used", file.display()))?,
+        );
     }
-    TrustBundle::new(&all)
-        .map_err(|(number, why)| {
-            anyhow!("its certificate number {} is none of an authority: {why}", number + 1)
-        })
-        .with_context(bad)
+    // Each was taken by itself before.
+    TrustBundle::new(&all).map_err(|(_, why)| anyhow!(why))
+}
+
+fn authorities_in(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let text = fs::read(file)?;
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|why| anyhow!("{why}"))?;
+    if all.is_empty() {
+        return Err(anyhow!("it holds no certificate; it must be PEM text"));
+    }
+    match TrustBundle::new(&all) {
+        Ok(_) => Ok(all),
+        Err((number, why)) => {
+            Err(anyhow!("its certificate number {} is none of an authority: {why}", number + 1))
+        }
+    }
 }
 
 /// The gateway, bound; none if it listens nowhere.
@@ -110,6 +138,7 @@ pub async fn gateway(
     listen: Vec<ListenConfig>,
     broker: &Broker,
     registry: Arc<Registry>,
+    hub: Option<Arc<dyn Above>>,
 ) -> anyhow::Result<Option<Gateway>> {
     if listen.is_empty() {
         return Ok(None);
@@ -123,6 +152,8 @@ pub async fn gateway(
         packet_bytes_max: usize::try_from(config.gateway.packet_bytes_max).unwrap_or(usize::MAX),
         unacked_max: config.gateway.unacked_max,
         window_max: config.gateway.unacked_max,
+        messages_per_second_max: config.gateway.messages_per_second_max,
+        bytes_per_second_max: config.gateway.bytes_per_second_max,
         keep_alive_max_s: config.gateway.keep_alive_max.and_then(|most| u16::try_from(most.as_secs()).ok()),
         ..Limits::default()
     };
@@ -134,7 +165,10 @@ pub async fn gateway(
         anonymous: config.gateway.anonymous.clone(),
         instance,
     };
-    Ok(Some(Gateway::bind(gateway, broker.clone(), registry).await?))
+    Ok(Some(match hub {
+        Some(hub) => Gateway::bind_as_hub(gateway, broker.clone(), registry, hub).await?,
+        None => Gateway::bind(gateway, broker.clone(), registry).await?,
+    }))
 }
 
 /// The door for whoever reads metrics, bound; none if it is nowhere.
@@ -146,8 +180,17 @@ pub async fn metrics(config: &Config) -> anyhow::Result<Option<MetricsServer>> {
     Ok(Some(MetricsServer::bind(listen).await?))
 }
 
+/// The door for HTTP requests that modules answer, bound; none if it is nowhere.
+pub async fn http(config: &Config) -> anyhow::Result<Option<Listener>> {
+    let Some(address) = config.http.listen else { return Ok(None) };
+    let plain = if config.http.allow_remote_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+    let settings = Settings::new("http.listen", "a proxy with TLS", "http.allow_remote_plain");
+    Ok(Some(Listener::bind(ListenConfig { address, door: Door::Tcp, plain, settings }).await?))
+}
+
 /// The module engine.
 pub fn engine(config: &Config) -> EngineConfig {
+    let dialer = Arc::new(Dialer::default());
     let profile = match config.store.profile {
         config::Profile::Standard => holdfast_engine::Profile::Standard,
         config::Profile::Small => holdfast_engine::Profile::Small,
@@ -160,6 +203,13 @@ pub fn engine(config: &Config) -> EngineConfig {
     if let Ok(program) = std::env::current_exe() {
         engine.compiler = Compiler::Process { program, arguments: vec!["compile".into()] };
     }
+    engine.outgoing = Some(dialer.clone());
+    engine.source = Some(Arc::new(Cache::new(
+        config.paths.cache.join("registry"),
+        config.modules.registry_credentials.clone(),
+        config.modules.signature_keys.clone(),
+        dialer,
+    )));
     if !config.modules.compile_cache {
         engine.cache_bytes_max = 0;
     }
@@ -191,6 +241,11 @@ pub fn upstream(
     if let Some(bytes) = given.packet_bytes_max.and_then(|bytes| usize::try_from(bytes).ok()) {
         upstream.packet_bytes_max = upstream.packet_bytes_max.min(bytes);
     }
+    upstream.streams = given.streams;
+    upstream.keep_acknowledged = KeepAcknowledged {
+        time: given.keep_acknowledged,
+        bytes: usize::try_from(given.keep_acknowledged_bytes).unwrap_or(usize::MAX),
+    };
     upstream.keep_alive = given.keep_alive;
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;
@@ -226,7 +281,7 @@ pub fn password(given: Option<&config::Password>) -> anyhow::Result<Option<Secre
 }
 
 /// An editor ends the last line; that is not part of the password.
-fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes =
         fs::read(path).with_context(|| format!("the password file {} cannot be read", path.display()))?;
     if bytes.last() == Some(&b'\n') {

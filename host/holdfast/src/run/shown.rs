@@ -1,10 +1,11 @@
 //! From what the rooms hold to what the control socket shows.
 
 use holdfast_api::{
-    Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, StoredItem, UpstreamItem,
-    WayItem,
+    Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, SessionItem, StoredItem,
+    UpstreamItem, WayItem,
 };
 use holdfast_engine::{CommandError, ModuleStatus};
+use holdfast_gateway::ShownSession;
 use holdfast_routes::Origin;
 use holdfast_store::StoreError;
 use holdfast_types::{LogId, Offset, Priority, Source, StableId, UnixMillis, WhenFull};
@@ -73,6 +74,20 @@ fn way(way: &WayStatus) -> WayItem {
     };
     let (place, transport) = (way.place.to_string(), way.transport.to_string());
     WayItem { place, transport, port: way.port, in_use: way.in_use, fault }
+}
+
+/// A session of a client.
+pub fn shown_session(session: ShownSession) -> SessionItem {
+    SessionItem {
+        user: session.user.to_string(),
+        client_id: session.client_id,
+        connected: session.connected,
+        durable: session.durable,
+        expires_in_s: session.expires_in.as_secs(),
+        subscriptions: session.subscriptions,
+        queued: session.queued,
+        in_flight: session.in_flight,
+    }
 }
 
 /// The message of a request, and who is to have sent it.

@@ -1,9 +1,11 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
-use super::{certificates::Keeper, host::RunningHost};
+use super::{agent::Agent, certificates::Keeper, deployment, host::RunningHost, http};
 use holdfast_api::MetricsServer;
-use holdfast_engine::{Engine, EngineError};
+use holdfast_engine::{Engine, EngineError, HttpDoor};
 use holdfast_gateway::Gateway;
+use holdfast_hub::{Hub, api::ApiServer, client::Client};
+use holdfast_net::Listener;
 use holdfast_upstream::Upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -50,6 +52,43 @@ impl Running {
                 if let Err(error) = running.await {
                     tracing::error!(%error, "the gateway ended badly");
                 }
+            }
+        });
+    }
+
+    /// Carries out deployments.
+    pub fn spawn_deployer(&mut self, deployer: deployment::Running) {
+        self.add("deployments", CONTROL_GRACE, |stop| {
+            let running = tokio::spawn(deployer.run(stop));
+            async move {
+                if let Err(error) = running.await {
+                    tracing::error!(%error, "nobody carries deployments out any more");
+                }
+            }
+        });
+    }
+
+    /// Reports what runs, and answers for it.
+    pub fn spawn_agent(&mut self, agent: Option<Agent>) {
+        let Some(agent) = agent else { return };
+        self.add("agent", CONTROL_GRACE, |stop| {
+            let running = tokio::spawn(agent.run(stop));
+            async move {
+                if let Err(error) = running.await {
+                    tracing::error!(%error, "nobody reports the state of the modules any more");
+                }
+            }
+        });
+    }
+
+    /// Opens the door for HTTP requests.
+    pub fn spawn_http(&mut self, listener: Option<Listener>, door: HttpDoor) {
+        let Some(listener) = listener else { return };
+        tracing::info!(address = %listener.local(), "modules answer HTTP requests");
+        self.add("http", CONTROL_GRACE, |stop| {
+            let serving = tokio::spawn(http::serve(listener, door, stop));
+            async move {
+                let _ = serving.await;
             }
         });
     }
@@ -106,6 +145,30 @@ impl Running {
             let serving = tokio::spawn(server.serve(host, stop));
             async move {
                 let _ = serving.await;
+            }
+        });
+    }
+
+    /// Opens the API of the hub; when it has stopped, what the hub has under way ends.
+    pub fn spawn_hub(&mut self, api: ApiServer, hub: Arc<Hub>) {
+        self.add("hub", GATEWAY_GRACE, |stop| {
+            let serving = tokio::spawn(api.serve(hub, stop));
+            async move {
+                if let Err(error) = serving.await {
+                    tracing::error!(%error, "the API ended badly");
+                }
+            }
+        });
+    }
+
+    /// Follows the registry of another hub.
+    pub fn spawn_follower(&mut self, hub: Arc<Hub>, primary: Client) {
+        self.add("follower of the primary hub", CONTROL_GRACE, |stop| {
+            let following = tokio::spawn(holdfast_hub::follow(hub, primary, stop));
+            async move {
+                if let Err(error) = following.await {
+                    tracing::error!(%error, "the primary hub is not followed any more");
+                }
             }
         });
     }

@@ -176,6 +176,25 @@ impl<T> Client<T> {
         self.in_flight.unacknowledged()
     }
 
+    /// From the next connection on waits so long while messages are in flight and none is acknowledged.
+    pub fn set_ack_within(&mut self, ack_within: Duration) {
+        self.options.ack_within = ack_within;
+    }
+
+    /// Since when messages are in flight and nothing has come.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        if self.phase != Phase::Connected || !self.waits_for_acks() {
+            return None;
+        }
+        // Of what was sent before something came, that may have been the answer.
+        self.last_received.max(self.progress)
+    }
+
+    /// Payload bytes that are sent and not acknowledged.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight.bytes()
+    }
+
     /// Keeps at most `messages` in flight until told otherwise, whatever the server would take. At least one.
     pub fn limit_window(&mut self, messages: u16) {
         self.limit = messages.max(1);
@@ -240,7 +259,26 @@ impl<T> Client<T> {
     ///
     /// # Errors
     /// There is no room.
-    pub fn publish(&mut self, ticket: T, mut publish: Publish, now: Instant) -> Result<(), (T, Publish)> {
+    pub fn publish(&mut self, ticket: T, publish: Publish, now: Instant) -> Result<(), (T, Publish)> {
+        self.publish_with(ticket, publish, now, true)
+    }
+
+    /// The same for a message that goes on a stream of its own: with its whole topic, since an alias may be known to the
+    /// server later than what uses it.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn publish_beside(&mut self, ticket: T, publish: Publish, now: Instant) -> Result<(), (T, Publish)> {
+        self.publish_with(ticket, publish, now, false)
+    }
+
+    fn publish_with(
+        &mut self,
+        ticket: T,
+        mut publish: Publish,
+        now: Instant,
+        aliases: bool,
+    ) -> Result<(), (T, Publish)> {
         if self.room() == 0 {
             return Err((ticket, publish));
         }
@@ -252,7 +290,9 @@ impl<T> Client<T> {
         let kept = (!self.options.clean_start).then(|| publish.clone());
         self.progress = if self.in_flight.unacknowledged() == 0 { Some(now) } else { self.progress };
         self.in_flight.push(ticket, bytes, kept);
-        self.aliases.apply(&mut publish);
+        if aliases {
+            self.aliases.apply(&mut publish);
+        }
         self.send(Packet::Publish(publish), now);
         Ok(())
     }

@@ -320,8 +320,11 @@ fn auth(mut reader: Reader) -> Result<Auth, ProtocolError> {
         return Ok(packet);
     }
     packet.reason = reason(&mut reader, AUTH_REASONS)?;
+    // Only success may be said without a method: it is what an empty AUTH says (MQTT 5, sections 3.15.2.1 and 3.15.2.2.2).
+    let no_method = || ProtocolError::violation("AUTH has no authentication method");
+    let may_be_without = packet.reason == R::Success;
     if reader.is_empty() {
-        return Ok(packet);
+        return if may_be_without { Ok(packet) } else { Err(no_method()) };
     }
     let mut fields = reader.properties()?;
     reader.end()?;
@@ -342,6 +345,9 @@ fn auth(mut reader: Reader) -> Result<Auth, ProtocolError> {
             id::USER_PROPERTY => fields.user_property(&mut packet.user_properties)?,
             other => return Err(fields.unknown_property(other)),
         }
+    }
+    if packet.authentication_method.is_none() && (!may_be_without || packet.authentication_data.is_some()) {
+        return Err(no_method());
     }
     Ok(packet)
 }

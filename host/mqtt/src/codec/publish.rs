@@ -82,7 +82,8 @@ fn publish_properties(reader: &mut Reader) -> Result<Option<Box<PublishPropertie
             properties.take(id, &mut fields)?;
         }
     }
-    Ok(Some(Box::new(properties.all)))
+    // A property with its default value says nothing.
+    Ok((!properties.all.is_empty()).then(|| Box::new(properties.all)))
 }
 
 /// A subscription identifier: 1 to 268,435,455.

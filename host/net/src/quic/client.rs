@@ -1,11 +1,13 @@
 //! The side that dials.
 
-use super::{Branch, IDLE_TIME_MAX, QuicStream, certificates, fault};
+use super::{Branch, IDLE_TIME_MAX, QuicStream, certificates, fault, knock::Knocking};
 use crate::{HandshakeFault, HostName, QuicTls};
-use quinn::{ClientConfig, ConnectionError, Endpoint, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectionError, Endpoint, EndpointConfig, Runtime, TokioRuntime, TransportConfig, VarInt,
+};
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -37,7 +39,7 @@ pub(crate) async fn connect(
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
-    let endpoint = Endpoint::client(any).map_err(Failed::Socket)?;
+    let endpoint = endpoint(any, tls).map_err(Failed::Socket)?;
     let mut config = ClientConfig::new(tls.crypto());
     config.transport_config(Arc::new(transport()));
     let connecting = endpoint
@@ -50,6 +52,14 @@ pub(crate) async fn connect(
         certificates: certificates(&connection),
         connection,
     })
+}
+
+/// Needs the context of a runtime.
+fn endpoint(any: SocketAddr, tls: &QuicTls) -> io::Result<Endpoint> {
+    let runtime = Arc::new(TokioRuntime);
+    let socket = runtime.wrap_udp_socket(UdpSocket::bind(any)?)?;
+    let socket = Knocking::over(socket, tls.heard().clone());
+    Endpoint::new_with_abstract_socket(EndpointConfig::default(), None, socket, runtime)
 }
 
 fn failed(error: ConnectionError, tls: &QuicTls) -> Failed {

@@ -6,9 +6,11 @@
 
 mod client;
 mod door;
+mod knock;
 
 pub(crate) use client::{Failed, connect};
 pub(crate) use door::{QuicDoor, QuicIncoming};
+pub(crate) use knock::Heard;
 
 use crate::HandshakeFault;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
@@ -18,8 +20,8 @@ use std::{
     fmt,
     future::Future,
     io,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -129,6 +131,15 @@ impl Branches {
     pub async fn next(&self) -> Option<Branch> {
         let (send, receive) = self.connection.accept_bi().await.ok()?;
         Some(Branch { send, receive, delivered: None })
+    }
+
+    /// Opens one, as [`Self::open`] does, if the other side allows one more at this moment.
+    pub fn open_now(&self, rank: i32) -> Option<Branch> {
+        let opening = pin!(self.open(rank));
+        match opening.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(branch) => branch,
+            Poll::Pending => None,
+        }
     }
 
     /// Opens one; none when the connection has ended. Waits while the other side allows no more. The other side learns

@@ -4,7 +4,7 @@ use super::{
     ClientTlsConfig, TlsFault,
     client::{Refusals, configured, without_last_dot},
 };
-use crate::HostName;
+use crate::{HostName, quic::Heard};
 use quinn::crypto::rustls::QuicClientConfig;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub struct QuicTls {
     config: Arc<QuicClientConfig>,
     refusals: Refusals,
+    heard: Heard,
     server_name: Option<HostName>,
 }
 
@@ -32,11 +33,20 @@ impl QuicTls {
         built.enable_early_data = false;
         let crypto = QuicClientConfig::try_from(Arc::new(built))
             .map_err(|error| TlsFault::Setup(error.to_string()))?;
-        Ok(Self { config: Arc::new(crypto), refusals, server_name: config.server_name.clone() })
+        Ok(Self {
+            config: Arc::new(crypto),
+            refusals,
+            heard: Heard::default(),
+            server_name: config.server_name.clone(),
+        })
     }
 
     pub(crate) fn crypto(&self) -> Arc<QuicClientConfig> {
         self.config.clone()
+    }
+
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     pub(crate) fn refusals(&self) -> &Refusals {

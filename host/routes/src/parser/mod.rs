@@ -5,7 +5,8 @@
 //! | text behind the sink | ignored | a fault |
 //! | empty text | passes the grammar, fails later without a reason | a fault that says so |
 //! | `BrokeredEndpoint` | two of the four parts are not looked at | the same |
-//! | `Topic("…")` | not known | a sink: subscribers of a local MQTT topic |
+//! | `INTO Topic("…")` | not known | a sink: subscribers of a local MQTT topic |
+//! | `FROM Topic("…")` | not known | a source: what is published to plain topics that the filter names |
 
 mod expression;
 
@@ -15,7 +16,7 @@ use crate::{
     lexer::{Token, TokenKind, Tokens, tokens},
     source::SourcePattern,
 };
-use holdfast_types::{Name, Sink, Topic};
+use holdfast_types::{Name, Sink, Topic, TopicFilter};
 
 /// A fault and where it is.
 pub(crate) type Found = (Span, Fault);
@@ -118,8 +119,15 @@ impl<'t> Parser<'t> {
             self.demand(TokenKind::Star, "`*` after SELECT")?;
         }
         self.demand(TokenKind::From, "FROM")?;
+        let item = self.peek();
+        if item.kind == TokenKind::Name && self.word(item).eq_ignore_ascii_case("Topic") {
+            self.at += 1;
+            let source = self.topics()?;
+            self.ends_source()?;
+            return Ok(source);
+        }
         let mut path = String::new();
-        self.demand(TokenKind::Slash, "a source path such as /messages/*")?;
+        self.demand(TokenKind::Slash, "a source path such as /messages/*, or Topic(\"<filter>\")")?;
         loop {
             path.push('/');
             let item = self.peek();
@@ -135,10 +143,28 @@ impl<'t> Parser<'t> {
                 break;
             }
         }
-        if !matches!(self.kind(), TokenKind::Where | TokenKind::Into) {
-            return Err(self.unexpected("WHERE or INTO after the source"));
-        }
+        self.ends_source()?;
         Ok(SourcePattern::new(&path))
+    }
+
+    fn ends_source(&self) -> Parsed<()> {
+        match self.kind() {
+            TokenKind::Where | TokenKind::Into => Ok(()),
+            _ => Err(self.unexpected("WHERE or INTO after the source")),
+        }
+    }
+
+    /// `("filter")` behind `Topic`.
+    fn topics(&mut self) -> Parsed<SourcePattern> {
+        self.demand(TokenKind::Open, "`(` after Topic")?;
+        let token = self.demand(TokenKind::Text, "a filter of topics in quotes")?;
+        self.demand(TokenKind::Close, "`)` after the filter")?;
+        let filter = expression::unquote(self.word(token)).map_err(|fault| (token.span, fault))?;
+        if filter.starts_with('$') {
+            return Err((token.span, Fault::ReservedTopic));
+        }
+        let filter = TopicFilter::new(&filter).map_err(|why| (token.span, Fault::Filter(why)))?;
+        Ok(SourcePattern::topics(filter))
     }
 
     /// `INTO sink` and the end.

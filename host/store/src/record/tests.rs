@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{Addressed, Recipient};
-use holdfast_types::TopicProperties;
+use holdfast_types::{Interest, TopicFilter, TopicProperties};
 use proptest::prelude::*;
 
 fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
@@ -41,7 +41,12 @@ fn entries() -> impl Strategy<Value = (Entry, Option<Death>)> {
 }
 
 fn addressed() -> impl Strategy<Value = Option<Addressed>> {
-    let one = (1..3_u8, any::<bool>(), prop::collection::vec(any::<u32>(), 0..3));
+    let interest = ("[a-z]{1,3}", "[a-z+]").prop_map(|(group, filter)| {
+        let (group, filter) = (Some(group.as_str().into()), TopicFilter::new(&filter).unwrap());
+        Arc::new(Interest { group, filter })
+    });
+    let ids = prop::collection::vec(any::<u32>(), 0..3);
+    let one = (1..3_u8, any::<bool>(), ids, prop::option::of(interest));
     let recipients = prop::collection::btree_map(any::<u32>(), one, 0..20);
     let text = || prop::option::of("[a-z]{0,4}".prop_map(|text| Text::from(text.as_str())));
     let pair =
@@ -54,7 +59,7 @@ fn addressed() -> impl Strategy<Value = Option<Addressed>> {
     let order = prop::option::of(any::<u64>());
     let all = ("[a-z]{1,4}", 0..3_u8, any::<bool>(), order, prop::option::of(properties), recipients);
     prop::option::of(all.prop_map(|(topic, qos, retain, order, properties, recipients)| {
-        let one = |(session, (qos, retain, ids))| Recipient { session, qos, retain, ids };
+        let one = |(session, (qos, retain, ids, shared))| Recipient { session, qos, retain, ids, shared };
         let recipients = recipients.into_iter().map(one).collect();
         Addressed {
             topic: Topic::new(&topic).unwrap(),

@@ -44,6 +44,8 @@ struct Session {
     packet: u16,
     waiting: Positions,
     in_hand: VecDeque<InHand>,
+    /// Messages were shared with it, which others may get.
+    shared: bool,
     changed: bool,
 }
 
@@ -77,17 +79,19 @@ impl Ledger {
         in_hand.chain(session.waiting.iter().map(|one| one.at)).for_each(|at| self.log.release(at));
     }
 
-    /// A record has been appended, or was found in the log. Gives the sessions that lost their oldest message for it.
+    /// A record has been appended, or was found in the log; each recipient with whether it was picked from a group. Gives
+    /// the sessions that lost their oldest message for it.
     pub(crate) fn appended(
         &mut self,
         position: Position,
         bytes: u32,
-        recipients: impl Iterator<Item = u32>,
+        recipients: impl Iterator<Item = (u32, bool)>,
     ) -> Vec<u32> {
         self.log.append(position.at, bytes);
         let mut losers = Vec::new();
-        for number in recipients {
+        for (number, shared) in recipients {
             let Some(session) = self.sessions.get_mut(&number) else { continue };
+            session.shared |= shared;
             if position.order < session.next {
                 let open = session.in_hand.iter_mut().find(|one| one.flight.order == position.order);
                 if let Some(one) = open.filter(|one| one.at.is_none()) {
@@ -141,6 +145,12 @@ impl Ledger {
             self.put_back(number);
         }
         gone
+    }
+
+    /// Messages that wait for a session, and those that it has in hand.
+    pub(crate) fn messages(&self, number: u32) -> (u64, u64) {
+        let session = self.sessions.get(&number);
+        session.map_or((0, 0), |session| (session.waiting.len(), session.in_hand.len() as u64))
     }
 
     /// Messages that wait for a session.
@@ -236,6 +246,69 @@ impl Ledger {
             session.changed = true;
             one.at.iter().for_each(|at| self.log.release(*at));
         }
+    }
+
+    /// A session is over, its client will not come back: everything waits but what the client may have of QoS 2, which
+    /// nobody else gets. Says whether anything that was shared may be among it; if not, the session can be ended.
+    pub(crate) fn is_over(&mut self, number: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(&number) else { return false };
+        let runs = session.waiting.runs();
+        for one in session.in_hand.drain(..) {
+            let Some(at) = one.at else { continue };
+            if one.flight.packet.is_none() || one.flight.qos == 1 {
+                session.waiting.insert(Position { order: one.flight.order, at });
+            } else {
+                self.log.release(at);
+            }
+        }
+        self.runs = self.runs + session.waiting.runs() - runs;
+        session.changed = true;
+        session.shared && session.waiting.len() > 0
+    }
+
+    /// A message came for a session that is over: it is kept for others of the group.
+    pub(crate) fn left_behind(&mut self, number: u32, position: Position, bytes: u32) {
+        let flow = FlowRecord { next: position.order, ..FlowRecord::default() };
+        if !self.sessions.contains_key(&number) {
+            self.session(number, &flow);
+        }
+        self.appended(position, bytes, std::iter::once((number, true)));
+    }
+
+    /// Sessions with messages that wait and that may have been shared.
+    pub(crate) fn sharing(&self) -> Vec<u32> {
+        let shares = |session: &Session| session.shared && session.waiting.len() > 0;
+        self.sessions.iter().filter(|(_, session)| shares(session)).map(|(number, _)| *number).collect()
+    }
+
+    /// Messages that wait for a session, after the one of an order. They go on waiting.
+    pub(crate) fn peek(&self, number: u32, after: Option<Offset>, max: usize) -> Vec<Position> {
+        let Some(session) = self.sessions.get(&number) else { return Vec::new() };
+        session.waiting.iter().filter(|one| Some(one.order) > after).take(max).collect()
+    }
+
+    /// A message that waits is no longer this session's. None if it does not wait.
+    pub(crate) fn hand_over(&mut self, number: u32, order: Offset) -> Option<Position> {
+        let session = self.sessions.get_mut(&number)?;
+        let runs = session.waiting.runs();
+        let position = session.waiting.remove(order)?;
+        // What waits below becomes one that is open.
+        session.next = session.next.max(order.next());
+        session.changed = true;
+        self.runs = self.runs + session.waiting.runs() - runs;
+        self.log.release(position.at);
+        Some(position)
+    }
+
+    /// Nobody else took it: it waits for this session again. The cursor has not moved meanwhile.
+    pub(crate) fn take_back(&mut self, number: u32, position: Position) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        let runs = session.waiting.runs();
+        if session.waiting.insert(position) {
+            self.log.need(position.at);
+        }
+        session.changed = true;
+        self.runs = self.runs + session.waiting.runs() - runs;
     }
 
     /// What is to be remembered of a session.

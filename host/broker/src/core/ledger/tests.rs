@@ -57,7 +57,7 @@ impl World {
         }
         for (at, (order, recipients)) in (0..).zip(&self.log).skip(self.cursor.0 as usize) {
             let position = Position { order: *order, at: Offset(at) };
-            assert!(ledger.appended(position, BYTES, recipients.iter().copied()).is_empty());
+            assert!(ledger.appended(position, BYTES, recipients.iter().map(|one| (*one, false))).is_empty());
         }
         assert_eq!(ledger.settled(), 0, "what a flow has in hand is in the log");
         ledger
@@ -131,7 +131,7 @@ proptest! {
                     let at = Offset(world.log.len() as u64);
                     recipients.iter().for_each(|n| { world.owed.entry(*n).or_default().insert(at); });
                     let position = Position { order: at, at };
-                    prop_assert!(ledger.appended(position, BYTES, recipients.iter().copied()).is_empty());
+                    prop_assert!(ledger.appended(position, BYTES, recipients.iter().map(|one| (*one, false))).is_empty());
                     world.log.push((at, recipients));
                 }
                 Step::Take(number, max) => world.send(&mut ledger, number, max),
@@ -168,7 +168,9 @@ proptest! {
 
 fn fill(ledger: &mut Ledger, range: std::ops::Range<u64>, recipients: &[u32]) -> Vec<u32> {
     let place = |at| Position { order: Offset(at), at: Offset(at) };
-    range.flat_map(|at| ledger.appended(place(at), BYTES, recipients.iter().copied())).collect()
+    range
+        .flat_map(|at| ledger.appended(place(at), BYTES, recipients.iter().map(|one| (*one, false))))
+        .collect()
 }
 
 #[test]

@@ -5,8 +5,12 @@
 //! attended gets it from memory as far as its room goes; all others, and those that are behind, hold a position only and
 //! read it from the log later. What a session is done with is a small document, its flow; it is written when a promise
 //! depends on it, and otherwise every now and then (`tidy.rs`).
+//!
+//! What is shared is recorded for the member of the group that was picked, and passed on if it does not come for it
+//! (`share.rs`).
 
 mod restore;
+mod share;
 mod stored;
 mod tidy;
 
@@ -28,9 +32,11 @@ use crate::core::{
 use holdfast_store::{
     Addressed, Append, Appended, Commit, DocumentWrite, Entry, PacketRecord, Recipient, Store,
 };
-use holdfast_types::{LogId, Offset, Priority, QoS, QueueId, Text, UnixMillis, WhenFull};
+use holdfast_types::{
+    Envelope, LogId, Offset, Priority, QoS, QueueId, Text, Topic, TopicProperties, UnixMillis, WhenFull,
+};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -74,6 +80,10 @@ pub(crate) struct SessionLog {
     doors: RwLock<HashMap<u32, Arc<Door>>>,
     next: AtomicU32,
     wills: AtomicU32,
+    /// Members of groups have come or gone since what is shared was passed on last.
+    sharing: AtomicBool,
+    /// Sessions that are over and whose shared messages are to be passed on.
+    over: Mutex<BTreeSet<u32>>,
     /// Serialises what tidies up.
     tidying: tokio::sync::Mutex<()>,
 }
@@ -85,6 +95,8 @@ impl SessionLog {
             doors: RwLock::default(),
             next: AtomicU32::new(1),
             wills: AtomicU32::new(0),
+            sharing: AtomicBool::new(false),
+            over: Mutex::default(),
             tidying: tokio::sync::Mutex::default(),
         }
     }
@@ -178,36 +190,44 @@ fn published(entry: &Entry, recipient: &Recipient, order: Offset, held: Held) ->
 }
 
 pub(crate) fn recipient(session: u32, reached: Reached) -> Recipient {
-    let Reached { qos, retain, ids, .. } = reached;
-    Recipient { session, qos: qos.level(), retain, ids }
+    let Reached { qos, retain, ids, shared, .. } = reached;
+    Recipient { session, qos: qos.level(), retain, ids, shared }
 }
 
-/// What must be recorded for sessions that a message reaches.
-pub(crate) fn append(offer: &Offer<'_>, mut recipients: Vec<Recipient>) -> Append {
+/// What must be recorded for sessions that a message reaches. A session that it reaches more than once, as a member of
+/// a group and by itself, gets a copy for each (MQTT 5, section 4.8.2), in a record of its own.
+pub(crate) fn appends(offer: &Offer<'_>, mut recipients: Vec<Recipient>) -> Vec<Append> {
     let Offer { topic, envelope, publishing } = *offer;
     recipients.sort_by_key(|one| one.session);
-    recipients.dedup_by(|next, first| {
-        let same = next.session == first.session;
-        if same {
-            // It is a member of a group beside its own subscription; one copy is enough.
-            first.qos = first.qos.max(next.qos);
-            first.ids.append(&mut next.ids);
-        }
-        same
-    });
-    let addressed = Addressed {
-        topic: topic.clone(),
-        qos: publishing.qos.level(),
-        retain: publishing.retain,
-        order: None,
-        properties: publishing.properties.clone(),
-        recipients,
-    };
+    let mut all = Vec::new();
+    while !recipients.is_empty() {
+        let mut before = None;
+        let (once, more) =
+            recipients.into_iter().partition(|one| before.replace(one.session) != Some(one.session));
+        recipients = more;
+        let (how, expires) = ((publishing.qos, publishing.retain), publishing.expires(envelope.received));
+        all.push(address(topic, envelope, how, expires, publishing.properties.clone(), once));
+    }
+    all
+}
+
+/// A message for sessions as the log has it. `how` is the quality of service it was published with, and whether it was
+/// to be retained.
+fn address(
+    topic: &Topic,
+    envelope: &Arc<Envelope>,
+    how: (QoS, bool),
+    expires: Option<UnixMillis>,
+    properties: Option<Arc<TopicProperties>>,
+    recipients: Vec<Recipient>,
+) -> Append {
+    let (qos, retain) = (how.0.level(), how.1);
+    let addressed = Addressed { topic: topic.clone(), qos, retain, order: None, properties, recipients };
     let entry = Entry {
         envelope: envelope.clone(),
         input: None,
         route: Text::from(""),
-        expires: publishing.expires(envelope.received),
+        expires,
         addressed: Some(Arc::new(addressed)),
     };
     Append { queue: queue(), entry, when_full: WhenFull::DropOldest }
@@ -270,13 +290,21 @@ impl Inner {
     fn hand_to_sessions(&self, entry: &Entry, at: Offset) {
         let Some(addressed) = &entry.addressed else { return };
         let doors = self.sessions.doors.read().unwrap_or_else(PoisonError::into_inner);
-        let doors: Vec<(&Recipient, &Arc<Door>)> =
-            addressed.recipients.iter().filter_map(|one| Some((one, doors.get(&one.session)?))).collect();
+        let (mut here, mut gone) = (Vec::new(), Vec::new());
+        for one in &addressed.recipients {
+            match doors.get(&one.session) {
+                Some(door) => here.push((one, door.clone())),
+                None => gone.push(one),
+            }
+        }
+        drop(doors);
+        let doors: Vec<(&Recipient, Arc<Door>)> = here;
         // In memory first: whoever finds the position finds the message.
         doors.iter().for_each(|(recipient, door)| door.keep(entry, recipient, at));
         let position = Position { order: at, at };
-        let numbers = doors.iter().map(|(recipient, _)| recipient.session);
+        let numbers = doors.iter().map(|(recipient, _)| (recipient.session, recipient.shared.is_some()));
         let losers = self.sessions.ledger().appended(position, record_bytes(entry), numbers);
+        gone.iter().for_each(|recipient| self.came_too_late(recipient, at, record_bytes(entry)));
         for number in losers {
             self.session_lost(number, 1, "it is full");
         }

@@ -98,7 +98,15 @@ impl Broker {
             Ok(())
         })?;
         self.inner.sessions.next.store(last.saturating_add(1), Ordering::Relaxed);
+        // A flow without its session: it was over, and what was shared with it had not been passed on.
+        flows.iter().for_each(|(number, flow)| self.inner.sessions.ledger().session(*number, flow));
         self.scan()?;
+        for number in flows.into_keys() {
+            if !self.inner.sessions.ledger().is_over(number) {
+                self.inner.sessions.ledger().end(number);
+            }
+            self.inner.sessions.leave_to_others(number);
+        }
         Ok(kept)
     }
 
@@ -127,7 +135,7 @@ impl Broker {
                 let Some(addressed) = &stored.entry.addressed else { continue };
                 let position =
                     Position { order: addressed.order.unwrap_or(stored.offset), at: stored.offset };
-                let numbers = addressed.recipients.iter().map(|one| one.session);
+                let numbers = addressed.recipients.iter().map(|one| (one.session, one.shared.is_some()));
                 let losers = ledger.appended(position, record_bytes(&stored.entry), numbers);
                 self.inner.counters.lost_by_sessions.fetch_add(losers.len() as u64, Ordering::Relaxed);
             }

@@ -209,15 +209,26 @@ impl StoredSession {
         *self.door.account() = None;
         self.door.cached().clear();
         self.log().ledger().put_back(self.number);
+        // Others of its groups may have what waits.
+        self.log().members_changed();
     }
 
-    /// The session is over: nothing of it stays.
+    /// The session is over: nothing of it stays but what was shared with it, until another member of the group has that.
     pub fn end(&self) {
         self.leave();
         self.log().doors.write().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
-        self.log().ledger().end(self.number);
+        let flow = {
+            let mut ledger = self.log().ledger();
+            let flow = ledger.is_over(self.number).then(|| ledger.flow_to_write(self.number)).flatten();
+            if flow.is_some() {
+                self.log().leave_to_others(self.number);
+            } else {
+                ledger.end(self.number);
+            }
+            flow.map(|flow| flow.to_bytes())
+        };
         let mut documents =
-            vec![write(SESSIONS, key(self.number), None), write(FLOWS, key(self.number), None)];
+            vec![write(SESSIONS, key(self.number), None), write(FLOWS, key(self.number), flow)];
         let prefix = format!("{}/", key(self.number));
         match self.inner.store.documents(RECEIVED, &prefix, usize::from(u16::MAX)) {
             Ok(all) => documents.extend(all.into_iter().map(|(key, _)| write(RECEIVED, key, None))),
@@ -255,7 +266,7 @@ fn as_sent(number: u32, entry: &Entry, order: Offset, held: crate::Held) -> Opti
     published(entry, recipients.get(index)?, order, held)
 }
 
-fn write(space: &'static str, key: Text, value: Option<bytes::Bytes>) -> DocumentWrite {
+pub(super) fn write(space: &'static str, key: Text, value: Option<bytes::Bytes>) -> DocumentWrite {
     DocumentWrite { space: space.into(), key, value }
 }
 
@@ -333,7 +344,7 @@ impl Subscriber {
 impl Inner {
     /// Reads messages of a session; none for one that is gone or, unless it is `begun`, past its time. Gives at least one
     /// answer if any was asked for.
-    fn pick(
+    pub(super) fn pick(
         &self,
         number: u32,
         positions: &[Position],

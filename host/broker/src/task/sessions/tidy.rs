@@ -3,7 +3,7 @@
 
 use super::{FLOWS, key, queue, record_bytes};
 use crate::{
-    core::positions::Position,
+    core::{positions::Position, publishing::SubscriberId},
     task::broker::{Broker, Inner},
 };
 use holdfast_store::{
@@ -41,6 +41,16 @@ impl Broker {
         SessionTotals { sessions: ledger.len() as u64, positions, bytes, needed_bytes }
     }
 
+    /// Messages of the log that wait for a session, and those that its client has and has not acknowledged.
+    pub fn session_messages(&self, number: u32) -> (u64, u64) {
+        self.inner.sessions.ledger().messages(number)
+    }
+
+    /// Messages that wait for a subscriber in memory.
+    pub fn waiting_in_memory(&self, subscriber: SubscriberId) -> u64 {
+        self.inner.mailboxes().get(&subscriber).map_or(0, |mailbox| mailbox.len() as u64)
+    }
+
     /// Records what sessions are done with, and lets the store drop what none needs. Called twice a second, it bounds what
     /// is sent again after a crash to half a second's messages of QoS 1.
     pub async fn tidy_sessions(&self) {
@@ -50,6 +60,7 @@ impl Broker {
         if inner.record_flows().await.is_err() {
             return;
         }
+        inner.share_out().await;
         while inner.clean().await {}
     }
 }

@@ -1,0 +1,137 @@
+//! `[grants]`: what the module may touch on this machine, and whom it may call.
+
+use super::Directory;
+use super::reading::Section;
+use std::path::PathBuf;
+
+/// A host, or all hosts below a domain, with one port or any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostGrant {
+    /// In lower case; a name, or an address without brackets.
+    pub(crate) host: String,
+    /// The hosts below it are meant, not itself.
+    pub(crate) below: bool,
+    pub(crate) port: Option<u16>,
+}
+
+impl HostGrant {
+    /// `name:port`, `address:port`, `[IPv6]:port`, `*.domain:port`, each with `*` for any port.
+    fn parse(text: &str) -> Result<Self, String> {
+        let how = "write it as \"api.example:443\"";
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} names no port; {how}"))?;
+        let host = match host.strip_prefix('[') {
+            Some(address) => address.strip_suffix(']').unwrap_or(host),
+            None if host.contains(':') => {
+                return Err(format!("{text:?}: an address of IPv6 is put in brackets, and a port behind it"));
+            }
+            None => host,
+        };
+        let (below, host) = match host.strip_prefix("*.") {
+            Some(domain) => (true, domain),
+            None => (false, host),
+        };
+        let port = match port {
+            "*" => None,
+            number => match number.parse() {
+                Ok(0) | Err(_) => return Err(format!("{text:?}: {number:?} is no port; {how}")),
+                Ok(port) => Some(port),
+            },
+        };
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':');
+        if host.is_empty() || !host.chars().all(is_host) {
+            return Err(format!("{text:?} names no host; {how}"));
+        }
+        Ok(Self { host: host.to_ascii_lowercase(), below, port })
+    }
+
+    /// Whether it is for this host, whatever the port.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if !self.below {
+            return host == self.host;
+        }
+        host.strip_suffix(&self.host).is_some_and(|before| before.len() > 1 && before.ends_with('.'))
+    }
+
+    /// Whether it is for this host and port.
+    pub(crate) fn allows(&self, host: &str, port: u16) -> bool {
+        self.port.is_none_or(|granted| granted == port) && self.names(host)
+    }
+}
+
+/// `hosts = [...]`.
+pub(super) fn hosts(grants: &mut Section<'_, '_>, granted: &mut Vec<HostGrant>) {
+    let mut texts = None;
+    grants.list("hosts", &mut texts);
+    for text in texts.iter().flatten() {
+        match HostGrant::parse(text) {
+            Ok(grant) => granted.push(grant),
+            Err(fault) => grants.fault(&format!("hosts: {fault}")),
+        }
+    }
+}
+
+/// `directories = [...]`.
+pub(super) fn directories(grants: &mut Section<'_, '_>, granted: &mut Vec<Directory>) {
+    grants.tables("directories", |entry| {
+        let (mut host, mut guest, mut write, mut optional) = (String::new(), String::new(), false, false);
+        let mut files = None;
+        let has_host = entry.text("host", &mut host);
+        let has_guest = entry.text("guest", &mut guest);
+        entry.flag("write", &mut write);
+        entry.list("files", &mut files);
+        entry.flag("optional", &mut optional);
+        if !has_host {
+            entry.fault("host is missing: the absolute path of the directory on this machine");
+        } else if !PathBuf::from(&host).has_root() {
+            entry.fault(&format!("host = {host:?} is not an absolute path"));
+        }
+        if !has_guest {
+            // The same path inside as outside is what most mean.
+            guest.clone_from(&host);
+        }
+        if write && files.is_some() {
+            entry.fault(
+                "files are read only: take out write = true, or grant a directory of its own to write to",
+            );
+        }
+        let leaves = |file: &&String| {
+            file.starts_with('/') || file.split('/').any(|part| matches!(part, "" | "." | ".."))
+        };
+        if let Some(file) = files.iter().flatten().find(leaves) {
+            entry.fault(&format!(
+                "files: {file:?} is not a path within the directory, such as \"a\" or \"a/b\""
+            ));
+        }
+        granted.push(Directory { host: host.into(), guest, write, files, optional });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_for_its_host_and_port_and_no_other() {
+        let grant = |text| HostGrant::parse(text).unwrap();
+        assert!(grant("api.example:443").allows("API.example", 443));
+        for (host, port) in [("api.example", 80), ("x.api.example", 443), ("api.example.evil", 443)] {
+            assert!(!grant("api.example:443").allows(host, port), "{host}:{port}");
+        }
+        assert!(grant("*.example:443").allows("a.b.example", 443));
+        assert!(!grant("*.example:443").allows("example", 443));
+        assert!(!grant("*.example:443").allows("badexample", 443));
+        assert!(grant("10.0.0.1:*").allows("10.0.0.1", 7));
+        assert!(grant("[::1]:80").allows("::1", 80) && grant("[::1]:80").allows("[::1]", 80));
+        for (text, fault) in [
+            ("api.example", "names no port"),
+            ("api.example:0", "is no port"),
+            ("https://api.example:443", "brackets"),
+            (":443", "names no host"),
+            ("::1:80", "brackets"),
+        ] {
+            let told = HostGrant::parse(text).unwrap_err();
+            assert!(told.contains(fault), "{text}: {told}");
+        }
+    }
+}

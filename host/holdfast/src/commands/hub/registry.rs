@@ -1,0 +1,59 @@
+//! `holdfast hub export` and `import`.
+
+use crate::{cli::HubExportArgs, output, run::parts::password_file};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use holdfast_hub::client::{Client, Method};
+use serde_json::{Value, json};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+};
+
+fn password(args: &HubExportArgs) -> anyhow::Result<String> {
+    let bytes = password_file(&args.password_file)?;
+    String::from_utf8(bytes).with_context(|| format!("{} is no text", args.password_file.display()))
+}
+
+/// Writes the registry of the hub to a new file that only this user may read.
+pub async fn export(client: &Client, args: &HubExportArgs, json: bool) -> anyhow::Result<()> {
+    let body = Bytes::from(json!({ "password": password(args)? }).to_string());
+    let text = client.text(Method::POST, "/registry/export", body).await?;
+    let file = args.file.display();
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut out =
+        options.open(&args.file).with_context(|| format!("cannot make {file}; it must not be there yet"))?;
+    out.write_all(&text).and_then(|()| out.sync_all()).with_context(|| format!("cannot write {file}"))?;
+    let lines = text.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
+    if json {
+        return output::json(&json!({ "file": args.file, "entries": lines }));
+    }
+    output::line(format!("wrote {lines} entries to {file}"));
+    Ok(())
+}
+
+/// Merges a file into the registry of the hub. Gives whether all of it was taken.
+pub async fn import(client: &Client, args: &HubExportArgs, json: bool) -> anyhow::Result<bool> {
+    let file = args.file.display();
+    let text = fs::read_to_string(&args.file).with_context(|| format!("cannot read {file}"))?;
+    let body = json!({ "password": password(args)?, "text": text });
+    let answer = client.ask(Method::POST, "/registry/import", Some(body)).await?;
+    let Some(refused) = answer["refused"].as_array() else {
+        bail!("the hub gave an unexpected answer: {answer}")
+    };
+    if json {
+        output::json(&answer)?;
+    } else {
+        output::line(format!(
+            "changed {}, the same {}, refused {}",
+            answer["changed"],
+            answer["same"],
+            refused.len()
+        ));
+        refused.iter().filter_map(Value::as_str).for_each(|why| output::line(output::foreign(why)));
+    }
+    Ok(refused.is_empty())
+}

@@ -1,0 +1,109 @@
+//! `holdfast hub run`: the same doors and store as an edge, and the hub behind them.
+
+use super::{certificates, doors, life, logging, parts, signals, stop};
+use crate::{
+    commands::hub::{make_token, target, token_file},
+    identities, output,
+};
+use anyhow::Context;
+use holdfast_broker::{Broker, BrokerConfig};
+use holdfast_config::{Config, PrimaryHub, Transport};
+use holdfast_gateway::Above;
+use holdfast_hub::{
+    Hub, HubConfig,
+    api::{ApiServer, Token},
+    backend::{Embedded, EmbeddedConfig},
+    client::Client,
+};
+use holdfast_net::{Door, ListenConfig, PlainTcp, Roots, Settings};
+use holdfast_routes::RouteTable;
+use holdfast_store::{Clock, SystemClock};
+use std::{fs, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+/// Runs the hub until it is told to stop.
+pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()> {
+    let data = &config.paths.data;
+    fs::create_dir_all(data).with_context(|| {
+        format!("cannot make {}; make it, or give this user the right to it", data.display())
+    })?;
+    let _life = life::begin(&config.paths.control).await?;
+    let token = token_file(&config);
+    make_token(&token)?;
+    let token = fs::read_to_string(&token).with_context(|| format!("cannot read {}", token.display()))?;
+
+    certificates::prepare(&config)?;
+    let doors = doors::build(&config)?;
+    let keeper = doors.tls.clone().map(|tls| certificates::Keeper::new(&config, tls)).transpose()?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut store = parts::store(&config);
+    // The stream has a life of its own, and is not what other logs are for.
+    if let Some(bytes) = config.hub.events_quota_bytes {
+        store.log_quotas.insert(Embedded::stream(), bytes);
+    }
+    let (store, recovery) = holdfast_store::open(store, clock.clone())?;
+    if !recovery.is_clean() {
+        tracing::warn!("the store was recovered: {recovery}");
+    }
+    let routes =
+        RouteTable::compile(Vec::new()).map_err(|_| anyhow::anyhow!("an empty table has no fault"))?;
+    let broker = Broker::new(
+        BrokerConfig { edge: config.edge.clone(), routes, time_to_live: None },
+        store.clone(),
+        clock,
+    );
+    let registry = Arc::new(parts::registry(&config)?);
+    let sealer = identities::sealer(data, &store)?;
+    let backend =
+        Arc::new(Embedded::open(store.clone(), EmbeddedConfig { age_max: config.hub.events_age_max })?);
+    let hub = Hub::open(HubConfig {
+        name: config.edge.clone(),
+        backend,
+        registry: registry.clone(),
+        sealer,
+        broker: broker.clone(),
+    })
+    .await?;
+    let above: Arc<dyn Above> = hub.clone();
+    let listen = api_door(&config, &doors)?;
+    let gateway = parts::gateway(&config, doors.listen, &broker, registry, Some(above)).await?;
+    let api = ApiServer::bind(listen, Token::new(&token)).await?;
+
+    let mut running = stop::Running::default();
+    tracing::info!(api = %api.address(), "the API answers");
+    running.spawn_hub(api, hub.clone());
+    if let Some(primary) = &config.hub.primary {
+        running.spawn_follower(hub.clone(), primary_client(primary)?);
+    }
+    running.spawn_gateway(gateway);
+    running.spawn_certificates(keeper);
+    tracing::info!(hub = %config.edge, id = hub.id(), "running");
+    output::note(format!("holdfast: hub {} is running; stop it with Ctrl-C", config.edge));
+
+    let reason = signals::wait(&CancellationToken::new()).await;
+    tracing::info!(%reason, "stopping");
+    running.stop().await;
+    store.close().context("the store was not closed cleanly; it is checked at the next start")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn primary_client(primary: &PrimaryHub) -> anyhow::Result<Client> {
+    let roots = primary.ca_file.as_ref().map_or(Roots::Native, |file| Roots::File(file.clone()));
+    let token = fs::read_to_string(&primary.token_file)
+        .with_context(|| format!("hub.primary.token_file {} cannot be read", primary.token_file.display()))?;
+    Ok(Client::new(target(&primary.url, roots).context("hub.primary.url")?, &token))
+}
+
+fn api_door(config: &Config, doors: &doors::Doors) -> anyhow::Result<ListenConfig> {
+    let door = match (config.hub.listen.transport, &doors.tls) {
+        (Transport::Tls, Some(tls)) => Door::Tls(tls.clone()),
+        (Transport::Tls, None) => anyhow::bail!(
+            "hub.listen is encrypted and the gateway is not; add an address such as \"tls://127.0.0.1:8883\" to gateway.listen"
+        ),
+        _ => Door::Tcp,
+    };
+    let settings = Settings::new("hub.listen", "tls:// in hub.listen", "tls:// in hub.listen, nothing else");
+    Ok(ListenConfig { address: config.hub.listen.address, door, plain: PlainTcp::LoopbackOnly, settings })
+}

@@ -1,0 +1,79 @@
+//! What the gateway asks of the hub.
+
+use crate::{
+    backend::{BackendError, Batch, Event, Origin},
+    hub::{Hub, lock},
+    link::{Door, Link},
+};
+use holdfast_broker::{Done, Receipt, Refused, Twin, TwinError};
+use holdfast_gateway::{Above, EdgeLink, TwinAnswer};
+use holdfast_types::{Envelope, Identity, Message, Name, Source};
+use serde_json::Value;
+use std::sync::Arc;
+
+impl Above for Hub {
+    fn telemetry(&self, from: &Identity, mut message: Message, done: Done) {
+        let received = self.now();
+        message.system.creation_time.get_or_insert(received);
+        let source = Source::Child { child: from.device.clone(), topic: None };
+        let envelope = Arc::new(Envelope { message, source, received, hops: 0 });
+        let batch = Batch { events: vec![Event { envelope, origin: Origin::Direct }], ..Batch::default() };
+        let appended = |result: Result<(), BackendError>| {
+            done(match result {
+                Ok(()) => Ok(Receipt { durable: 1, ..Receipt::default() }),
+                Err(BackendError::Stopping) => Err(Refused::Stopping),
+                Err(BackendError::Refused(why)) => Err(Refused::CannotBeRecorded(why)),
+                Err(error) => Err(Refused::NotRecorded(error.to_string())),
+            });
+        };
+        self.backend.append(batch, Box::new(appended));
+    }
+
+    fn twin(&self, who: &Identity) -> TwinAnswer<Twin> {
+        let (me, who) = (self.me.upgrade(), who.clone());
+        Box::pin(async move {
+            let hub = me.ok_or(TwinError::Stopping)?;
+            Ok(hub.twins.get(&who).await?.into())
+        })
+    }
+
+    fn report(&self, who: &Identity, patch: Value, version: Option<u64>) -> TwinAnswer<u64> {
+        let (me, who) = (self.me.upgrade(), who.clone());
+        Box::pin(async move {
+            let hub = me.ok_or(TwinError::Stopping)?;
+            hub.twins.report(&who, patch, version).await
+        })
+    }
+
+    fn present(&self, who: &Identity, present: bool) {
+        let mut all = lock(&self.present);
+        let count = all.entry(who.clone()).or_default();
+        *count = if present { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            all.remove(who);
+        }
+        drop(all);
+        if present && who.module.is_none() && self.has_post() {
+            self.deliver_soon(&who.device);
+        }
+    }
+
+    fn link(&self, edge: &Name) -> Result<EdgeLink, String> {
+        let device = self.directory.get(&Identity::device(edge.clone()));
+        if !device.is_some_and(|device| device.edge) {
+            return Err(format!(
+                "{edge} is no edge at this hub; `holdfast hub device set {edge} --edge` makes it one"
+            ));
+        }
+        let hub = self.me.upgrade().ok_or_else(|| "the hub is stopping".to_owned())?;
+        let (link, outgoing, downs) = Link::new(edge.clone());
+        let before = lock(&self.links).insert(edge.clone(), link.clone());
+        if let Some(before) = before {
+            before.over.cancel();
+        }
+        let ingest = self.ingest(edge);
+        self.spawn(link.clone().run(hub.clone(), downs));
+        let over = link.over.clone();
+        Ok(EdgeLink { door: Box::new(Door::new(hub, link, ingest)), outgoing, over })
+    }
+}

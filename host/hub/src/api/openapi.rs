@@ -1,0 +1,127 @@
+//! What the API is, as OpenAPI 3.1 says it.
+
+use serde_json::{Map, Value, json};
+
+/// Path, method, what it does, what it takes.
+const OPERATIONS: &[(&str, &str, &str, &str)] = &[
+    ("/status", "get", "The hub in numbers", ""),
+    ("/edges", "get", "Every edge: link, stored telemetry with gaps, deployment", ""),
+    ("/events", "get", "The stream of telemetry as lines of JSON", "?from ?follow ?count ?device"),
+    ("/devices", "get", "Every device", "?secrets"),
+    ("/devices/{device}", "get", "A device", "?secrets"),
+    ("/devices/{device}", "put", "Add a device, or change what is given of it", "Device"),
+    ("/devices/{device}", "delete", "Remove a device, its modules and its twin", ""),
+    ("/devices/{device}/modules", "get", "The modules of a device", "?secrets"),
+    ("/devices/{device}/modules/{module}", "get", "A module", "?secrets"),
+    ("/devices/{device}/modules/{module}", "put", "Add or change a module", "Device"),
+    ("/devices/{device}/modules/{module}", "delete", "Remove a module", ""),
+    ("/devices/{device}/messages/devicebound", "post", "Leave a message for a device", "Message"),
+    ("/devices/{device}/messages/devicebound", "get", "How many messages wait for a device", ""),
+    ("/twins/{device}", "get", "The twin of a device, with its tags", ""),
+    ("/twins/{device}", "patch", "Merge into desired properties and tags; null deletes", "Twin"),
+    ("/twins/{device}/modules/{module}", "get", "The twin of a module", ""),
+    ("/twins/{device}/modules/{module}", "patch", "Merge into desired properties", "Twin"),
+    ("/twins/{device}/methods", "post", "Call a method of a device", "Method"),
+    ("/twins/{device}/modules/{module}/methods", "post", "Call a method of a module", "Method"),
+    (
+        "/registry/export",
+        "post",
+        "The registry as lines of JSON, credentials sealed under a password",
+        "Export",
+    ),
+    ("/registry/import", "post", "Merge an export into the registry", "Import"),
+    ("/registry/changes", "get", "What has changed after a revision, for a secondary hub", "?after ?wait"),
+    ("/deployments", "get", "Every deployment", ""),
+    ("/deployments/{id}", "get", "A deployment", ""),
+    (
+        "/deployments/{id}",
+        "put",
+        "Give a deployment to one edge, or to those for which a condition holds",
+        "Deployment",
+    ),
+    ("/deployments/{id}", "delete", "Take a deployment back", ""),
+];
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut paths = Map::new();
+    for (path, method, summary, takes) in OPERATIONS {
+        let places = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let mut parameters: Vec<Value> = places
+            .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        for name in takes.split(' ').filter_map(|word| word.strip_prefix('?')) {
+            parameters.push(json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
+        }
+        let mut operation = json!({
+            "summary": summary, "parameters": parameters,
+            "responses": {
+                "2XX": { "description": "done" },
+                "default": { "description": "what went wrong, and the fix", "content": { "application/json": {
+                    "schema": { "$ref": "#/components/schemas/Error" } } } },
+            },
+        });
+        if !takes.is_empty() && !takes.starts_with('?') {
+            let schema = json!({ "$ref": format!("#/components/schemas/{takes}") });
+            operation["requestBody"] =
+                json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+        }
+        let methods = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        if let Some(methods) = methods.as_object_mut() {
+            methods.insert((*method).to_owned(), operation);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Holdfast hub", "version": env!("CARGO_PKG_VERSION") },
+        "security": [{ "token": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn schemas() -> Value {
+    let text = json!({ "type": "string" });
+    let object = json!({ "type": "object" });
+    json!({
+        "Error": { "type": "object", "properties": { "error": text } },
+        "Device": { "type": "object", "additionalProperties": false, "properties": {
+            "status": { "enum": ["enabled", "disabled"] },
+            "edge": { "type": "boolean" },
+            "parent": { "type": ["string", "null"] },
+            "credential": { "oneOf": [
+                { "const": "generate" },
+                { "type": "object", "required": ["type", "primary"], "properties": {
+                    "type": { "enum": ["sas", "selfSigned"] }, "primary": text, "secondary": text } },
+                { "type": "object", "required": ["type"], "properties": { "type": { "const": "certificateAuthority" } } },
+            ] },
+        } },
+        "Twin": { "type": "object", "additionalProperties": false, "properties": { "desired": object, "tags": object } },
+        "Method": { "type": "object", "required": ["methodName"], "additionalProperties": false, "properties": {
+            "methodName": text, "payload": {},
+            "responseTimeoutInSeconds": { "type": "integer", "minimum": 5, "maximum": 300 },
+            "connectTimeoutInSeconds": { "type": "integer", "minimum": 0, "maximum": 300 },
+        } },
+        "Message": { "type": "object", "required": ["message"], "additionalProperties": false, "properties": {
+            "message": { "type": "object", "required": ["body"], "properties": {
+                "body": { "type": "string", "contentEncoding": "base64" },
+                "properties": { "type": "array" }, "system": { "type": "array" } } },
+            "life_s": { "type": "integer", "minimum": 1 },
+        } },
+        "Export": { "type": "object", "required": ["password"], "additionalProperties": false, "properties": {
+            "password": { "type": "string", "minLength": 12 } } },
+        "Import": { "type": "object", "required": ["password", "text"], "additionalProperties": false, "properties": {
+            "password": text, "text": text } },
+        "Deployment": { "type": "object", "required": ["target", "manifest"], "properties": {
+            "target": { "oneOf": [
+                { "type": "object", "required": ["device"], "properties": { "device": text } },
+                { "type": "object", "required": ["condition"], "properties": { "condition": text } },
+            ] },
+            "priority": { "type": "integer", "minimum": 0 },
+            "manifest": object,
+        } },
+    })
+}

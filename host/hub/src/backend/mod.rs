@@ -1,0 +1,286 @@
+//! Everything durable of the hub, behind one trait.
+//!
+//! Two kinds of things are kept. *Events*: one ordered stream with dense offsets, appended in batches together with the
+//! marks of the edges that they came from, all or nothing. *Documents*: small values under a space and a key, changed in
+//! batches that compare before they set. Documents of some spaces are *followed*: each batch of them gets a revision, and
+//! what has changed since a revision can be listed.
+//!
+//! `tests/backend.rs` holds what every implementation must keep.
+
+mod embedded;
+
+pub use embedded::{Embedded, EmbeddedConfig};
+
+use bytes::Bytes;
+use holdfast_link::Mark;
+pub use holdfast_store::Chain;
+use holdfast_types::{Envelope, Name, StableId, Text, UnixMillis};
+use std::{future::Future, pin::Pin, sync::Arc};
+use tokio::sync::watch;
+
+/// An answer of a backend.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
+
+/// Why a backend did not do what it was asked for. Nothing of it was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// A document is not as the writer expected.
+    #[error("{space} {key} has changed meanwhile; read it again")]
+    Conflict {
+        /// Its space.
+        space: Space,
+        /// Its key.
+        key: Text,
+    },
+    /// It can never be stored.
+    #[error("it can never be stored: {0}")]
+    Refused(String),
+    /// It could not be stored or read now.
+    #[error("the storage of the hub failed: {0}; try again")]
+    Failed(String),
+    /// An earlier one of its order was not stored.
+    #[error("an earlier batch of the same order was not stored")]
+    OutOfTurn,
+    /// The hub is stopping.
+    #[error("the hub is stopping; try again when it is back")]
+    Stopping,
+}
+
+/// What documents there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Devices and modules, sealed.
+    Identities,
+    /// Their twins.
+    Twins,
+    /// Deployments.
+    Deployments,
+    /// For each edge, the revision of the last change that concerns it.
+    Edges,
+    /// How deployments fare on edges.
+    Statuses,
+    /// Messages that wait for devices.
+    Devicebound,
+    /// Numbers and names of the hub itself.
+    Hub,
+}
+
+impl Space {
+    /// Every space.
+    pub const ALL: &'static [Self] = &[
+        Self::Identities,
+        Self::Twins,
+        Self::Deployments,
+        Self::Edges,
+        Self::Statuses,
+        Self::Devicebound,
+        Self::Hub,
+    ];
+
+    /// Its name, for ever.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identities => "identities",
+            Self::Twins => "twins",
+            Self::Deployments => "deployments",
+            Self::Edges => "edges",
+            Self::Statuses => "statuses",
+            Self::Devicebound => "devicebound",
+            Self::Hub => "hub",
+        }
+    }
+
+    /// The space of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|space| space.name() == name)
+    }
+
+    /// Whether what has changed in it can be listed.
+    pub const fn is_followed(self) -> bool {
+        matches!(self, Self::Identities | Self::Twins | Self::Deployments)
+    }
+}
+
+impl std::fmt::Display for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A document as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The revision of the batch that wrote it last.
+    pub revision: u64,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// What a writer expects of a document before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Anything,
+    /// That there is none.
+    Absent,
+    /// That this revision wrote it last.
+    Revision(u64),
+}
+
+/// A change of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Its space.
+    pub space: Space,
+    /// Its key.
+    pub key: Text,
+    /// Its value; none deletes it.
+    pub value: Option<Bytes>,
+    /// What it must be before.
+    pub expect: Expect,
+}
+
+impl Write {
+    /// Sets a document, whatever it was.
+    pub fn set(space: Space, key: &str, value: impl Into<Bytes>) -> Self {
+        Self { space, key: key.into(), value: Some(value.into()), expect: Expect::Anything }
+    }
+
+    /// Deletes a document, if it is there.
+    pub fn delete(space: Space, key: &str) -> Self {
+        Self { space, key: key.into(), value: None, expect: Expect::Anything }
+    }
+
+    /// The same write, if the document is as expected.
+    #[must_use]
+    pub fn when(self, expect: Expect) -> Self {
+        Self { expect, ..self }
+    }
+}
+
+/// That a followed document has changed, or is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// With which revision.
+    pub revision: u64,
+    /// Its space.
+    pub space: Space,
+    /// Its key.
+    pub key: Text,
+}
+
+/// Where an event came into the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From a device that is connected here.
+    Direct,
+    /// Through an edge, where it was stored.
+    Edge(StableId),
+    /// Through an edge, which did not store it.
+    Volatile(Name),
+}
+
+/// A message in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The message, its proved source, and when the hub took it.
+    pub envelope: Arc<Envelope>,
+    /// Which way it came.
+    pub origin: Origin,
+}
+
+/// How far an edge's messages of one epoch and priority are stored, and what is missing below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The highest sequence.
+    pub mark: Mark,
+    /// How often the sequence jumped.
+    pub gaps: u64,
+    /// How many sequences were jumped over.
+    pub missing: u64,
+    /// The last jump.
+    pub last_gap: Option<Gap>,
+}
+
+/// Sequences that never came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first.
+    pub from: u64,
+    /// One after the last.
+    pub to: u64,
+    /// When the hub saw it.
+    pub at: UnixMillis,
+}
+
+/// Events and marks that are stored together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// In this order.
+    pub events: Vec<Event>,
+    /// The marks afterwards.
+    pub progress: Vec<(Name, Progress)>,
+    /// The order that it belongs to: batches of one order are stored as they were given, and when one is not, none of
+    /// the later ones is.
+    pub order: Option<Arc<Chain>>,
+}
+
+/// What is called when a batch is durable, or is known never to be. It must be quick and not call the backend.
+pub type Appended = Box<dyn FnOnce(Result<(), BackendError>) + Send>;
+
+/// A part of the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Events {
+    /// Events with their offsets. Offsets that are missing are past their time, or unreadable.
+    pub events: Vec<(u64, Event)>,
+    /// Where the next read goes on.
+    pub next: u64,
+}
+
+/// Where the stream begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The oldest offset that is kept.
+    pub first: u64,
+    /// The offset that the next event gets.
+    pub next: u64,
+}
+
+/// Keeps what the hub must not lose.
+pub trait Backend: Send + Sync + 'static {
+    /// Appends events and sets marks in one step. `done` is called exactly once, in the order of the calls.
+    fn append(&self, batch: Batch, done: Appended);
+
+    /// Events at or above an offset: at most so many, and about so many bytes.
+    fn events(&self, from: u64, events_max: usize, bytes_max: usize) -> Answer<'_, Events>;
+
+    /// Where the stream begins and ends.
+    fn span(&self) -> Answer<'_, Span>;
+
+    /// Tells how often something was appended: who waits for news waits for a change of it.
+    fn appends(&self) -> watch::Receiver<u64>;
+
+    /// The marks of an edge.
+    fn progress(&self, edge: &Name) -> Answer<'_, Vec<Progress>>;
+
+    /// One document.
+    fn get(&self, space: Space, key: &str) -> Answer<'_, Option<Stored>>;
+
+    /// Documents whose keys begin with `prefix` and come after `after`, in the order of the keys' bytes.
+    fn list(
+        &self,
+        space: Space,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Answer<'_, Vec<(Text, Stored)>>;
+
+    /// Changes documents, all or none; gives their revision.
+    fn put(&self, writes: Vec<Write>) -> Answer<'_, u64>;
+
+    /// The followed documents that have changed after a revision, each once with its last change, in that order.
+    fn changes(&self, after: u64, limit: usize) -> Answer<'_, Vec<Changed>>;
+
+    /// The revision of the last batch of documents.
+    fn revision(&self) -> watch::Receiver<u64>;
+}

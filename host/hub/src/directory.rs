@@ -1,0 +1,400 @@
+//! Who there is: the registry as the authority, on disk and in memory.
+//!
+//! Each device and module is a document of the space `identities` under its name: [`IdentityRecord`] as JSON, sealed with
+//! the key of this hub. A change is on disk, with a new revision for every edge that it concerns, before the registry in
+//! memory has it.
+
+use crate::backend::{Backend, BackendError, Space, Write};
+use bytes::Bytes;
+use holdfast_auth::{
+    BadKey, BadThumbprint, Credential, Device, DeviceStatus, Registry, RegistryFault, SEAL_RANDOM_BYTES,
+    Sealer, SharedKey, Thumbprint,
+};
+use holdfast_link::{Access, Change, IdentityRecord, Proof, Secret};
+use holdfast_types::{Identity, Name, UnixMillis};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::Mutex;
+
+/// Documents read at once when the hub starts.
+const PAGE: usize = 1000;
+
+/// Most edges above one another (IoT Edge: 5 levels).
+const LEVELS_MAX: usize = 5;
+
+/// Why the directory does not take a change. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// The registry has a reason.
+    #[error(transparent)]
+    Registry(#[from] RegistryFault),
+    /// A key cannot be one.
+    #[error("{0}: {1}")]
+    Key(Identity, BadKey),
+    /// A thumbprint cannot be one.
+    #[error("{0}: {1}")]
+    Thumbprint(Identity, BadThumbprint),
+    /// The name of the hub itself.
+    #[error("{0} is the name of this hub; choose another")]
+    IsHub(Name),
+    /// The parent is not there, or no edge.
+    #[error("{parent} cannot be the parent of {child}: {why}")]
+    Parent {
+        /// Whose parent.
+        child: Identity,
+        /// Who cannot be it.
+        parent: Name,
+        /// Why.
+        why: &'static str,
+    },
+    /// It has children.
+    #[error(
+        "{device} is the parent of {children} devices, the first is {first}; give them another parent before"
+    )]
+    HasChildren {
+        /// Who.
+        device: Name,
+        /// How many.
+        children: usize,
+        /// One of them.
+        first: Name,
+    },
+    /// The storage did not take it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// What is on disk cannot be opened, or sealed.
+    #[error("{0} cannot be sealed or opened: {1}")]
+    Sealed(String, String),
+}
+
+/// What is on disk.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(flatten)]
+    record: IdentityRecord,
+    #[serde(default)]
+    added_ms: u64,
+}
+
+/// A change and whom it concerns.
+pub(crate) struct Applied {
+    pub(crate) revision: u64,
+    /// For each edge what it is told.
+    pub(crate) told: BTreeMap<Name, Vec<Change>>,
+}
+
+/// The registry and its form on disk.
+pub struct Directory {
+    registry: Arc<Registry>,
+    backend: Arc<dyn Backend>,
+    sealer: Sealer,
+    hub: Name,
+    /// Held from the check of a change until memory has it.
+    turn: Mutex<()>,
+    changes: AtomicU64,
+}
+
+/// A record as an edge and the API see it.
+pub fn record_of(device: &Device) -> IdentityRecord {
+    let secret = |key: &SharedKey| Secret(key.expose());
+    let proof = match &device.credential {
+        Credential::SharedKey { primary, secondary } => {
+            Proof::Sas { primary: secret(primary), secondary: secondary.as_ref().map(secret) }
+        }
+        Credential::Thumbprints { primary, secondary } => Proof::SelfSigned {
+            primary: primary.to_string(),
+            secondary: secondary.as_ref().map(ToString::to_string),
+        },
+        Credential::CertificateAuthority => Proof::CertificateAuthority,
+        Credential::None => Proof::None,
+    };
+    IdentityRecord {
+        identity: device.identity.clone(),
+        proof,
+        status: match device.status {
+            DeviceStatus::Enabled => Access::Enabled,
+            DeviceStatus::Disabled => Access::Disabled,
+        },
+        parent: device.parent.clone(),
+        generation: device.generation.to_string(),
+        edge: device.edge,
+    }
+}
+
+fn device_of(record: &IdentityRecord, added: UnixMillis) -> Result<Device, DirectoryError> {
+    let who = || record.identity.clone();
+    let key = |text: &Secret| SharedKey::parse(&text.0).map_err(|why| DirectoryError::Key(who(), why));
+    let thumbprint =
+        |text: &String| Thumbprint::parse(text).map_err(|why| DirectoryError::Thumbprint(who(), why));
+    let credential = match &record.proof {
+        Proof::Sas { primary, secondary } => Credential::SharedKey {
+            primary: key(primary)?,
+            secondary: secondary.as_ref().map(key).transpose()?,
+        },
+        Proof::SelfSigned { primary, secondary } => Credential::Thumbprints {
+            primary: thumbprint(primary)?,
+            secondary: secondary.as_ref().map(thumbprint).transpose()?,
+        },
+        Proof::CertificateAuthority => Credential::CertificateAuthority,
+        Proof::None => Credential::None,
+    };
+    Ok(Device {
+        identity: record.identity.clone(),
+        credential,
+        status: match record.status {
+            Access::Enabled => DeviceStatus::Enabled,
+            Access::Disabled => DeviceStatus::Disabled,
+        },
+        parent: record.parent.clone(),
+        generation: record.generation.as_str().into(),
+        edge: record.edge,
+        added,
+    })
+}
+
+impl Directory {
+    /// Reads everything into the registry.
+    ///
+    /// # Errors
+    /// The storage cannot be read, or holds what another key has sealed.
+    pub async fn open(
+        backend: Arc<dyn Backend>,
+        registry: Arc<Registry>,
+        sealer: Sealer,
+        hub: Name,
+    ) -> Result<Self, DirectoryError> {
+        let directory =
+            Self { registry, backend, sealer, hub, turn: Mutex::default(), changes: AtomicU64::new(0) };
+        let mut after: Option<String> = None;
+        loop {
+            let page = directory.backend.list(Space::Identities, "", after.as_deref(), PAGE).await?;
+            for (key, stored) in &page {
+                let document = directory.unsealed(key, &stored.value)?;
+                let device = device_of(&document.record, UnixMillis(document.added_ms))?;
+                directory.registry.add(device)?;
+            }
+            match page.last() {
+                Some((key, _)) if page.len() == PAGE => after = Some(key.to_string()),
+                _ => return Ok(directory),
+            }
+        }
+    }
+
+    fn unsealed(&self, key: &str, sealed: &[u8]) -> Result<Document, DirectoryError> {
+        let fault = |why: String| DirectoryError::Sealed(key.to_owned(), why);
+        let name = format!("{}/{key}", Space::Identities);
+        let text = self.sealer.open(&name, sealed).map_err(|why| fault(why.to_string()))?;
+        serde_json::from_slice(&text).map_err(|why| fault(why.to_string()))
+    }
+
+    fn sealed(&self, device: &Device) -> Result<Bytes, DirectoryError> {
+        let key = device.identity.to_string();
+        let fault = |why: String| DirectoryError::Sealed(key.clone(), why);
+        let document = Document { record: record_of(device), added_ms: device.added.0 };
+        let text = serde_json::to_vec(&document).map_err(|why| fault(why.to_string()))?;
+        let mut random = [0; SEAL_RANDOM_BYTES];
+        getrandom::fill(&mut random).map_err(|why| fault(why.to_string()))?;
+        let name = format!("{}/{key}", Space::Identities);
+        let sealed = self.sealer.seal(&name, &text, &random).map_err(|why| fault(why.to_string()))?;
+        Ok(sealed.into())
+    }
+
+    /// The registry in memory.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Counts the changes since the start.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A device or module.
+    pub fn get(&self, who: &Identity) -> Option<Arc<Device>> {
+        self.registry.device(who)
+    }
+
+    /// Every edge.
+    pub(crate) fn edges(&self) -> Vec<Name> {
+        let edges =
+            self.registry.devices().into_iter().filter(|one| one.edge && one.identity.module.is_none());
+        edges.map(|one| one.identity.device.clone()).collect()
+    }
+
+    /// What an edge should know: itself, its modules, its children and their modules, each device before its modules.
+    pub(crate) fn of_edge(&self, edge: &Name) -> Vec<Arc<Device>> {
+        let devices = self.registry.devices();
+        let children: BTreeSet<&Name> = devices
+            .iter()
+            .filter(|one| one.identity.module.is_none() && one.parent.as_ref() == Some(edge))
+            .map(|one| &one.identity.device)
+            .collect();
+        let known =
+            |one: &&Arc<Device>| one.identity.device == *edge || children.contains(&one.identity.device);
+        devices.iter().filter(known).cloned().collect()
+    }
+
+    /// The edge through which an identity is reached: of an edge itself, and of its modules, that edge.
+    pub(crate) fn way_to(&self, who: &Identity) -> Option<Name> {
+        let device = self.registry.device(&Identity::device(who.device.clone()))?;
+        if device.edge { Some(who.device.clone()) } else { device.parent.clone() }
+    }
+
+    /// Whether an edge may speak for a device: itself, its children, and theirs.
+    pub(crate) fn may_speak_for(&self, edge: &Name, device: &Name) -> bool {
+        let mut at = device.clone();
+        for _ in 0..=LEVELS_MAX {
+            if at == *edge {
+                return true;
+            }
+            match self.registry.device(&Identity::device(at)).and_then(|one| one.parent.clone()) {
+                Some(parent) => at = parent,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Adds a device or module, or changes it. `added` is for one that is new.
+    pub(crate) async fn put(
+        &self,
+        record: IdentityRecord,
+        added: UnixMillis,
+    ) -> Result<Applied, DirectoryError> {
+        let _turn = self.turn.lock().await;
+        let before = self.registry.device(&record.identity);
+        let mut device = device_of(&record, before.as_ref().map_or(added, |before| before.added))?;
+        if device.identity.module.is_some() {
+            device.parent = None;
+        }
+        self.check(&device, before.as_deref())?;
+        let mut told: BTreeMap<Name, Vec<Change>> = BTreeMap::new();
+        let (old_way, new_way) =
+            (self.ways(&device.identity, before.as_deref()), self.ways(&device.identity, Some(&device)));
+        for edge in old_way.difference(&new_way) {
+            told.entry(edge.clone()).or_default().push(Change::Removed(device.identity.clone()));
+        }
+        for edge in &new_way {
+            let changes = told.entry(edge.clone()).or_default();
+            changes.push(Change::Identity(record_of(&device)));
+            if !old_way.contains(edge) && device.identity.module.is_none() {
+                // A child that comes brings its modules.
+                let own = self.registry.with_modules(&device.identity);
+                let modules = own.iter().filter(|one| one.module.is_some());
+                changes.extend(
+                    modules
+                        .filter_map(|one| self.registry.device(one))
+                        .map(|one| Change::Identity(record_of(&one))),
+                );
+            }
+        }
+        let mut writes =
+            vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
+        writes.extend(told.keys().map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
+        let revision = self.backend.put(writes).await?;
+        match before {
+            Some(_) => self.registry.replace(device)?,
+            None => self.registry.add(device)?,
+        }
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        Ok(Applied { revision, told })
+    }
+
+    fn check(&self, device: &Device, before: Option<&Device>) -> Result<(), DirectoryError> {
+        let name = &device.identity.device;
+        if *name == self.hub {
+            return Err(DirectoryError::IsHub(name.clone()));
+        }
+        if before.is_none() {
+            self.registry.check_new(device)?;
+        }
+        if before.is_some_and(|before| before.edge) && !device.edge {
+            self.check_childless(name)?;
+        }
+        let Some(parent) = &device.parent else { return Ok(()) };
+        let refused =
+            |why| DirectoryError::Parent { child: device.identity.clone(), parent: parent.clone(), why };
+        match self.registry.device(&Identity::device(parent.clone())) {
+            None => {
+                return Err(refused("there is no such device; add it first, with the capability of an edge"));
+            }
+            Some(parent) if !parent.edge => {
+                return Err(refused("it is no edge; give it that capability first"));
+            }
+            Some(_) => {}
+        }
+        let mut at = parent.clone();
+        for level in 0.. {
+            if at == *name {
+                return Err(refused("it would be above itself"));
+            }
+            if level >= LEVELS_MAX {
+                return Err(refused("there would be more than 5 edges above one another"));
+            }
+            match self.registry.device(&Identity::device(at)).and_then(|one| one.parent.clone()) {
+                Some(above) => at = above,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_childless(&self, device: &Name) -> Result<(), DirectoryError> {
+        let devices = self.registry.devices();
+        let mut children = devices.iter().filter(|one| one.parent.as_ref() == Some(device));
+        match children.next() {
+            None => Ok(()),
+            Some(first) => Err(DirectoryError::HasChildren {
+                device: device.clone(),
+                children: 1 + children.count(),
+                first: first.identity.device.clone(),
+            }),
+        }
+    }
+
+    /// The edges that know an identity: its parent, and itself if it is one.
+    fn ways(&self, who: &Identity, device: Option<&Device>) -> BTreeSet<Name> {
+        let Some(device) = device else { return BTreeSet::new() };
+        let of_module =
+            who.module.as_ref().and_then(|_| self.registry.device(&Identity::device(who.device.clone())));
+        let device = of_module.as_deref().unwrap_or(device);
+        let own = device.edge.then(|| device.identity.device.clone());
+        device.parent.iter().cloned().chain(own).collect()
+    }
+
+    /// Removes a device with its modules, or a module, and their twins.
+    pub(crate) async fn remove(&self, who: &Identity) -> Result<Applied, DirectoryError> {
+        let _turn = self.turn.lock().await;
+        let device = self.registry.device(who).ok_or_else(|| RegistryFault::NoSuchDevice(who.clone()))?;
+        if who.module.is_none() {
+            self.check_childless(&who.device)?;
+        }
+        let all = self.registry.with_modules(who);
+        let told: BTreeMap<Name, Vec<Change>> = self
+            .ways(who, Some(&device))
+            .into_iter()
+            .filter(|edge| who.module.is_some() || *edge != who.device)
+            .map(|edge| (edge, vec![Change::Removed(who.clone())]))
+            .collect();
+        let mut writes = Vec::new();
+        for one in &all {
+            writes.push(Write::delete(Space::Identities, &one.to_string()));
+            writes.push(Write::delete(Space::Twins, &one.to_string()));
+        }
+        if who.module.is_none() {
+            writes.push(Write::delete(Space::Edges, &who.device));
+            writes.push(Write::delete(Space::Statuses, &who.device));
+        }
+        writes.extend(told.keys().map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
+        let revision = self.backend.put(writes).await?;
+        self.registry.remove(who)?;
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        Ok(Applied { revision, told })
+    }
+}

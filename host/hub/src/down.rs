@@ -1,0 +1,152 @@
+//! Methods and messages on their way down: to a device that is connected here, or through the edge that it is behind.
+
+use crate::{
+    backend::BackendError,
+    error::HubError,
+    hub::Hub,
+    link::{CallFault, Link},
+};
+use bytes::Bytes;
+use holdfast_broker::MethodTimes;
+use holdfast_link::{Call, Document, MethodAnswer, MethodRequest};
+use holdfast_types::{Identity, Message, Name, UnixMillis};
+use serde_json::Value;
+use std::time::Duration;
+
+/// How much longer than the method itself the answer of an edge may take.
+const EDGE_TIME: Duration = Duration::from_secs(5);
+
+impl Hub {
+    /// Calls a method of a device that is connected here, or of what is behind an edge.
+    ///
+    /// # Errors
+    /// Nobody answers, in time or at all.
+    pub async fn method(
+        &self,
+        who: &Identity,
+        name: &str,
+        payload: Value,
+        times: MethodTimes,
+    ) -> Result<(i32, Value), HubError> {
+        self.known(who)?;
+        let link =
+            self.directory.way_to(who).and_then(|edge| self.link(&edge)).filter(|link| link.is_ready());
+        let is_here = self.broker.methods().is_served(who);
+        let Some(link) = link.filter(|_| !is_here) else {
+            let text = if payload.is_null() { Bytes::new() } else { payload.to_string().into() };
+            let reply = self.broker.methods().call(who, name, text, times).await?;
+            let payload = match serde_json::from_slice(&reply.payload) {
+                Ok(payload) => payload,
+                Err(_) if reply.payload.is_empty() => Value::Null,
+                Err(_) => String::from_utf8_lossy(&reply.payload).into_owned().into(),
+            };
+            return Ok((reply.status, payload));
+        };
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let request = MethodRequest {
+            target: who.clone(),
+            name: name.to_owned(),
+            payload,
+            response_timeout_s: seconds(times.response),
+            connect_timeout_s: seconds(times.connect),
+        };
+        let body = request.encode().map_err(|fault| HubError::TooLarge(fault.to_string()))?;
+        let within = times.response + times.connect + EDGE_TIME;
+        let answer = link.call(Call::Method, body, within).await?;
+        let answer = MethodAnswer::decode(&answer)
+            .map_err(|fault| HubError::Edge { status: 502, why: fault.to_string() })?;
+        Ok((answer.status, answer.payload))
+    }
+
+    /// Keeps a message for a device until it has it; gives its id when it is durable.
+    ///
+    /// # Errors
+    /// There is no such device, it is too large, too many wait, or it is not stored.
+    pub async fn send(
+        &self,
+        device: &Name,
+        message: &Message,
+        expires: Option<UnixMillis>,
+    ) -> Result<String, HubError> {
+        self.known(&Identity::device(device.clone()))?;
+        let id = self.devicebound.post(&self.id, device, message, expires, self.now()).await?;
+        self.deliver_soon(device);
+        Ok(id)
+    }
+
+    /// How many messages wait for a device.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn pending(&self, device: &Name) -> Result<usize, HubError> {
+        Ok(self.devicebound.pending(device, self.now()).await?.len())
+    }
+
+    pub(crate) fn has_post(&self) -> bool {
+        self.devicebound.has_any()
+    }
+
+    pub(crate) fn deliver_soon(&self, device: &Name) {
+        let (Some(me), device) = (self.me.upgrade(), device.clone()) else { return };
+        self.spawn(async move {
+            if let Err(error) = me.deliver(&device).await {
+                tracing::warn!(%device, %error, "messages of a device wait on");
+            }
+        });
+    }
+
+    /// Hands over what waits for a device, as far as there is somebody to take it.
+    async fn deliver(&self, device: &Name) -> Result<(), BackendError> {
+        // One who comes while another one is at it is not needed: what is new is seen by the look behind the last one.
+        let Some(_turn) = self.devicebound.turn(device) else { return Ok(()) };
+        let who = Identity::device(device.clone());
+        loop {
+            let pending = self.devicebound.pending(device, self.now()).await?;
+            if pending.is_empty() {
+                return Ok(());
+            }
+            for (key, message) in pending {
+                let link = self.directory.way_to(&who).and_then(|edge| self.link(&edge));
+                if self.is_present(&who) {
+                    let sent =
+                        self.broker.cloud_to_device(device, message.message.into(), message.expires).await;
+                    match sent {
+                        Err(error) if !error.is_permanent() => return Ok(()),
+                        Ok(()) | Err(_) => {}
+                    }
+                } else if let Some(link) = link.filter(|link| link.is_ready()) {
+                    match link.cloud_to_device(&message).await {
+                        Ok(()) => {}
+                        Err(CallFault::Refused { status: 400 | 413, why, .. }) => {
+                            tracing::warn!(%device, id = message.id, why, "an edge refuses a message to a device; it is dropped");
+                        }
+                        // It may not know the child yet, or have no room.
+                        Err(fault) => {
+                            tracing::debug!(%device, %fault, "a message to a device waits on");
+                            return Ok(());
+                        }
+                    }
+                } else {
+                    return Ok(());
+                }
+                self.devicebound.remove(&key).await?;
+            }
+        }
+    }
+
+    /// Hands over what waits for devices behind an edge.
+    pub(crate) async fn deliver_through(&self, link: &Link) {
+        let waiting = match self.devicebound.waiting().await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                tracing::warn!(edge = %link.edge, %error, "messages to devices wait on");
+                return;
+            }
+        };
+        for device in waiting {
+            if self.directory.way_to(&Identity::device(device.clone())).as_ref() == Some(&link.edge) {
+                self.deliver_soon(&device);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A secondary hub follows a primary: it fetches what has changed in the registry there, and merges it.
+//!
+//! How far it has come is a document of the space `hub` under `follows/{id of the primary}`, written after what it stands for, so
+//! that a kill in between repeats a merge, which changes nothing. What is changed here meanwhile, by edges that have moved
+//! over, stays as far as the primary does not say otherwise.
+
+use crate::{
+    backend::{Space, Write},
+    client::{Client, ClientError, Method},
+    error::HubError,
+    hub::Hub,
+    transfer::Item,
+};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How long the primary may wait for news before it answers.
+pub(crate) const PATIENCE_S: u64 = 20;
+
+/// How long to wait before a primary that did not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The answer to `GET /registry/changes`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Changes {
+    /// The registry.
+    pub(crate) hub: String,
+    /// After this revision the next request goes on.
+    pub(crate) revision: u64,
+    /// In the order of their revisions.
+    pub(crate) changes: Vec<Item>,
+}
+
+/// Why nothing was merged.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the answer is not understood: {0}; are both hubs of the same version?")]
+    Answer(String),
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error("the primary is this hub itself; name another one in hub.primary")]
+    Itself,
+}
+
+/// Follows until `stop`.
+pub async fn follow(hub: Arc<Hub>, primary: Client, stop: CancellationToken) {
+    let mut failed: Option<String> = None;
+    let mut known: Option<(String, u64)> = None;
+    loop {
+        let turn = tokio::select! {
+            () = stop.cancelled() => return,
+            turn = turn(&hub, &primary, &mut known) => turn,
+        };
+        match turn {
+            Ok(()) if failed.take().is_some() => tracing::info!("the primary hub answers again"),
+            Ok(()) => {}
+            Err(error) => {
+                let error = error.to_string();
+                if failed.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        error,
+                        "the registry of the primary hub is not followed for now; what is known of it stays"
+                    );
+                }
+                failed = Some(error);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn turn(hub: &Hub, primary: &Client, known: &mut Option<(String, u64)>) -> Result<(), FollowError> {
+    let (after, wait) = known.as_ref().map_or((u64::MAX, 0), |(_, after)| (*after, PATIENCE_S));
+    let answer =
+        primary.ask(Method::GET, &format!("/registry/changes?after={after}&wait={wait}"), None).await?;
+    let answer: Changes =
+        serde_json::from_value(answer).map_err(|why| FollowError::Answer(why.to_string()))?;
+    if answer.hub == hub.id() {
+        return Err(FollowError::Itself);
+    }
+    match known {
+        Some((id, after)) if *id == answer.hub => {
+            let any = !answer.changes.is_empty();
+            for item in answer.changes {
+                // One that is refused here does not hold up the others.
+                if let Err(error) = hub.merge(item).await {
+                    if matches!(error, HubError::Backend(_)) {
+                        return Err(error.into());
+                    }
+                    tracing::warn!(%error, "a change of the primary hub was not merged");
+                }
+            }
+            if any {
+                hub.keep_followed(&answer.hub, answer.revision).await?;
+            }
+            *after = answer.revision;
+        }
+        // Another registry than before, or the first answer: it tells whose it is.
+        _ => *known = Some((answer.hub.clone(), hub.followed(&answer.hub).await?)),
+    }
+    Ok(())
+}
+
+impl Hub {
+    async fn followed(&self, id: &str) -> Result<u64, HubError> {
+        let stored = self.backend.get(Space::Hub, &format!("follows/{id}")).await?;
+        Ok(stored
+            .and_then(|stored| std::str::from_utf8(&stored.value).ok()?.parse().ok())
+            .unwrap_or_default())
+    }
+
+    async fn keep_followed(&self, id: &str, revision: u64) -> Result<(), HubError> {
+        let write = Write::set(Space::Hub, &format!("follows/{id}"), revision.to_string());
+        Ok(self.backend.put(vec![write]).await.map(drop)?)
+    }
+}

@@ -1,0 +1,460 @@
+//! The hub itself: what it holds, and what services ask of it.
+
+use crate::{
+    backend::{Backend, BackendError, Events, Progress, Space, Span, Write},
+    deployments::{Deployments, StoredDeployment},
+    devicebound::Devicebound,
+    directory::{Applied, Directory},
+    error::HubError,
+    ingest::{Counts, Ingest},
+    link::{Down, Link},
+    twins::{HubTwin, TwinPatch, Twins},
+};
+use holdfast_auth::{Registry, Sealer};
+use holdfast_broker::Broker;
+use holdfast_link::{Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_types::{Identity, Name, UnixMillis};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+};
+use tokio_util::task::TaskTracker;
+
+/// The key of the name of the registry, in the space `hub`.
+const ID_KEY: &str = "id";
+
+/// Children whose presence an edge has told are remembered up to this number.
+const CHILD_STATES_MAX: usize = 100_000;
+
+/// What a hub is made of.
+pub struct HubConfig {
+    /// Its name; no device may have it.
+    pub name: Name,
+    /// Where everything durable goes.
+    pub backend: Arc<dyn Backend>,
+    /// Who may connect; empty of devices.
+    pub registry: Arc<Registry>,
+    /// Seals credentials on disk.
+    pub sealer: Sealer,
+    /// Serves methods, desired changes and messages of devices that are connected here.
+    pub broker: Broker,
+}
+
+/// An edge as services see it.
+#[derive(Clone, Debug)]
+pub struct EdgeItem {
+    /// Its name.
+    pub edge: Name,
+    /// Whether its link is up.
+    pub linked: bool,
+    /// The revision that it should have.
+    pub revision: u64,
+    /// How far its telemetry is stored, and what is missing.
+    pub progress: Vec<Progress>,
+    /// How its deployment fares, as it told last.
+    pub deployment: Option<Value>,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct HubCounts {
+    /// Events stored since the start that came through edges.
+    pub stored: u64,
+    /// Messages that edges sent again.
+    pub duplicates: u64,
+    /// Sequences that never came.
+    pub missing: u64,
+    /// Messages that edges may not send, or that cannot be read.
+    pub refused: u64,
+    /// Edges whose link is up.
+    pub linked: usize,
+}
+
+/// The hub.
+pub struct Hub {
+    pub(crate) me: Weak<Self>,
+    /// Names the registry.
+    pub(crate) id: String,
+    pub(crate) name: Name,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) directory: Directory,
+    pub(crate) twins: Twins,
+    pub(crate) deployments: Deployments,
+    pub(crate) devicebound: Devicebound,
+    pub(crate) broker: Broker,
+    pub(crate) links: Mutex<HashMap<Name, Arc<Link>>>,
+    pub(crate) ingests: Mutex<HashMap<Name, Arc<Ingest>>>,
+    pub(crate) present: Mutex<HashMap<Identity, usize>>,
+    pub(crate) child_states: Mutex<HashMap<Identity, ChildState>>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) tasks: TaskTracker,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// Opens a hub on its storage.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn open(config: HubConfig) -> Result<Arc<Self>, HubError> {
+        let HubConfig { name, backend, registry, sealer, broker } = config;
+        let id = id(&*backend).await?;
+        let directory = Directory::open(backend.clone(), registry, sealer, name.clone()).await?;
+        let twins = Twins::open(backend.clone()).await?;
+        let deployments = Deployments::open(backend.clone()).await?;
+        let devicebound = Devicebound::open(backend.clone(), broker.now()).await?;
+        let hub = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id,
+            name,
+            backend,
+            directory,
+            twins,
+            deployments,
+            devicebound,
+            broker,
+            links: Mutex::default(),
+            ingests: Mutex::default(),
+            present: Mutex::default(),
+            child_states: Mutex::default(),
+            counts: Arc::default(),
+            tasks: TaskTracker::new(),
+        });
+        // A kill may have come between a change and what follows from it.
+        hub.reassign_all().await?;
+        Ok(hub)
+    }
+
+    /// Names the registry of this hub.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Who there is.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// What edges should run.
+    pub fn deployments(&self) -> &Deployments {
+        &self.deployments
+    }
+
+    pub(crate) fn twins(&self) -> &Twins {
+        &self.twins
+    }
+
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.broker.now()
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for what is under way; the gateway has stopped.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// What is counted.
+    pub fn counts(&self) -> HubCounts {
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        HubCounts {
+            stored: count(&self.counts.stored),
+            duplicates: count(&self.counts.duplicates),
+            missing: count(&self.counts.missing),
+            refused: count(&self.counts.refused),
+            linked: lock(&self.links).values().filter(|link| link.is_ready()).count(),
+        }
+    }
+
+    // The stream.
+
+    /// Events from an offset on.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn events(&self, from: u64, events_max: usize, bytes_max: usize) -> Result<Events, HubError> {
+        Ok(self.backend.events(from, events_max, bytes_max).await?)
+    }
+
+    /// Where the stream begins and ends.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn span(&self) -> Result<Span, HubError> {
+        Ok(self.backend.span().await?)
+    }
+
+    /// Changes whenever something was appended.
+    pub fn appends(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.backend.appends()
+    }
+
+    /// The revision of the last change.
+    pub fn revision(&self) -> u64 {
+        *self.backend.revision().borrow()
+    }
+
+    // The registry.
+
+    /// Adds or changes a device or module; gives the revision.
+    ///
+    /// # Errors
+    /// It is refused, or not stored.
+    pub async fn put_device(&self, record: IdentityRecord) -> Result<u64, HubError> {
+        self.put_device_added(record, self.now()).await
+    }
+
+    pub(crate) async fn put_device_added(
+        &self,
+        record: IdentityRecord,
+        added: UnixMillis,
+    ) -> Result<u64, HubError> {
+        let device = record.identity.device.clone();
+        // A module changes nothing of what its device is.
+        let is_edge = record.edge || record.identity.module.is_some();
+        let edge = is_edge.then(|| device.clone());
+        let applied = self.directory.put(record, added).await?;
+        let revision = self.tell(applied);
+        if let (None, Some(link)) = (&edge, lock(&self.links).get(&device)) {
+            // It is no edge any longer.
+            link.over.cancel();
+        }
+        if let Some(edge) = edge {
+            self.reassign(&edge).await?;
+        }
+        Ok(revision)
+    }
+
+    /// Removes a device with its modules, or a module.
+    ///
+    /// # Errors
+    /// It is refused, or not stored.
+    pub async fn remove_device(&self, who: &Identity) -> Result<u64, HubError> {
+        let applied = self.directory.remove(who).await?;
+        if who.module.is_none() {
+            self.twins.forget(&who.device);
+            for (key, _) in self.devicebound.pending(&who.device, self.now()).await? {
+                self.devicebound.remove(&key).await?;
+            }
+        }
+        Ok(self.tell(applied))
+    }
+
+    /// Tells edges what has changed for them.
+    fn tell(&self, applied: Applied) -> u64 {
+        let Applied { revision, told } = applied;
+        for (edge, changes) in told {
+            if let Some(link) = self.link(&edge) {
+                link.tell(Down::Changes { revision, changes });
+            }
+        }
+        revision
+    }
+
+    pub(crate) fn known(&self, who: &Identity) -> Result<(), HubError> {
+        match self.directory.get(&Identity::device(who.device.clone())) {
+            Some(_) => Ok(()),
+            None => Err(HubError::NoSuchDevice(who.clone())),
+        }
+    }
+
+    // Twins.
+
+    /// The twin of a device or module.
+    ///
+    /// # Errors
+    /// There is no such device, or it cannot be read.
+    pub async fn get_twin(&self, who: &Identity) -> Result<HubTwin, HubError> {
+        self.known(who)?;
+        Ok(self.twins.get(who).await?)
+    }
+
+    /// Changes what is desired, and tags; gives the twin afterwards.
+    ///
+    /// # Errors
+    /// There is no such device, the patch breaks a rule, or it is not stored.
+    pub async fn patch_twin(&self, who: &Identity, patch: TwinPatch) -> Result<HubTwin, HubError> {
+        self.known(who)?;
+        let form = patch.desired.as_ref().and_then(Value::as_object).cloned();
+        let changed = self.twins.patch(who, patch).await?;
+        self.desired_changed(who, &changed.before, &changed.after, form.map(DesiredForm::Patch));
+        if changed.before.tags != changed.after.tags && who.module.is_none() {
+            self.reassign(&who.device).await?;
+        }
+        Ok(changed.after)
+    }
+
+    /// Tells whoever serves an identity of a desired change, if there is one.
+    pub(crate) fn desired_changed(
+        &self,
+        who: &Identity,
+        before: &HubTwin,
+        after: &HubTwin,
+        form: Option<DesiredForm>,
+    ) {
+        if before.desired_version == after.desired_version {
+            return;
+        }
+        let form = form.unwrap_or_else(|| DesiredForm::Document(after.desired.clone()));
+        let patch = match &form {
+            DesiredForm::Patch(patch) => Some(patch.clone()),
+            DesiredForm::Document(_) => None,
+        };
+        let version = after.desired_version;
+        let (before, after) = (before.desired.clone(), after.desired.clone());
+        self.broker.twins().changed_elsewhere(who, before, after, version, patch);
+        if let Some(link) = self.directory.way_to(who).and_then(|edge| self.link(&edge)) {
+            link.tell(Down::Desired(DesiredChange { identity: who.clone(), version, revision: None, form }));
+        }
+    }
+
+    // Deployments.
+
+    /// Keeps a deployment and assigns it.
+    ///
+    /// # Errors
+    /// It is refused, or not stored.
+    pub async fn put_deployment(&self, given: StoredDeployment) -> Result<Arc<StoredDeployment>, HubError> {
+        let stored = self.deployments.put(given, self.now()).await?;
+        self.reassign_all().await?;
+        Ok(stored)
+    }
+
+    /// Removes a deployment; edges that had it get the next one that is for them, or none.
+    ///
+    /// # Errors
+    /// There is none of that name, or it is not stored.
+    pub async fn remove_deployment(&self, id: &str) -> Result<(), HubError> {
+        self.deployments.remove(id).await?;
+        self.reassign_all().await
+    }
+
+    async fn reassign_all(&self) -> Result<(), HubError> {
+        for edge in self.directory.edges() {
+            self.reassign(&edge).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn reassign(&self, edge: &Name) -> Result<(), HubError> {
+        let is_edge = self.directory.get(&Identity::device(edge.clone())).is_some_and(|one| one.edge);
+        if !is_edge {
+            return Ok(());
+        }
+        let tags = self.twins.tags(edge);
+        if let Some((revision, deployment, settings)) = self.deployments.reassign(edge, &tags).await? {
+            let changes = vec![Change::Deployment(deployment), Change::Settings(settings)];
+            self.tell(Applied { revision, told: BTreeMap::from([(edge.clone(), changes)]) });
+        }
+        Ok(())
+    }
+
+    /// Keeps what an edge says of its deployment.
+    pub(crate) async fn keep_status(&self, edge: &Name, status: &Value) -> Result<(), BackendError> {
+        let value = serde_json::to_vec(status).unwrap_or_default();
+        self.backend.put(vec![Write::set(Space::Statuses, edge, value)]).await.map(drop)
+    }
+
+    // Edges and presence.
+
+    /// Every edge, and how it fares.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn edges(&self) -> Result<Vec<EdgeItem>, HubError> {
+        let mut items = Vec::new();
+        for edge in self.directory.edges() {
+            let status = self.backend.get(Space::Statuses, &edge).await?;
+            items.push(EdgeItem {
+                linked: self.link(&edge).is_some_and(|link| link.is_ready()),
+                revision: self.edge_revision(&edge).await?,
+                progress: self.backend.progress(&edge).await?,
+                deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
+                edge,
+            });
+        }
+        Ok(items)
+    }
+
+    /// The revision that an edge should have: that of the last change that concerns it.
+    pub(crate) async fn edge_revision(&self, edge: &Name) -> Result<u64, BackendError> {
+        Ok(self.backend.get(Space::Edges, edge).await?.map_or(0, |stored| stored.revision))
+    }
+
+    pub(crate) fn link(&self, edge: &Name) -> Option<Arc<Link>> {
+        lock(&self.links).get(edge).filter(|link| !link.over.is_cancelled()).cloned()
+    }
+
+    pub(crate) fn link_ended(&self, link: &Arc<Link>) {
+        let mut links = lock(&self.links);
+        if links.get(&link.edge).is_some_and(|one| Arc::ptr_eq(one, link)) {
+            links.remove(&link.edge);
+        }
+    }
+
+    pub(crate) fn is_present(&self, who: &Identity) -> bool {
+        lock(&self.present).contains_key(who)
+    }
+
+    pub(crate) fn child_states(&self, edge: &Name, states: Vec<ChildState>) {
+        let mut all = lock(&self.child_states);
+        for state in states {
+            if self.directory.may_speak_for(edge, &state.identity.device)
+                && (all.len() < CHILD_STATES_MAX || all.contains_key(&state.identity))
+            {
+                all.insert(state.identity.clone(), state);
+            }
+        }
+    }
+
+    /// Whether a device or module is connected: here, or at a linked edge.
+    pub fn is_connected(&self, who: &Identity) -> bool {
+        if self.is_present(who) {
+            return true;
+        }
+        let linked = |edge: &Name| self.link(edge).is_some_and(|link| link.is_ready());
+        match self.directory.way_to(who) {
+            Some(edge) if edge == who.device && who.module.is_none() => linked(&edge),
+            Some(edge) => {
+                linked(&edge) && lock(&self.child_states).get(who).is_some_and(|state| state.connected)
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn ingest(&self, edge: &Name) -> Arc<Ingest> {
+        let mut ingests = lock(&self.ingests);
+        let made = || Arc::new(Ingest::new(edge.clone(), self.backend.clone(), self.counts.clone()));
+        ingests.entry(edge.clone()).or_insert_with(made).clone()
+    }
+}
+
+/// Draws the name of the registry at the first start.
+async fn id(backend: &dyn Backend) -> Result<String, HubError> {
+    if let Some(stored) = backend.get(Space::Hub, ID_KEY).await? {
+        return Ok(String::from_utf8_lossy(&stored.value).into_owned());
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|why| BackendError::Failed(why.to_string()))?;
+    let id = format!("{:016x}", u64::from_be_bytes(random));
+    backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone())]).await?;
+    Ok(id)
+}

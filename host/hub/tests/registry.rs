@@ -1,0 +1,91 @@
+//! The registry from hub to hub.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail loudly"
+)]
+
+mod support;
+
+use holdfast_hub::{StoredDeployment, Target, TwinPatch};
+use holdfast_link::Access;
+use serde_json::json;
+use support::{TestHub, device, record};
+
+const PASSWORD: &str = "correct horse battery";
+
+async fn filled(hub: &TestHub) {
+    // A child stands before its parent in the order of names.
+    hub.put("zone-edge", true, None).await;
+    hub.put("line-edge", true, Some("zone-edge")).await;
+    hub.put("press", false, Some("line-edge")).await;
+    hub.put("press/probe", false, None).await;
+    let disabled = holdfast_link::IdentityRecord { status: Access::Disabled, ..record("drill", false, None) };
+    hub.hub.put_device(disabled).await.unwrap();
+    let patch = TwinPatch { desired: Some(json!({ "speed": 3 })), tags: Some(json!({ "hall": "b" })) };
+    hub.hub.patch_twin(&device("press"), patch).await.unwrap();
+    let deployment = StoredDeployment {
+        id: "base".to_owned(),
+        target: Target::Condition("tags.hall = 'b'".to_owned()),
+        priority: 3,
+        manifest: json!({ "modulesContent": { "$edgeAgent": {} } }),
+        created_ms: 0,
+        revision: 0,
+    };
+    hub.hub.put_deployment(deployment).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d3_an_exported_registry_is_whole_at_another_hub_and_a_second_import_changes_nothing() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = TestHub::open(one.path()).await;
+    filled(&first).await;
+    let text = first.hub.export(PASSWORD).await.unwrap();
+    for secret in ["a2V5IG9mIDMyIGJ5dGVzIGZvciB0aGVzZSB0ZXN0cyE=", PASSWORD] {
+        assert!(!text.contains(secret), "no secret is readable");
+    }
+    let second = TestHub::open(two.path()).await;
+    let wrong = second.hub.import(&text, "another password").await.unwrap_err();
+    assert!(wrong.to_string().contains("the password is another one"), "{wrong}");
+    assert_eq!(second.hub.directory().registry().devices_len(), 0, "nothing was taken");
+    let imported = second.hub.import(&text, PASSWORD).await.unwrap();
+    assert_eq!(imported, json!({ "changed": 7, "same": 0, "refused": [] }));
+    let shown = |hub: &TestHub| {
+        let devices = hub.hub.directory().registry().devices();
+        devices.iter().map(|one| holdfast_hub::record_of(one)).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&first), shown(&second));
+    assert_eq!(
+        first.hub.get_twin(&device("press")).await.unwrap(),
+        second.hub.get_twin(&device("press")).await.unwrap()
+    );
+    let again = second.hub.import(&text, PASSWORD).await.unwrap();
+    assert_eq!(again, json!({ "changed": 0, "same": 7, "refused": [] }));
+    // D4: a twin that has gone on here is not overwritten by an older one.
+    let patch = TwinPatch { desired: Some(json!({ "speed": 4 })), tags: None };
+    second.hub.patch_twin(&device("press"), patch).await.unwrap();
+    second.hub.import(&text, PASSWORD).await.unwrap();
+    assert_eq!(second.hub.get_twin(&device("press")).await.unwrap().desired["speed"], 4);
+    assert!(first.hub.export("short").await.unwrap_err().to_string().contains("too short"));
+    for no in ["", "nonsense", "{\"holdfast\":\"registry\",\"v\":9,\"salt\":\"\",\"iterations\":1}\n"] {
+        assert_eq!(second.hub.import(no, PASSWORD).await.unwrap_err().status(), 400, "{no:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_changed_outlives_the_hub_and_stays_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = TestHub::open(dir.path()).await;
+    filled(&hub).await;
+    let (id, before) = (hub.hub.id().to_owned(), hub.hub.directory().registry().devices());
+    hub.close();
+    let hub = TestHub::open(dir.path()).await;
+    assert_eq!((hub.hub.id(), hub.hub.directory().registry().devices()), (id.as_str(), before));
+    hub.hub.remove_device(&device("press")).await.unwrap();
+    assert!(hub.hub.get_twin(&device("press")).await.is_err());
+    hub.close();
+    let hub = TestHub::open(dir.path()).await;
+    assert_eq!(hub.hub.directory().registry().devices_len(), 3);
+}

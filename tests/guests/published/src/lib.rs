@@ -1,0 +1,1 @@
+//! Nothing: the examples of the dependencies are what counts.
