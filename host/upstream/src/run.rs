@@ -3,10 +3,11 @@
 use crate::{
     Backoff, BuildError, ConfigFault, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
     choice::Choice,
+    form::Form,
     hub::Hub,
     link::Ended,
     probe::{Moved, Probe, Shared},
-    sender::{Form, Sender},
+    sender::Sender,
     status::Teller,
     topics::Topics,
 };

@@ -2,33 +2,31 @@
 
 use crate::{
     Counters, LinkFault, Payload, UpstreamConfig,
+    form::{Form, Sent},
     hold::Hold,
     horizon::Horizon,
     hub::Hub,
     lanes::Lanes,
     poison::Poison,
+    records::Records,
     run::INBOUND_PACKET_BYTES_MAX,
     status::Teller,
-    topics::Topics,
     verdict::{ATTEMPTS_MAX, Verdict, verdict},
-    wire,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use bytestring::ByteString;
 use holdfast_broker::{Delivery, Reader, Refused, Turn};
-use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
 use holdfast_mqtt::{
-    Codec, Packet, Publish, ReasonCode, Version,
+    Codec, Packet, ReasonCode, Version,
     client::{Action, Client, Granted},
 };
 use holdfast_net::{Branches, Settings};
-use holdfast_types::{InvalidTopic, Priority, Text, UnixMillis};
+use holdfast_types::{Priority, Text, UnixMillis};
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::Notify;
 
 /// How long to wait for acknowledgements over QUIC at least: longer than it takes itself to find out that nobody is there.
 const QUIC_ACK_WITHIN: Duration = Duration::from_secs(120);
@@ -36,23 +34,6 @@ const QUIC_ACK_WITHIN: Duration = Duration::from_secs(120);
 /// Silence with messages in flight after which the way in use is tried anew beside. Brokers acknowledge within a second;
 /// nothing is given up yet, so one that takes longer is not disturbed.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
-/// How messages look to the other side.
-pub(crate) enum Form {
-    /// To any broker.
-    Plain(Topics, Payload),
-    /// To a hub.
-    Hub(Arc<Hub>),
-}
-
-/// What was sent with QoS 1 and waits for its acknowledgement.
-pub(crate) enum Sent {
-    /// A message of the log.
-    Message(Delivery),
-    /// A call of the hub; holds its correlation data.
-    Call(Bytes),
-    /// An answer to the hub.
-    Answer,
-}
 
 /// Carries messages from the reader to the session and acknowledgements back. Lives as long as the link.
 pub(crate) struct Sender {
@@ -89,54 +70,6 @@ pub(crate) struct Sender {
     turn: Turn,
     /// The last reason for which a message was given up, so that one that repeats is told in the log once.
     told: Option<Text>,
-}
-
-/// What the store has been asked to record of acknowledgements, and what became of it.
-#[derive(Default)]
-pub(crate) struct Records {
-    state: Mutex<RecordState>,
-    pub(crate) bell: Notify,
-}
-
-#[derive(Default)]
-struct RecordState {
-    pending: usize,
-    failed: Option<Refused>,
-}
-
-impl Records {
-    fn state(&self) -> MutexGuard<'_, RecordState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why something was not recorded, if so. Told once.
-    pub(crate) fn take_fault(&self) -> Option<Refused> {
-        self.state().failed.take()
-    }
-
-    fn asked(&self) {
-        self.state().pending += 1;
-    }
-
-    fn answered(&self, result: Result<(), Refused>) {
-        let mut state = self.state();
-        state.pending -= 1;
-        let ring = state.pending == 0 || result.is_err();
-        if let Err(refused) = result {
-            state.failed.get_or_insert(refused);
-        }
-        drop(state);
-        if ring {
-            self.bell.notify_one();
-        }
-    }
-
-    /// Waits until all that was asked for is recorded, or was not.
-    pub(crate) async fn are_settled(&self) {
-        while self.state().pending > 0 {
-            self.bell.notified().await;
-        }
-    }
 }
 
 fn codec(version: Version) -> Codec {
@@ -207,10 +140,7 @@ impl Sender {
 
     /// The hub, if the link is to one.
     pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
-        match &self.form {
-            Form::Plain(..) => None,
-            Form::Hub(hub) => Some(hub.clone()),
-        }
+        self.form.hub().cloned()
     }
 
     /// Whether the broker has welcomed this connection.
@@ -230,10 +160,7 @@ impl Sender {
             }
         }
         self.client.limit_window(self.pace());
-        // What an edge and a hub say to each other goes the way of the session.
-        self.sending = Priority::DEFAULT;
-        self.send_calls(now);
-        self.act(now, out)?;
+        self.send_calls(now, out)?;
         self.send_ready(now, out)?;
         self.act(now, out)?;
         self.turn.done.extend(self.horizon.done(now));
@@ -251,7 +178,7 @@ impl Sender {
                 Action::Acknowledged { ticket: Sent::Message(delivery), reason, words } => {
                     self.answered(delivery, reason, words, now);
                 }
-                Action::Acknowledged { ticket, reason, words } => self.call_answered(&ticket, reason, words),
+                Action::Acknowledged { ticket, reason, words } => self.form.answered(&ticket, reason, words),
                 // Nothing is subscribed at a plain broker.
                 Action::Received(publish) => {
                     if let Form::Hub(hub) = &self.form {
@@ -342,15 +269,15 @@ impl Sender {
                 continue;
             }
             let Some(delivery) = self.poison.admit(delivery, self.welcomed, now) else { continue };
-            match self.publish_of(&delivery, unix) {
+            match self.form.publish_of(&delivery, self.version, unix) {
                 Ok(publish) => {
                     self.poison.sent(&delivery, &publish.topic, now);
                     self.sending = priority(&delivery);
                     let ticket = Sent::Message(delivery);
                     let sent = if self.lanes.output(self.sending).is_some() {
-                        self.client.publish_beside(ticket, publish, now)
+                        self.client.publish_beside(Sent::Message(delivery), publish, now)
                     } else {
-                        self.client.publish(ticket, publish, now)
+                        self.client.publish(Sent::Message(delivery), publish, now)
                     };
                     if let Err((Sent::Message(delivery), _)) = sent {
                         self.poison.withdrawn(delivery.id.as_ref());
@@ -368,34 +295,19 @@ impl Sender {
         Ok(())
     }
 
-    fn publish_of(&self, delivery: &Delivery, now: UnixMillis) -> Result<Publish, InvalidTopic> {
-        match &self.form {
-            Form::Plain(topics, payload) => {
-                Ok(wire::publish(delivery, topics.of(delivery)?, self.version, *payload, now))
-            }
-            Form::Hub(_) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
-        }
-    }
-
     /// Calls and answers go before messages: they are few and small, and somebody waits for them.
-    fn send_calls(&mut self, now: Instant) {
-        let Form::Hub(hub) = &self.form else { return };
+    fn send_calls(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
+        let Form::Hub(hub) = &self.form else { return Ok(()) };
+        // They go over the stream of the session.
+        self.sending = Priority::DEFAULT;
         while self.client.room() > 0 {
-            let Some(publish) = hub.port.take() else { return };
-            let correlation = publish.properties.as_ref().and_then(|all| all.correlation_data.clone());
-            let is_call = publish.topic.starts_with(CALL_TOPIC_PREFIX);
-            let ticket = correlation.filter(|_| is_call).map_or(Sent::Answer, Sent::Call);
-            if let Err((_, publish)) = self.client.publish(ticket, publish, now) {
-                return hub.port.put_back(publish);
+            let Some(publish) = hub.port.take() else { break };
+            if let Err((_, publish)) = self.client.publish(Sent::of(&publish), publish, now) {
+                hub.port.put_back(publish);
+                break;
             }
         }
-    }
-
-    fn call_answered(&self, sent: &Sent, reason: ReasonCode, words: Option<ByteString>) {
-        if let (Form::Hub(hub), Sent::Call(correlation), true) = (&self.form, sent, reason.is_failure()) {
-            let words = words.map(|words| format!(": {words:?}")).unwrap_or_default();
-            hub.port.refused(correlation, &format!("it was refused with {reason}{words}"));
-        }
+        self.act(now, out)
     }
 
     fn encode(&mut self, packet: &Packet, out: &mut BytesMut) -> Result<(), LinkFault> {
@@ -416,12 +328,7 @@ impl Sender {
                         self.poison.withdrawn(delivery.id.as_ref());
                         self.give_up(&delivery, format!("the broker cannot be sent it: {error}"), 0);
                     }
-                    Some(Sent::Call(correlation)) => {
-                        if let Form::Hub(hub) = &self.form {
-                            hub.port.refused(&correlation, &format!("it cannot be sent: {error}"));
-                        }
-                    }
-                    Some(Sent::Answer) => tracing::warn!(%error, "an answer to the hub cannot be sent"),
+                    Some(call) => self.form.unsendable(&call, &error.to_string()),
                     None => {}
                 }
                 Ok(())

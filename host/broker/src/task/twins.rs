@@ -150,26 +150,6 @@ impl Twins {
         self.commit(Half::Desired, who, Change::default(), replaced).await.map(|_| ())
     }
 
-    /// Puts a whole document in the place of the desired properties: the side of the operator, with a deployment. The same
-    /// document changes nothing. Answers with the version.
-    pub async fn set_desired(&self, who: &Identity, desired: Value) -> Result<u64, TwinError> {
-        let document = Arc::new(checked_document(desired)?);
-        let set = |old: Result<&Versioned, TwinError>| {
-            let old = old?;
-            let version = old.version.saturating_add(1);
-            Ok((old.document != document).then(|| Versioned { version, document: document.clone() }))
-        };
-        self.commit(Half::Desired, who, Change::default(), set).await
-    }
-
-    /// Whether a document could be the desired properties of somebody.
-    ///
-    /// # Errors
-    /// Which rule it breaks.
-    pub fn check_desired(desired: Value) -> Result<(), TwinError> {
-        Ok(checked_document(desired).map(drop)?)
-    }
-
     /// Takes the reported properties that the hub has, with their version there, where its version is newer: another edge
     /// has told it, or this one lost what it had. `acknowledged` is the last version of here that the hub has taken; what
     /// was reported here after it stands above what the hub has, under a version that is newer still. Gives the version.
@@ -205,6 +185,26 @@ impl Twins {
     /// The patch that turns one document into another.
     pub fn difference(old: &Map<String, Value>, new: &Map<String, Value>) -> Map<String, Value> {
         difference(old, new)
+    }
+
+    /// Puts a whole document in the place of the desired properties: the side of the operator, with a deployment. The same
+    /// document changes nothing. Answers with the version.
+    pub async fn set_desired(&self, who: &Identity, desired: Value) -> Result<u64, TwinError> {
+        let document = Arc::new(checked_document(desired)?);
+        let set = |old: Result<&Versioned, TwinError>| {
+            let old = old?;
+            let version = old.version.saturating_add(1);
+            Ok((old.document != document).then(|| Versioned { version, document: document.clone() }))
+        };
+        self.commit(Half::Desired, who, Change::default(), set).await
+    }
+
+    /// Whether a document could be the desired properties of somebody.
+    ///
+    /// # Errors
+    /// Which rule it breaks.
+    pub fn check_desired(desired: Value) -> Result<(), TwinError> {
+        Ok(checked_document(desired).map(drop)?)
     }
 
     /// Changes of the desired properties from now on.

@@ -1,0 +1,83 @@
+//! How messages look to the other side, a broker or a hub, and what else is sent to a hub.
+
+use crate::{Payload, hub::Hub, topics::Topics, wire};
+use bytes::Bytes;
+use bytestring::ByteString;
+use holdfast_broker::Delivery;
+use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
+use holdfast_mqtt::{Publish, ReasonCode, Version};
+use holdfast_types::{InvalidTopic, UnixMillis};
+use std::sync::Arc;
+
+/// How messages look to the other side.
+pub(crate) enum Form {
+    /// To any broker.
+    Plain(Topics, Payload),
+    /// To a hub.
+    Hub(Arc<Hub>),
+}
+
+/// What was sent with QoS 1 and waits for its acknowledgement.
+pub(crate) enum Sent {
+    /// A message of the log.
+    Message(Delivery),
+    /// A call of the hub; holds its correlation data.
+    Call(Bytes),
+    /// An answer to the hub.
+    Answer,
+}
+
+impl Form {
+    /// The hub, if the link is to one.
+    pub(crate) fn hub(&self) -> Option<&Arc<Hub>> {
+        match self {
+            Self::Plain(..) => None,
+            Self::Hub(hub) => Some(hub),
+        }
+    }
+
+    /// The PUBLISH of a message.
+    pub(crate) fn publish_of(
+        &self,
+        delivery: &Delivery,
+        version: Version,
+        now: UnixMillis,
+    ) -> Result<Publish, InvalidTopic> {
+        match self {
+            Self::Plain(topics, payload) => {
+                Ok(wire::publish(delivery, topics.of(delivery)?, version, *payload, now))
+            }
+            Self::Hub(_) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
+        }
+    }
+
+    /// A call or an answer was acknowledged: one that was refused is never answered.
+    pub(crate) fn answered(&self, sent: &Sent, reason: ReasonCode, words: Option<ByteString>) {
+        if reason.is_failure() {
+            let words = words.map(|words| format!(": {words:?}")).unwrap_or_default();
+            self.refused(sent, &format!("it was refused with {reason}{words}"));
+        }
+    }
+
+    /// A call or an answer cannot be written.
+    pub(crate) fn unsendable(&self, sent: &Sent, why: &str) {
+        self.refused(sent, &format!("it cannot be sent: {why}"));
+    }
+
+    fn refused(&self, sent: &Sent, why: &str) {
+        match (self, sent) {
+            (Self::Hub(hub), Sent::Call(correlation)) => hub.port.refused(correlation, why),
+            (Self::Hub(_), Sent::Answer) => tracing::warn!(why, "the hub does not get an answer"),
+            _ => {}
+        }
+    }
+}
+
+impl Sent {
+    /// Of a packet from the port.
+    pub(crate) fn of(publish: &Publish) -> Self {
+        let correlation = publish.properties.as_ref().and_then(|all| all.correlation_data.clone());
+        let is_call = publish.topic.starts_with(CALL_TOPIC_PREFIX);
+        correlation.filter(|_| is_call).map_or(Self::Answer, Self::Call)
+    }
+}
