@@ -273,7 +273,6 @@ impl Sender {
                 Ok(publish) => {
                     self.poison.sent(&delivery, &publish.topic, now);
                     self.sending = priority(&delivery);
-                    let ticket = Sent::Message(delivery);
                     let sent = if self.lanes.output(self.sending).is_some() {
                         self.client.publish_beside(Sent::Message(delivery), publish, now)
                     } else {
