@@ -1,7 +1,7 @@
 //! From the reader to the session and back: what is sent, and what its acknowledgement means.
 
 use crate::{
-    Counters, LinkFault, Payload, UpstreamConfig,
+    Counters, LinkFault, UpstreamConfig,
     form::{Form, Sent},
     hold::Hold,
     horizon::Horizon,
@@ -15,7 +15,7 @@ use crate::{
 };
 use bytes::BytesMut;
 use bytestring::ByteString;
-use holdfast_broker::{Delivery, Reader, Refused, Turn};
+use holdfast_broker::{Delivery, Reader, Turn};
 use holdfast_mqtt::{
     Codec, Packet, ReasonCode, Version,
     client::{Action, Client, Granted},
