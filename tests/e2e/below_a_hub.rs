@@ -173,8 +173,8 @@ fn o8_desired_and_reported_are_the_same_on_both_sides_after_any_time_apart() {
         (twin["desired"] == json!({ "a": 2, "c": 3 })).then_some(())
     });
     let (above, here) = (hub.twin("press"), edge.json(&["twin", "show", "press"]).remove(0));
-    for half in ["desired_version", "reported_version"] {
-        assert_eq!(above[half], here[half], "{above} {here}");
+    for (there, name) in [("desiredVersion", "desired_version"), ("reportedVersion", "reported_version")] {
+        assert_eq!(above[there], here[name], "{above} {here}");
     }
     press.order(json!({ "do": "twin" }));
     let twin = press.tells("twin")["twin"].clone();
