@@ -37,14 +37,14 @@ async fn echoed(messages: usize, bytes: usize, settings: &str, limit: &str) -> (
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_and_bytes_in_and_out_keep_to_their_rates() {
     for (settings, limit) in [
-        ("messages_in_per_s = 20", "limits.messages_in_per_s"),
-        ("messages_out_per_s = 20", "limits.messages_out_per_s"),
+        ("messages_in_per_s = 100", "limits.messages_in_per_s"),
+        ("messages_out_per_s = 100", "limits.messages_out_per_s"),
         // A message of 100 bytes counts a little more, for its properties.
-        ("bytes_in_per_s = 2000", "limits.bytes_in_per_s"),
-        ("bytes_out_per_s = 2000", "limits.bytes_out_per_s"),
+        ("bytes_in_per_s = 10_000", "limits.bytes_in_per_s"),
+        ("bytes_out_per_s = 10_000", "limits.bytes_out_per_s"),
     ] {
-        // A burst of one second's worth, and then the rest at the rate.
-        let (edge, took) = echoed(50, 97, settings, limit).await;
+        // A burst of one second's worth and a turn, and then the rest at the rate.
+        let (edge, took) = echoed(300, 97, settings, limit).await;
         assert!(took >= Duration::from_millis(900), "{settings}: {took:?}");
         edge.stop().await;
     }

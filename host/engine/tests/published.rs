@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 
 /// Waits for a line of a module's log.
 async fn line(edge: &Edge, module: &str, wanted: &str) {
+    // It may not have been looked at yet.
+    edge.until(module, |_| true).await;
     let begun = std::time::Instant::now();
     while !edge.log(module).iter().any(|line| line.contains(wanted)) {
         assert!(begun.elapsed() < support::PATIENCE, "{wanted:?} is not in {:?}", edge.log(module));
