@@ -41,8 +41,12 @@ fn converse(hub: &Hub, sdk: &mut Sdk, device: &str, round: u64) {
 
     let body = format!("hello {round}");
     hub.run(&["send", device, &body, "-p", "kind=a/b c", "-s", "messageId=c-1"]).expect_good();
-    let told = sdk.tells("message");
-    assert_eq!((&told["body"], &told["message_id"]), (&json!(body), &json!("c-1")));
+    // One that was acknowledged just before a kill may come again.
+    let mut told = sdk.tells("message");
+    while told["body"] != body {
+        told = sdk.tells("message");
+    }
+    assert_eq!(told["message_id"], "c-1");
     assert_eq!(told["properties"]["kind"], "a/b c");
 }
 
