@@ -12,8 +12,9 @@ const what = JSON.parse(process.argv[2]);
 const tell = (kind, told = {}) => console.log(JSON.stringify({ kind, ...told }));
 
 const own = what.x509;
+// With a certificate this SDK knows no gateway, so the edge is its host.
 const connection = own
-    ? `HostName=${own.host};DeviceId=${own.device};x509=true;GatewayHostName=${own.gateway}`
+    ? `HostName=${own.gateway};DeviceId=${own.device};x509=true`
     : what.connection;
 const client = Client.fromConnectionString(connection, what.websockets ? MqttWs : Mqtt);
 let twin;

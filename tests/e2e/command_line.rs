@@ -150,7 +150,7 @@ fn what_is_counted_is_read_on_the_command_line_and_over_http() {
     assert!(families.iter().any(|family| family["name"] == "holdfast_store_fsyncs_total"), "{families:?}");
     assert!(edge.stop().success());
     fs::write(edge.config(), "[metrics]\nlisten = \"0.0.0.0:9600\"\n").unwrap();
-    edge.run(&["check"]).expect_refused(&["metrics.listen", "would show other machines"]);
+    edge.run(&["check"]).expect_refused(&["metrics.listen", "would answer other machines"]);
 }
 
 #[test]

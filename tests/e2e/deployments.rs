@@ -95,6 +95,9 @@ fn desired(edge: &Edge) -> Value {
 }
 
 fn lives(edge: &Edge, from: &str) -> Vec<u64> {
+    if edge.waiting("upstream") == 0 {
+        return Vec::new();
+    }
     let stored = edge.json(&["queue", "peek", "upstream", "-n", "1000"]);
     let of = stored.iter().filter(|one| one["from"].to_string().contains(from));
     of.map(|one| one["expires_ms"].as_u64().unwrap() - one["received_ms"].as_u64().unwrap()).collect()

@@ -9,6 +9,7 @@
 """
 
 import os
+import socket
 import sys
 import time
 
@@ -45,9 +46,21 @@ def on_disconnect(*_):
 client.on_connect, client.on_disconnect = on_connect, on_disconnect
 
 
+def wait_for_door():
+    """Waits until somebody listens. With each attempt to connect paho begins its messages anew, and at the second it no
+    longer knows that the other side has taken a message of QoS 2 and asked for its release: it publishes it once more."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+
+
 def connect():
     """Tries until it has connected."""
     while True:
+        wait_for_door()
         try:
             if five:
                 expiry = Properties(PacketTypes.CONNECT)

@@ -359,7 +359,7 @@ impl Client {
     fn act(&mut self, action: Action) -> Result<(), End> {
         match action {
             Action::Publish { ticket, publish } if self.linked.is_some() => {
-                self.link_publish(ticket, publish)
+                self.link_publish(ticket, publish);
             }
             Action::Subscribe(subscribe) if self.linked.is_some() => self.link_subscribe(&subscribe),
             Action::Publish { ticket, publish } if self.hub.is_some() => self.hub_publish(ticket, publish)?,

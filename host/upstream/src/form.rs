@@ -36,6 +36,11 @@ impl Form {
         }
     }
 
+    /// Whether the other side takes messages by now.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.hub().is_none_or(|hub| hub.port.is_greeted())
+    }
+
     /// The PUBLISH of a message.
     pub(crate) fn publish_of(
         &self,

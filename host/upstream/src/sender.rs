@@ -207,7 +207,7 @@ impl Sender {
     /// messages have priorities, an eighth of the window is kept for what is more urgent than what was read last.
     pub(crate) fn wanted(&self) -> (usize, Option<Priority>) {
         let (pace, room) = (self.pace(), self.client.room());
-        if self.hold.is_on() || room == 0 {
+        if self.hold.is_on() || room == 0 || !self.form.takes_messages() {
             return (0, None);
         }
         let kept = if self.has_priorities && pace == u16::MAX { usize::from(self.window / 8) } else { 0 };
@@ -253,7 +253,7 @@ impl Sender {
     }
 
     fn send_ready(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
-        if self.ready.is_empty() {
+        if self.ready.is_empty() || !self.form.takes_messages() {
             return Ok(());
         }
         if let Form::Plain(topics, _) = &mut self.form {

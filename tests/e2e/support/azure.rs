@@ -62,7 +62,8 @@ impl Sdk {
     /// Connects, and asks for everything that comes down.
     pub fn connect(&mut self) {
         self.order(json!({ "do": "connect" }));
-        assert_eq!(self.tells("connection")["connected"], true);
+        // It may still have to tell that it had left.
+        while self.tells("connection")["connected"] != true {}
         self.order(json!({ "do": "listen" }));
         self.tells("listening");
     }

@@ -12,32 +12,49 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 /// Cuts what is written to it into lines. Clones share the unfinished line.
 #[derive(Clone)]
-pub(crate) struct Lines {
+pub(crate) struct Lines(Arc<Cutter>);
+
+/// Where lines go, and the one that has not ended yet.
+struct Cutter {
     log: ModuleLog,
     level: LogLevel,
     origin: LogOrigin,
-    unfinished: Arc<Mutex<Vec<u8>>>,
+    unfinished: Mutex<Vec<u8>>,
 }
 
 impl Lines {
     pub(crate) fn stdout(log: ModuleLog) -> Self {
-        Self { log, level: LogLevel::Info, origin: LogOrigin::Stdout, unfinished: Arc::default() }
+        Self::to(log, LogLevel::Info, LogOrigin::Stdout)
     }
 
     pub(crate) fn stderr(log: ModuleLog) -> Self {
-        Self { log, level: LogLevel::Warn, origin: LogOrigin::Stderr, unfinished: Arc::default() }
+        Self::to(log, LogLevel::Warn, LogOrigin::Stderr)
+    }
+
+    fn to(log: ModuleLog, level: LogLevel, origin: LogOrigin) -> Self {
+        Self(Arc::new(Cutter { log, level, origin, unfinished: Mutex::default() }))
     }
 
     fn write_bytes(&self, bytes: &[u8]) {
-        let mut line = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.0.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             // What is over the bound is dropped here, so that a module that never ends its line takes no memory.
             let room = LINE_BYTES_MAX.saturating_sub(line.len());
             line.extend_from_slice(part.get(..room).unwrap_or(part));
             if part.ends_with(b"\n") {
-                self.log.line(self.level, self.origin, &String::from_utf8_lossy(&line));
+                self.0.log.line(self.0.level, self.0.origin, &String::from_utf8_lossy(&line));
                 line.clear();
             }
+        }
+    }
+}
+
+impl Drop for Cutter {
+    /// The instance is gone: what it printed last is a line, also without an end.
+    fn drop(&mut self) {
+        let line = self.unfinished.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !line.is_empty() {
+            self.log.line(self.level, self.origin, &String::from_utf8_lossy(line));
         }
     }
 }

@@ -26,6 +26,10 @@ fn build() -> Result<PathBuf, String> {
     let built = target.join(TARGET).join("release/examples");
     let list = root().join("tests/guests/published");
     let lock = fs::read_to_string(list.join("Cargo.lock")).map_err(|error| error.to_string())?;
+    // Each test is a process of its own; one of them builds.
+    fs::create_dir_all(&target).map_err(|error| format!("{}: {error}", target.display()))?;
+    let turn = fs::File::create(target.join("turn")).map_err(|error| error.to_string())?;
+    turn.lock().map_err(|error| error.to_string())?;
     // Built once for each set of versions.
     let stamp = target.join("complete");
     if fs::read_to_string(&stamp).is_ok_and(|built| built == lock) {

@@ -46,7 +46,7 @@ impl Hub {
             match fault {
                 SyncFault::Changed => tracing::debug!("{fault}; it is read again"),
                 fault => {
-                    tracing::warn!(%fault, again_in_ms = wait.as_millis(), "this edge is not synchronised")
+                    tracing::warn!(%fault, again_in_ms = wait.as_millis(), "this edge is not synchronised");
                 }
             }
             tokio::select! {
@@ -66,6 +66,7 @@ impl Hub {
         if welcome.protocol != PROTOCOL {
             return Err(SyncFault::Protocol(welcome.protocol));
         }
+        self.port.greeted();
         let same_hub = known.hub.as_deref() == Some(&*welcome.hub);
         // A hub that was set back counts anew from where it was.
         let since = Some(known.twins).filter(|twins| same_hub && *twins <= welcome.revision);

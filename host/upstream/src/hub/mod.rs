@@ -9,8 +9,8 @@
 //!
 //! The connection, its window and the telemetry are those of the plain profile. What is added is a [`port::Port`] through
 //! which calls go both ways, and a [`Hub`] that uses it while the connection lives: it greets (`greeting.rs`), fetches what
-//! has changed, applies it, takes calls (`down.rs`), and tells what was reported (`reports.rs`). Telemetry waits for none of
-//! that.
+//! has changed, applies it, takes calls (`down.rs`), and tells what was reported (`reports.rs`). Telemetry waits for the
+//! answer to the greeting alone: the hub takes none before it knows how far it has stored this edge's.
 //!
 //! What is durable here: the state that was applied, with the identities, by the [`Keeper`]; and for each twin the version of
 //! the reported properties that the hub has taken (space `link/reported`, key as of the twin, value the number).

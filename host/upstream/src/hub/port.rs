@@ -74,6 +74,8 @@ pub(crate) struct Port {
 #[derive(Default)]
 struct State {
     phase: Phase,
+    /// Whether the hub has answered the greeting of this connection.
+    is_greeted: bool,
     out: VecDeque<Publish>,
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
     /// Never used twice while the process lives, so that a late answer of an old connection meets nobody.
@@ -104,6 +106,17 @@ impl Port {
     pub(crate) fn open(&self) {
         self.state().phase = Phase::Open;
         self.changed.notify_waiters();
+    }
+
+    /// The hub has answered the greeting: from here on it takes telemetry.
+    pub(crate) fn greeted(&self) {
+        self.state().is_greeted = true;
+        self.to_send.notify_one();
+    }
+
+    /// Whether the hub takes telemetry.
+    pub(crate) fn is_greeted(&self) -> bool {
+        self.state().is_greeted
     }
 
     /// The connection has ended: nobody gets an answer any longer.

@@ -33,7 +33,9 @@ const ATTEMPTS: usize = 4;
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the hub has of twins, as far as this connection has learnt it.
-type Bases = Mutex<HashMap<Identity, (u64, Map<String, Value>)>>;
+type Known = HashMap<Identity, (u64, Map<String, Value>)>;
+
+type Bases = Mutex<Known>;
 
 #[derive(Debug, thiserror::Error)]
 enum ReportFault {
@@ -214,6 +216,6 @@ impl Hub {
     }
 }
 
-fn lock(bases: &Bases) -> std::sync::MutexGuard<'_, HashMap<Identity, (u64, Map<String, Value>)>> {
+fn lock(bases: &Bases) -> std::sync::MutexGuard<'_, Known> {
     bases.lock().unwrap_or_else(PoisonError::into_inner)
 }
