@@ -123,7 +123,7 @@ impl Hub {
                 for device in known() {
                     let twin = self.twins().get(&device.identity).await.map_err(|why| twin_failed(&why))?;
                     records.push(twin.record(device.identity.clone()));
-                    if records.len() % 64 == 0 {
+                    if records.len().is_multiple_of(64) {
                         let (page, rest) = take_page(records);
                         records = page;
                         next = rest.map(|one| one.identity);

@@ -139,7 +139,7 @@ impl Deployments {
             match read {
                 Ok(known) => drop(all.insert(key.to_string(), known)),
                 Err(why) => {
-                    tracing::error!(deployment = %key, why, "a deployment cannot be read and is passed over")
+                    tracing::error!(deployment = %key, why, "a deployment cannot be read and is passed over");
                 }
             }
         }

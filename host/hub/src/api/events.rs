@@ -108,7 +108,11 @@ async fn produce(
         let mut chunk = BytesMut::new();
         for (offset, event) in &read.events {
             let event = event_json(*offset, event);
-            if wanted.device.as_deref().is_some_and(|device| event["device"].as_str() != Some(device)) {
+            if wanted
+                .device
+                .as_deref()
+                .is_some_and(|device| event.get("device").and_then(serde_json::Value::as_str) != Some(device))
+            {
                 continue;
             }
             chunk.put_slice(event.to_string().as_bytes());

@@ -63,8 +63,8 @@ pub(super) fn document() -> Value {
         });
         if !takes.is_empty() && !takes.starts_with('?') {
             let schema = json!({ "$ref": format!("#/components/schemas/{takes}") });
-            operation["requestBody"] =
-                json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+            let body = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+            operation.as_object_mut().map(|operation| operation.insert("requestBody".to_owned(), body));
         }
         let methods = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
         if let Some(methods) = methods.as_object_mut() {

@@ -49,7 +49,7 @@ pub fn init(args: &HubInitArgs, json: bool) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make {}", config.paths.data.display()))?;
     match OpenOptions::new().write(true).create_new(true).open(&file) {
         Ok(mut out) => {
-            out.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?
+            out.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(
             "{} is there already and was left as it is; edit it, or choose another folder",

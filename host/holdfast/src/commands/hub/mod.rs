@@ -1,5 +1,10 @@
 //! `holdfast hub …`: clients of the hub's API.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "to read a JSON value by a name never panics: what is absent is null"
+)]
+
 mod init;
 mod registry;
 

@@ -1,5 +1,10 @@
 //! `holdfast hub export` and `import`.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "to read a JSON value by a name never panics: what is absent is null"
+)]
+
 use crate::{cli::HubExportArgs, output, run::parts::password_file};
 use anyhow::{Context, bail};
 use bytes::Bytes;
