@@ -408,6 +408,9 @@ pub struct ModuleTestArgs {
     /// The module's name in the recording; by default that of the file.
     #[arg(long, value_name = "MODULE")]
     pub module: Option<String>,
+    /// A field of JSON bodies that is not compared, such as a time; may be given several times.
+    #[arg(long, value_name = "FIELD")]
+    pub ignore: Vec<String>,
 }
 
 /// Arguments of `module dev`.
