@@ -36,7 +36,7 @@ async fn line(edge: &Edge, module: &str, wanted: &str) {
 async fn programs_run_to_their_end_and_their_output_is_their_log() {
     let edge = Plan::new(&[])
         .with_file("hello", &published("hello-world"), "")
-        .with_file("command", &published("cli-command"), "")
+        .with_file("command", &published("cli_command"), "")
         .start()
         .await;
     for (module, text) in [("hello", "info Hello, world!"), ("command", "info Hello, WASI!")] {
@@ -85,7 +85,7 @@ async fn a_program_that_fails_is_started_again_as_its_policy_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_handlers_answer_below_their_paths() {
     let edge = Plan::new(&[])
-        .with_file("proxy", &published("http-proxy"), "")
+        .with_file("proxy", &published("http_proxy"), "")
         .with_file(
             "server",
             &published("http_server"),
