@@ -2,14 +2,14 @@
 //! Python's paho on both sides. Each file is a story.
 //!
 //! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, a Python with paho-mqtt and aioquic, another with
-//! azure-iot-device, docker-registry, and Node.js with mqtt and azure-iot-device; `tests/run` gets them. What can be chosen by environment:
+//! azure-iot-device, docker-registry, clang for WebAssembly, and Node.js with mqtt and azure-iot-device; `tests/run` gets them. What can be chosen by environment:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `HOLDFAST_BIN` | another binary to test than the one that cargo just built |
-//! | `HOLDFAST_TEST_PYTHON` | a Python that has paho-mqtt and aioquic |
+//! | `HOLDFAST_TEST_PYTHON` | a Python that has paho-mqtt, aioquic and componentize-py |
 //! | `HOLDFAST_TEST_AZURE_PYTHON` | a Python that has azure-iot-device |
-//! | `HOLDFAST_TEST_NODE_MODULES` | a folder of packages of Node.js that has mqtt, azure-iot-device and azure-iot-device-mqtt |
+//! | `HOLDFAST_TEST_NODE_MODULES` | a folder of packages of Node.js that has mqtt, azure-iot-device, azure-iot-device-mqtt and componentize-qjs |
 //! | `HOLDFAST_E2E_MESSAGES` | messages of the main job, 5000 unless said |
 //! | `HOLDFAST_E2E_SEED` | from which the moments of cuts and kills are drawn |
 
@@ -27,6 +27,7 @@ mod devices;
 mod doors;
 mod gateway_peers;
 mod hub;
+mod languages;
 mod modules;
 mod registry;
 mod service;

@@ -365,9 +365,11 @@ pub enum LanguageName {
     Rust,
     /// Python, through componentize-py.
     Python,
-    /// JavaScript, through ComponentizeJS.
+    /// JavaScript, on the engine QuickJS.
     #[value(alias = "javascript")]
     Js,
+    /// C, with its SDK, through clang.
+    C,
 }
 
 /// Arguments of `module new`.

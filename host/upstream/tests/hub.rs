@@ -330,7 +330,8 @@ async fn telemetry_waits_for_no_sync_and_says_who_sent_it() {
     edge.fill("meter", 0, 3).await;
     let mut hub = Side::welcomed(&broker).await;
     let (_, to) = hub.expect::<Hello>(Call::Hello).await;
-    hub.answer(to, Welcome { protocol: 1, hub: "hub-a".into(), revision: 7, marks: vec![], full_sync: true }).await;
+    hub.answer(to, Welcome { protocol: 1, hub: "hub-a".into(), revision: 7, marks: vec![], full_sync: true })
+        .await;
     // The pages of the sync that it asks for now are never answered.
     while hub.events.len() < 3 {
         hub.heard().await;

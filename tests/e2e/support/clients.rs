@@ -33,6 +33,13 @@ fn python() -> PathBuf {
     FOUND.get_or_init(look).clone()
 }
 
+/// A tool that is installed beside that Python.
+pub fn python_tool(name: &str) -> PathBuf {
+    let tool = python().with_file_name(name);
+    assert!(tool.is_file(), "there is no {}; tests/run installs it", tool.display());
+    tool
+}
+
 /// Runs a script of this folder to its end, which must be a good one; gives what it printed.
 pub fn python_says(name: &str, arguments: &[&str]) -> String {
     says(script(name), name, arguments)
@@ -43,11 +50,16 @@ pub fn node_says(name: &str, arguments: &[&str]) -> String {
     says(node_script(name, "mqtt"), name, arguments)
 }
 
+/// The packages of Node.js that `tests/run` installs.
+pub fn node_modules() -> PathBuf {
+    std::env::var_os("HOLDFAST_TEST_NODE_MODULES")
+        .map_or_else(|| checkout("target/test-node/node_modules"), PathBuf::from)
+}
+
 /// A script of this folder for Node.js, which needs a package that `tests/run` installs.
 pub fn node_script(name: &str, package: &str) -> Command {
     let mut command = Command::new("node");
-    let modules = std::env::var_os("HOLDFAST_TEST_NODE_MODULES")
-        .map_or_else(|| checkout("target/test-node/node_modules"), PathBuf::from);
+    let modules = node_modules();
     assert!(
         modules.join(package).exists(),
         "{} has no {package}; run tests/run, or set HOLDFAST_TEST_NODE_MODULES to a folder that has it",

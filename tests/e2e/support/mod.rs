@@ -14,7 +14,10 @@ mod registry;
 pub use above::Above;
 pub use azure::Sdk;
 pub use broker::Broker;
-pub use clients::{Publisher, Receiver, Role, Subscriber, node_says, publish, publish_as, python_says};
+pub use clients::{
+    Publisher, Receiver, Role, Subscriber, node_modules, node_says, publish, publish_as, python_says,
+    python_tool,
+};
 pub use dice::Dice;
 pub use edge::{Edge, USER, holdfast, ready_made};
 pub use hub::Hub;

@@ -132,7 +132,7 @@ fn rebuild(what: &str) {
             continue;
         }
         let directory = root().join("examples").join(&name);
-        let options = build::BuildOptions { directory, into: Some(root().join("plugins")) };
+        let options = build::BuildOptions { directory, into: Some(root().join("plugins")), asks: None };
         let built =
             build::build(&options, &mut |line| println!("{name}: {line}")).unwrap_or_else(|e| panic!("{e}"));
         println!("{name}: {} bytes in {:?}", built.bytes, built.elapsed);
@@ -218,6 +218,28 @@ fn every_component_lies_beside_the_settings_of_its_source() {
         let (source, plugin) = (text(&settings("examples", &name)), text(&settings("plugins", &name)));
         assert_eq!(source, plugin, "plugins/{name}.toml and examples/{name}/{name}.toml differ");
     }
+}
+
+#[test]
+fn the_sdk_for_c_was_generated_from_the_contract_as_it_is() {
+    let sums = text(&root().join("sdk/c/contract.sums"));
+    let here: Vec<String> = below(&root().join("wit"))
+        .into_iter()
+        .map(|file| {
+            let path = file.strip_prefix(root().join("wit")).unwrap().to_str().unwrap().replace('\\', "/");
+            format!("{}  ./{path}", hex(Sha256::digest(text(&file))).trim_start_matches("sha256:"))
+        })
+        .collect();
+    let generated: Vec<&str> = sums.lines().collect();
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    assert_eq!(
+        sorted(generated.into_iter().map(str::to_owned).collect()),
+        sorted(here),
+        "wit/ has changed: run sdk/c/generate"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     output,
 };
 use holdfast_api::{Item, LogsRequest, Request, TailRequest};
+use holdfast_engine::grants_section;
 use std::{
     collections::BTreeMap,
     fs,
@@ -30,7 +31,11 @@ const BODY_BYTES: usize = 400;
 
 /// Runs until it is stopped with Ctrl-C.
 pub async fn run(control: &Path, plugins: &Path, args: &ModuleDevArgs) -> anyhow::Result<()> {
-    let options = BuildOptions { directory: args.dir.clone(), into: Some(plugins.to_owned()) };
+    let options = BuildOptions {
+        directory: args.dir.clone(),
+        into: Some(plugins.to_owned()),
+        asks: Some(grants_section),
+    };
     let mut shown: Option<tokio::task::JoinSet<()>> = None;
     let mut seen = BTreeMap::new();
     loop {

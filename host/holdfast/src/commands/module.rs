@@ -17,7 +17,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use holdfast_config::Config;
-use holdfast_engine::{GRANTS_SECTION, embedded_grants, in_words};
+use holdfast_engine::{GRANTS_SECTION, embedded_grants, grants_section, in_words};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -50,6 +50,7 @@ fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
             LanguageName::Rust => Language::Rust,
             LanguageName::Python => Language::Python,
             LanguageName::Js => Language::JavaScript,
+            LanguageName::C => Language::C,
         },
     };
     let created = new::create(&options)?;
@@ -72,7 +73,8 @@ fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
 }
 
 fn build(args: &ModuleBuildArgs, json: bool) -> anyhow::Result<()> {
-    let options = BuildOptions { directory: args.dir.clone(), into: args.install.clone() };
+    let options =
+        BuildOptions { directory: args.dir.clone(), into: args.install.clone(), asks: Some(grants_section) };
     let built = build::build(&options, &mut |progress| output::note(progress))?;
     if json {
         return output::json(&serde_json::json!({

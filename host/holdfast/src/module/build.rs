@@ -23,6 +23,8 @@ pub struct BuildOptions {
     pub directory: PathBuf,
     /// A folder to put `name.wasm` into, and `name.toml` if there is none yet; typically `plugins`.
     pub into: Option<PathBuf>,
+    /// Makes the section of a component that says what it asks for, of the text of `[grants]`.
+    pub asks: Option<fn(&str) -> Vec<u8>>,
 }
 
 /// What has been built.
@@ -93,24 +95,7 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     if !status.success() {
         return Err(BuildError::Cargo(status));
     }
-    let bytes =
-        fs::read(&project.component).map_err(|error| BuildError::File(project.component.clone(), error))?;
-    let inspection = inspect::inspect(&bytes);
-    let faults = inspection.faults();
-    if !faults.is_empty() {
-        return Err(BuildError::NotAModule(project.component, faults));
-    }
-    let installed =
-        options.into.as_deref().map(|into| install(&project.name, &directory, &bytes, into)).transpose()?;
-    Ok(Built {
-        name: project.name,
-        component: project.component,
-        installed,
-        bytes: bytes.len() as u64,
-        inspection,
-        toolchain: toolchain.version().to_owned(),
-        elapsed: begin.elapsed(),
-    })
+    finish(options, &directory, project.name, project.component, toolchain.version().to_owned(), begin)
 }
 
 /// The same for the other languages, whose tools do all of it.
@@ -123,16 +108,62 @@ fn build_language(
     let begin = Instant::now();
     let name = language.name(directory).map_err(BuildError::Language)?;
     let (component, toolchain) = language.build(directory, &name, progress).map_err(BuildError::Language)?;
-    let bytes = fs::read(&component).map_err(|error| BuildError::File(component.clone(), error))?;
+    finish(options, directory, name, component, toolchain, begin)
+}
+
+/// Looks at what was built, writes into it what it asks for, and puts it where it was wanted.
+fn finish(
+    options: &BuildOptions,
+    directory: &Path,
+    name: String,
+    component: PathBuf,
+    toolchain: String,
+    begin: Instant,
+) -> Result<Built, BuildError> {
+    let file = |error| BuildError::File(component.clone(), error);
+    let mut bytes = fs::read(&component).map_err(file)?;
     let inspection = inspect::inspect(&bytes);
     let faults = inspection.faults();
     if !faults.is_empty() {
         return Err(BuildError::NotAModule(component, faults));
     }
+    let settings = fs::read_to_string(directory.join(format!("{name}.toml"))).unwrap_or_default();
+    if let (Some(section), Some(wish)) = (options.asks, grants(&settings)) {
+        let section = section(&wish);
+        // It is there already if nothing was built anew.
+        if !bytes.ends_with(&section) {
+            bytes.extend(section);
+            place(&component, &bytes)?;
+        }
+    }
     let installed =
         options.into.as_deref().map(|into| install(&name, directory, &bytes, into)).transpose()?;
     let bytes = bytes.len() as u64;
     Ok(Built { name, component, installed, bytes, inspection, toolchain, elapsed: begin.elapsed() })
+}
+
+/// The section `[grants]` of a settings file, as text: what the author grants to the module in his own settings is what it
+/// asks others for. Nothing if there is none, or nothing in it.
+fn grants(settings: &str) -> Option<String> {
+    let is_comment = |line: &&str| line.trim_start().starts_with('#') || line.trim().is_empty();
+    let heads = |line: &str| {
+        let name = line.trim().trim_start_matches('[');
+        let name = name.split(']').next().filter(|name| name.len() < line.trim().len())?.trim();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        (line.starts_with('[') && name.chars().all(is_name)).then(|| name.to_owned())
+    };
+    let mut inside = false;
+    let mut text = String::new();
+    for line in settings.lines().filter(|line| !is_comment(line)) {
+        if let Some(name) = heads(line) {
+            inside = name == "grants" || name.starts_with("grants.");
+        }
+        if inside {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    (text.lines().count() > 1).then_some(text)
 }
 
 /// What `cargo metadata` tells about the module.
@@ -251,7 +282,7 @@ impl fmt::Display for BuildError {
         match self {
             Self::NoProject(directory) => write!(
                 f,
-                "{} has no Cargo.toml, app.py or app.js; name the folder of a module, or make one with: holdfast module new NAME",
+                "{} has no Cargo.toml, app.py, app.js or module.c; name the folder of a module, or make one with: holdfast module new NAME",
                 directory.display()
             ),
             Self::NoToolchain(missing) => missing.fmt(f),
@@ -315,9 +346,13 @@ mod tests {
     #[test]
     fn a_folder_without_a_project_is_named() {
         let empty = tempfile::tempdir().unwrap();
-        let options = BuildOptions { directory: empty.path().to_owned(), into: None };
+        let options = BuildOptions { directory: empty.path().to_owned(), into: None, asks: None };
         let error = build(&options, &mut |_| ()).unwrap_err().to_string();
-        assert!(error.contains("has no Cargo.toml") && error.contains("holdfast module new"), "{error}");
+        assert!(
+            error.contains("has no Cargo.toml, app.py, app.js or module.c")
+                && error.contains("holdfast module new"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -331,5 +366,17 @@ mod tests {
         install("m", project_dir.path(), b"two", plugins.path()).unwrap();
         assert_eq!((read("m.toml").as_str(), read("m.wasm").as_str()), ("changed", "two"));
         assert_eq!(fs::read_dir(plugins.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_a_module_asks_for_is_what_its_own_settings_grant_it() {
+        let text = "# [grants]\n[config]\na = 1\n[grants] # why\nhosts = [\n  \"api.example:443\",\n]\n# nothing\n[limits]\nsends = 1\n";
+        assert_eq!(grants(text).unwrap(), "[grants] # why\nhosts = [\n  \"api.example:443\",\n]\n");
+        assert_eq!(
+            grants("[[grants.directories]]\nhost = \"/p\"\n").unwrap(),
+            "[[grants.directories]]\nhost = \"/p\"\n"
+        );
+        assert_eq!(grants("[grants]\n[config]\na = 1\n"), None);
+        assert_eq!(grants("# [grants]\n# hosts = []\n"), None);
     }
 }

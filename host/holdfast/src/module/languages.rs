@@ -1,6 +1,6 @@
 //! Modules in other languages than Rust: what a project of each looks like, and what builds it.
 
-use super::sdk_source;
+use super::{clang::Clang, sdk_source};
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
@@ -15,8 +15,10 @@ pub enum Language {
     Rust,
     /// Python, through componentize-py.
     Python,
-    /// JavaScript, through ComponentizeJS.
+    /// JavaScript, on the engine QuickJS.
     JavaScript,
+    /// C, with its SDK.
+    C,
 }
 
 const PYTHON: [(&str, &str); 5] = [
@@ -25,6 +27,13 @@ const PYTHON: [(&str, &str); 5] = [
     ("README.md", include_str!("templates/python/README.md.in")),
     ("NAME.toml", include_str!("templates/language.toml.in")),
     (".gitignore", "/.venv\n/target\n"),
+];
+
+const C: [(&str, &str); 4] = [
+    ("module.c", include_str!("templates/c/module.c.in")),
+    ("README.md", include_str!("templates/c/README.md.in")),
+    ("NAME.toml", include_str!("templates/c/name.toml.in")),
+    (".gitignore", "/target\n"),
 ];
 
 const JAVASCRIPT: [(&str, &str); 6] = [
@@ -54,13 +63,25 @@ impl Language {
             Self::Rust => &[],
             Self::Python => &PYTHON,
             Self::JavaScript => &JAVASCRIPT,
+            Self::C => &C,
         }
     }
 
-    /// The contract with the host, as files of the project.
-    pub fn contract() -> impl Iterator<Item = (PathBuf, String)> {
-        let contract = sdk_source::FILES.iter().filter(|(path, _)| path.starts_with("wit/"));
-        contract.map(|(path, text)| (PathBuf::from(path), (*text).to_owned()))
+    /// The contract with the host, as files of the project: its text, or what was made of it.
+    pub fn contract(self) -> impl Iterator<Item = (PathBuf, String)> {
+        // For C it is what was made of the text, and lies among the sources of the SDK.
+        let (files, part, folder) = match self {
+            Self::C => (sdk_source::C_FILES, "src/", "holdfast"),
+            Self::Rust | Self::Python | Self::JavaScript => (sdk_source::FILES, "wit/", "wit"),
+        };
+        files.iter().filter_map(move |(path, text)| {
+            Some((Path::new(folder).join(path.strip_prefix(part)?), (*text).to_owned()))
+        })
+    }
+
+    /// Where a project has its contract, for people.
+    pub const fn contract_folder(self) -> &'static str {
+        if matches!(self, Self::C) { "its folder holdfast" } else { "its folder wit" }
     }
 
     /// The language of the project in a folder, if it is one.
@@ -70,12 +91,16 @@ impl Language {
             () if has("Cargo.toml") => Some(Self::Rust),
             () if has("app.py") && has("wit/world.wit") => Some(Self::Python),
             () if has("app.js") && has("build.js") => Some(Self::JavaScript),
+            () if has("module.c") => Some(Self::C),
             () => None,
         }
     }
 
     /// The module's name, as the project says it.
     pub fn name(self, folder: &Path) -> Result<String, LanguageError> {
+        if self == Self::C {
+            return settings_name(folder);
+        }
         let file = folder.join(if self == Self::Python { "pyproject.toml" } else { "package.json" });
         let wanted = if self == Self::Python { "name = \"…\" in [project]" } else { "\"name\": \"…\"" };
         let no_name = || LanguageError::NoName(file.clone(), wanted);
@@ -110,9 +135,15 @@ impl Language {
                     ))
                 })?;
                 progress(&format!("building with {tool_name}; this takes some seconds"));
-                let arguments = ["-d", "wit", "-w", "module", "componentize", "app", "-o", &file];
+                let arguments = ["-d", "wit", "-w", "full-module", "componentize", "app", "-o", &file];
                 run(Command::new(&tool).args(arguments).current_dir(folder))?;
                 tool_name
+            }
+            Self::C => {
+                let clang = Clang::find(Path::new("/"))?;
+                progress(&format!("building with {}", clang.version()));
+                clang.build(folder, &component)?;
+                clang.version().to_owned()
             }
             Self::JavaScript => {
                 let node = version(Command::new("node").arg("--version")).ok_or_else(|| {
@@ -126,7 +157,7 @@ impl Language {
                         .args(["install", "--no-audit", "--no-fund", "--silent"])
                         .current_dir(folder))?;
                 }
-                let tool_name = format!("ComponentizeJS on Node.js {node}");
+                let tool_name = format!("build.js on Node.js {node}");
                 progress(&format!("building with {tool_name}; this takes some seconds"));
                 run(Command::new("node").args(["build.js", &file]).current_dir(folder))?;
                 tool_name
@@ -136,13 +167,24 @@ impl Language {
     }
 }
 
-fn version(command: &mut Command) -> Option<String> {
+/// The name of the one settings file: a project in C has no other file that says it.
+fn settings_name(folder: &Path) -> Result<String, LanguageError> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut settings = files.filter(|path| path.extension().is_some_and(|end| end == "toml"));
+    match (settings.next(), settings.next()) {
+        (Some(one), None) => Ok(one.file_stem().unwrap_or_default().to_string_lossy().into_owned()),
+        _ => Err(LanguageError::NoName(folder.to_owned(), "by one file NAME.toml, which holds its settings")),
+    }
+}
+
+/// What a command prints, if it succeeds.
+pub(super) fn version(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Runs a tool whose output goes to the error stream: what `module build` prints is its own.
-fn run(command: &mut Command) -> Result<(), LanguageError> {
+pub(super) fn run(command: &mut Command) -> Result<(), LanguageError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
@@ -173,15 +215,19 @@ mod tests {
 
     #[test]
     fn a_project_of_each_language_is_known_again_with_its_name() {
-        for (language, file) in [(Language::Python, "pyproject.toml"), (Language::JavaScript, "package.json")]
-        {
+        for (language, file) in [
+            (Language::Python, "pyproject.toml"),
+            (Language::JavaScript, "package.json"),
+            (Language::C, "hello.toml"),
+        ] {
             let folder = tempfile::tempdir().unwrap();
             assert_eq!(Language::of(folder.path()), None);
             assert!(language.name(folder.path()).is_err());
             for (path, text) in language.files() {
+                let path = path.replace("NAME", "hello");
                 fs::write(folder.path().join(path), text.replace("{name}", "hello")).unwrap();
             }
-            for (path, text) in Language::contract() {
+            for (path, text) in language.contract() {
                 let path = folder.path().join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, text).unwrap();

@@ -5,6 +5,7 @@
 //! running host.
 
 pub mod build;
+mod clang;
 pub mod inspect;
 pub mod languages;
 pub mod new;

@@ -105,7 +105,7 @@ pub fn create(options: &NewOptions) -> Result<Created, NewError> {
         files.push((PathBuf::from(path.replace("NAME", &options.name)), text));
     }
     if !is_rust {
-        files.extend(Language::contract());
+        files.extend(options.language.contract());
     } else if sdk == Sdk::Copy {
         files.extend(
             sdk_source::FILES.iter().map(|(path, text)| (Path::new(COPY).join(path), (*text).to_owned())),
@@ -118,7 +118,7 @@ pub fn create(options: &NewOptions) -> Result<Created, NewError> {
         name: options.name.clone(),
         directory,
         files: files.into_iter().map(|(path, _)| path).collect(),
-        sdk: if is_rust { sdk.to_string() } else { "its folder wit".to_owned() },
+        sdk: if is_rust { sdk.to_string() } else { options.language.contract_folder().to_owned() },
     })
 }
 

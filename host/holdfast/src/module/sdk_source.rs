@@ -1,14 +1,24 @@
-//! The sources of `holdfast-sdk`, so that an installed binary can write a project that needs nothing else.
+//! The sources of the SDKs for Rust and C, so that an installed binary can write a project that needs nothing else.
 
 macro_rules! files {
-    ($($path:literal)*) => {
-        /// Each file with its path inside the crate.
-        pub const FILES: &[(&str, &str)] =
-            &[$(($path, include_str!(concat!("../../../../sdk/rust/", $path)))),*];
+    ($name:ident, $folder:literal, $($path:literal)*) => {
+        /// Each file with its path inside the SDK's folder.
+        pub const $name: &[(&str, &str)] =
+            &[$(($path, include_str!(concat!("../../../../sdk/", $folder, "/", $path)))),*];
     };
 }
 
 files! {
+    C_FILES, "c",
+    "src/contract.c"
+    "src/contract.h"
+    "src/contract_type.c"
+    "src/holdfast.c"
+    "src/holdfast.h"
+}
+
+files! {
+    FILES, "rust",
     "Cargo.toml"
     "README.md"
     "src/clock.rs"
@@ -49,22 +59,28 @@ mod tests {
 
     #[test]
     fn every_source_file_of_the_sdk_is_here() {
-        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/rust");
+        for (sdk, folders, files) in [("rust", &["src", "wit"][..], FILES), ("c", &["src"], C_FILES)] {
+            let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk").join(sdk);
+            every_file_is_here(&sdk, folders, files);
+        }
+    }
+
+    fn every_file_is_here(sdk: &Path, folders: &[&str], files: &[(&str, &str)]) {
         let mut found = BTreeSet::new();
-        let mut folders = vec![sdk.join("src"), sdk.join("wit")];
+        let mut folders: Vec<_> = folders.iter().map(|folder| sdk.join(folder)).collect();
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 match path.is_dir() {
                     true => folders.push(path),
                     false => drop(
-                        found.insert(path.strip_prefix(&sdk).unwrap().to_str().unwrap().replace('\\', "/")),
+                        found.insert(path.strip_prefix(sdk).unwrap().to_str().unwrap().replace('\\', "/")),
                     ),
                 }
             }
         }
         let here =
-            FILES.iter().map(|(path, _)| (*path).to_owned()).filter(|path| path.contains('/')).collect();
+            files.iter().map(|(path, _)| (*path).to_owned()).filter(|path| path.contains('/')).collect();
         assert_eq!(found, here);
     }
 }
