@@ -1,8 +1,8 @@
 //! A module in each language: made, built and run with the commands that a newcomer types, down to its messages.
 
-use crate::support::{Edge, checkout, holdfast, node_modules, python_tool, wait_for};
+use crate::support::{Edge, checkout, holdfast, node_modules, python_tool, wait_for, wait_within};
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 /// Feeds the module of a name; what it sends goes upstream and stays there.
 fn routes(name: &str) -> String {
@@ -23,7 +23,10 @@ fn new_module(lang: &str, prepare: impl FnOnce(&Path)) -> Edge {
     holdfast(edge.folder(), &["module", "new", "hello", "--lang", lang]).expect_good();
     prepare(&edge.folder().join("hello"));
     let built = built(&edge, "hello");
-    let running = edge.wait_module("hello", "running");
+    // An engine of a language is much to compile.
+    let running = wait_within(Duration::from_secs(150), "it runs", || {
+        edge.module("hello").filter(|module| module["state"] == "running")
+    });
     println!(
         "{lang}: {} bytes, built in {} ms, holds {} bytes",
         built["bytes"], built["elapsed_ms"], running["memory_bytes"]
