@@ -202,6 +202,14 @@ impl Hub {
         Ok(self.backend.span().await?)
     }
 
+    /// The offset behind which so many events are left.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn before_end(&self, count: u64) -> Result<u64, HubError> {
+        Ok(self.backend.before_end(count).await?)
+    }
+
     /// Changes whenever something was appended.
     pub fn appends(&self) -> tokio::sync::watch::Receiver<u64> {
         self.backend.appends()

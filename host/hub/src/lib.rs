@@ -24,6 +24,7 @@ mod follow;
 mod hub;
 mod ingest;
 mod link;
+pub mod peers;
 mod query;
 mod transfer;
 mod twins;

@@ -20,11 +20,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
     ("hub", &["types", "mqtt", "link", "auth", "net", "store", "broker", "gateway"]),
+    ("jetstream", &["types", "link", "hub"]),
 ];
 
 /// Libraries that one room alone may name.
 const OWNERS: &[(&str, &[&str])] = &[
     ("fjall", &["store"]),
+    ("async-nats", &["jetstream"]),
     ("wasmtime", &["engine"]),
     ("wasmtime-wasi", &["engine"]),
     ("wasmtime-wasi-http", &["engine"]),

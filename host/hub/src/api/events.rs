@@ -70,7 +70,7 @@ pub(super) async fn events(context: &Context, wanted: Wanted) -> Result<Response
     let span = context.hub.span().await?;
     let at = match wanted.from {
         From::Earliest => span.first,
-        From::Last(count) => span.next.saturating_sub(count).max(span.first),
+        From::Last(count) => context.hub.before_end(count).await?,
         From::Offset(offset) if offset > span.next => {
             return Err(HubError::NotFound(format!(
                 "there is no offset {offset} yet; the next event gets {}",

@@ -268,6 +268,13 @@ impl Backend for Embedded {
         Box::pin(async move { Ok(span) })
     }
 
+    fn before_end(&self, count: u64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let span = self.span().await?;
+            Ok(span.next.saturating_sub(count).max(span.first))
+        })
+    }
+
     fn appends(&self) -> watch::Receiver<u64> {
         self.0.appended.subscribe()
     }

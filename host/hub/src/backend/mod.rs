@@ -1,6 +1,6 @@
 //! Everything durable of the hub, behind one trait.
 //!
-//! Two kinds of things are kept. *Events*: one ordered stream with dense offsets, appended in batches together with the
+//! Two kinds of things are kept. *Events*: one ordered stream with growing offsets, appended in batches together with the
 //! marks of the edges that they came from, all or nothing. *Documents*: small values under a space and a key, changed in
 //! batches that compare before they set. Documents of some spaces are *followed*: each batch of them gets a revision, and
 //! what has changed since a revision can be listed.
@@ -16,7 +16,7 @@ use holdfast_link::Mark;
 pub use holdfast_store::Chain;
 use holdfast_types::{Envelope, Name, StableId, Text, UnixMillis};
 use std::{future::Future, pin::Pin, sync::Arc};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// An answer of a backend.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
@@ -169,6 +169,21 @@ pub struct Changed {
     pub key: Text,
 }
 
+/// A document that another process has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentChange {
+    /// With which revision.
+    pub revision: u64,
+    /// Its space.
+    pub space: Space,
+    /// Its key.
+    pub key: Text,
+    /// What it was before.
+    pub before: Option<Stored>,
+    /// What it is now; none is gone.
+    pub value: Option<Bytes>,
+}
+
 /// Where an event came into the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -248,7 +263,8 @@ pub struct Span {
 
 /// Keeps what the hub must not lose.
 pub trait Backend: Send + Sync + 'static {
-    /// Appends events and sets marks in one step. `done` is called exactly once, in the order of the calls.
+    /// Appends events and sets marks in one step. `done` is called exactly once; for batches of one edge, and for those
+    /// without one, in the order of the calls.
     fn append(&self, batch: Batch, done: Appended);
 
     /// Events at or above an offset: at most so many, and about so many bytes.
@@ -257,11 +273,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Where the stream begins and ends.
     fn span(&self) -> Answer<'_, Span>;
 
+    /// The offset behind which so many events are left, or the oldest that is kept.
+    fn before_end(&self, count: u64) -> Answer<'_, u64>;
+
     /// Tells how often something was appended: who waits for news waits for a change of it.
     fn appends(&self) -> watch::Receiver<u64>;
 
     /// The marks of an edge.
     fn progress(&self, edge: &Name) -> Answer<'_, Vec<Progress>>;
+
+    /// Whether nothing of an edge is on its way from this process.
+    fn is_idle(&self, _edge: &Name) -> bool {
+        true
+    }
 
     /// One document.
     fn get(&self, space: Space, key: &str) -> Answer<'_, Option<Stored>>;
@@ -283,4 +307,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The revision of the last batch of documents.
     fn revision(&self) -> watch::Receiver<u64>;
+
+    /// From now on, the documents that other processes write, in their order, each batch whole; none if this process is
+    /// alone. Whoever has asked for it takes them: while too many wait, nothing is stored.
+    fn heard(&self) -> Answer<'_, Option<mpsc::Receiver<Vec<DocumentChange>>>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// What is wrong with the storage now.
+    fn fault(&self) -> Option<String> {
+        None
+    }
 }

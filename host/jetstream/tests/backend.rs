@@ -1,0 +1,125 @@
+//! The backend on JetStream keeps what every backend must keep, and says what is wrong with the servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail loudly"
+)]
+
+#[path = "../../hub/tests/contract/mod.rs"]
+mod contract;
+mod support;
+
+use contract::Maker;
+use holdfast_hub::backend::{Backend, BackendError, Space, Write};
+use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
+use std::sync::Arc;
+use support::Nats;
+
+/// One server, and a process on it after the other.
+struct OneServer {
+    nats: Nats,
+}
+
+impl OneServer {
+    fn new() -> Self {
+        Self { nats: Nats::start(1) }
+    }
+}
+
+impl Maker for OneServer {
+    async fn open(&mut self) -> Arc<dyn Backend> {
+        Arc::new(JetStream::open(&self.nats.config()).await.unwrap())
+    }
+}
+
+contract!(OneServer::new());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_process_writes_the_others_hear_in_order_and_of_two_that_write_at_once_one_wins() {
+    let nats = Nats::start(1);
+    let one = JetStream::open(&nats.config()).await.unwrap();
+    let two = JetStream::open(&nats.config()).await.unwrap();
+    let mut heard = two.heard().await.unwrap().unwrap();
+    let mut revisions = Vec::new();
+    for n in 0..20 {
+        let writes = vec![
+            Write::set(Space::Twins, "a", n.to_string()),
+            Write::set(Space::Twins, &format!("b{n}"), "x"),
+        ];
+        revisions.push(one.put(writes).await.unwrap());
+    }
+    for (n, revision) in revisions.into_iter().enumerate() {
+        let changes = heard.recv().await.unwrap();
+        assert_eq!(changes.len(), 2, "a batch is heard whole");
+        assert_eq!(
+            (changes[0].revision, changes[0].value.as_deref()),
+            (revision, Some(n.to_string().as_bytes()))
+        );
+        let before = changes[0].before.as_ref().map(|stored| stored.value.to_vec());
+        assert_eq!(before, (n > 0).then(|| (n - 1).to_string().into_bytes()));
+    }
+    assert_eq!(two.get(Space::Twins, "a").await.unwrap().unwrap().value, "19");
+    // What a process writes itself it does not hear.
+    two.put(vec![Write::set(Space::Twins, "a", "two")]).await.unwrap();
+    one.put(vec![Write::set(Space::Twins, "a", "one")]).await.unwrap();
+    let changes = heard.recv().await.unwrap();
+    assert_eq!(changes[0].value.as_deref(), Some(b"one".as_slice()));
+    // Both count; each count is made once.
+    let both = [Arc::new(one), Arc::new(two)];
+    let mut writers = tokio::task::JoinSet::new();
+    for backend in both.iter().cycle().take(6).cloned() {
+        writers.spawn(async move {
+            let mut done = 0;
+            while done < 20 {
+                let found = backend.get(Space::Hub, "count").await.unwrap();
+                let count: u32 =
+                    found.as_ref().map_or(0, |s| std::str::from_utf8(&s.value).unwrap().parse().unwrap());
+                let expect = found.map_or(holdfast_hub::backend::Expect::Absent, |stored| {
+                    holdfast_hub::backend::Expect::Revision(stored.revision)
+                });
+                match backend
+                    .put(vec![Write::set(Space::Hub, "count", (count + 1).to_string()).when(expect)])
+                    .await
+                {
+                    Ok(_) => done += 1,
+                    Err(BackendError::Conflict { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    }
+    writers.join_all().await;
+    assert_eq!(both[0].get(Space::Hub, "count").await.unwrap().unwrap().value, "120");
+}
+
+async fn fault(config: &JetStreamConfig) -> OpenError {
+    JetStream::check(config).await.expect_err("this cannot be used")
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_servers_is_said() {
+    let mut nats = Nats::start(1);
+    let good = nats.config();
+    assert!(JetStream::check(&good).await.unwrap().contains("one copy"));
+    let bad = JetStreamConfig { servers: vec!["nats://a b".to_owned()], ..good.clone() };
+    assert!(matches!(fault(&bad).await, OpenError::Address { .. }));
+    let alone = JetStreamConfig { replicas: 3, prefix: "other".to_owned(), ..good.clone() };
+    let error = fault(&alone).await;
+    assert!(matches!(&error, OpenError::Stream { name, .. } if name == "other-events"), "{error}");
+    assert!(error.to_string().contains("storage.replicas"), "{error}");
+    nats.kill(0);
+    let error = fault(&good).await;
+    assert!(matches!(&error, OpenError::NoServer { .. }), "{error:?}");
+
+    let plain = Nats::with(1, "no-jetstream");
+    let error = fault(&plain.config()).await;
+    assert!(matches!(&error, OpenError::NoJetStream(_)), "{error:?}");
+
+    let closed = Nats::with(1, "authorization { user: hub, password: secret }");
+    assert_eq!(fault(&closed.config()).await, OpenError::NotLetIn);
+    let user = |password: &str| Some(User { name: "hub".to_owned(), password: password.to_owned() });
+    assert_eq!(fault(&JetStreamConfig { user: user("wrong"), ..closed.config() }).await, OpenError::NotLetIn);
+    JetStream::check(&JetStreamConfig { user: user("secret"), ..closed.config() }).await.unwrap();
+}

@@ -1,0 +1,144 @@
+//! NATS servers of the tests: on free ports of this machine, in folders that go with them.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use holdfast_jetstream::JetStreamConfig;
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Where Debian has it; elsewhere it is looked for on the path.
+fn program() -> PathBuf {
+    let debian = Path::new("/usr/sbin/nats-server");
+    if debian.exists() { debian.to_owned() } else { PathBuf::from("nats-server") }
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|port| port.local_addr().unwrap().port()).collect()
+}
+
+struct Server {
+    port: u16,
+    config: PathBuf,
+    process: Option<Child>,
+}
+
+/// Servers of one cluster.
+pub struct Nats {
+    dir: tempfile::TempDir,
+    servers: Vec<Server>,
+}
+
+impl Nats {
+    /// So many servers as one cluster; each answers when this returns.
+    pub fn start(count: usize) -> Self {
+        Self::with(count, "")
+    }
+
+    /// The same, with more lines of configuration.
+    pub fn with(count: usize, more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports = free_ports(2 * count);
+        let (clients, routes) = ports.split_at(count);
+        let all: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let mut nats = Self { dir, servers: Vec::new() };
+        for (at, (port, route)) in clients.iter().zip(routes).enumerate() {
+            let folder = nats.dir.path().join(format!("n{at}"));
+            let cluster = match count {
+                1 => String::new(),
+                _ => format!(
+                    "cluster {{ name: c, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
+                    all.join(", ")
+                ),
+            };
+            let jetstream = if more.contains("no-jetstream") {
+                String::new()
+            } else {
+                format!("jetstream {{ store_dir: {folder:?} }}")
+            };
+            let more = more.replace("no-jetstream", "");
+            let text =
+                format!("server_name: n{at}\nlisten: \"127.0.0.1:{port}\"\n{jetstream}\n{cluster}\n{more}\n");
+            let config = nats.dir.path().join(format!("n{at}.conf"));
+            std::fs::write(&config, text).unwrap();
+            nats.servers.push(Server { port: *port, config, process: None });
+            nats.start_one(at);
+        }
+        (0..count).for_each(|at| nats.answers(at));
+        nats
+    }
+
+    /// Starts a server that is not running.
+    pub fn start_one(&mut self, at: usize) {
+        let log = std::fs::File::create(self.dir.path().join(format!("n{at}.log"))).unwrap();
+        let server = &mut self.servers[at];
+        let child = Command::new(program())
+            .arg("-c")
+            .arg(&server.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nats-server is installed: apt-get install nats-server");
+        server.process = Some(child);
+    }
+
+    fn answers(&self, at: usize) {
+        let end = Instant::now() + Duration::from_secs(30);
+        let port = self.servers[at].port;
+        while Instant::now() < end {
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+                stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                let mut begin = [0; 4];
+                if stream.read_exact(&mut begin).is_ok() && &begin == b"INFO" {
+                    let _ = stream.write_all(b"PING\r\n");
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let log = std::fs::read_to_string(self.dir.path().join(format!("n{at}.log"))).unwrap_or_default();
+        panic!("nats-server {at} does not answer:\n{log}");
+    }
+
+    /// Kills a server as a power cut does.
+    pub fn kill(&mut self, at: usize) {
+        let mut process = self.servers[at].process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Where they are.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.port)).collect()
+    }
+
+    /// How a hub is told of them.
+    pub fn config(&self) -> JetStreamConfig {
+        JetStreamConfig {
+            servers: self.urls(),
+            user: None,
+            ca_file: None,
+            certificate: None,
+            replicas: self.servers.len(),
+            prefix: "holdfast".to_owned(),
+            age_max: None,
+            bytes_max: None,
+        }
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            if let Some(mut process) = server.process.take() {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
+    }
+}
