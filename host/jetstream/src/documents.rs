@@ -244,7 +244,7 @@ impl Documents {
             }
             match self.look().await {
                 Ok(()) if failed.take().is_some() => {
-                    tracing::info!("the documents of the fleet are followed again")
+                    tracing::info!("the documents of the fleet are followed again");
                 }
                 Ok(()) => {}
                 Err(error) => {
@@ -284,7 +284,7 @@ impl Documents {
                 }
             }
             Err(error) => {
-                tracing::warn!(error, "the log of documents could not be shortened; it is tried again")
+                tracing::warn!(error, "the log of documents could not be shortened; it is tried again");
             }
         }
     }

@@ -69,7 +69,8 @@ async fn what_one_process_writes_the_others_hear_in_order_and_of_two_that_write_
     // Both count; each count is made once.
     let both = [Arc::new(one), Arc::new(two)];
     let mut writers = tokio::task::JoinSet::new();
-    for backend in both.iter().cycle().take(6).cloned() {
+    for one in both.iter().cycle().take(6) {
+        let backend = one.clone();
         writers.spawn(async move {
             let mut done = 0;
             while done < 20 {
