@@ -40,6 +40,9 @@ holdfast_outcome holdfast_handle(holdfast_text input, const holdfast_message *me
     if (end == body || *end || more < 0) return holdfast_reject("a number of strokes is wanted, not \"%.40s\"", body);
     holdfast_error failed = total(&strokes);
     if (!failed) failed = keep(strokes + more);
+    if (!failed) failed = holdfast_count("strokes_total", (uint64_t)more);
+    if (!failed) failed = holdfast_gauge("pressure_bar", 1.5);
+    if (!failed) failed = holdfast_observe("strokes", (double)more);
     return failed ? holdfast_retry("%s", failed) : holdfast_done();
 }
 

@@ -129,6 +129,24 @@ fn the_example_in_c_beats_reports_and_serves() {
         (edge.json(&["twin", "show", "/pump-c"])[0]["reported"]["strokes"] == 12).then_some(())
     });
     wait_for("what is no number is given up", || (edge.module("pump-c")?["failed"] == 2).then_some(()));
+    wait_for("what it measures is shown", || {
+        let metrics = &edge.module("pump-c")?["metrics"];
+        let (total, observed) = (&metrics["strokes_total"]["counter"], &metrics["strokes"]["histogram"]);
+        (*total == 12
+            && observed["count"] == 2
+            && observed["sum"] == 12.0
+            && metrics["pressure_bar"]["gauge"] == 1.5)
+            .then_some(())
+    });
+    let page = edge.run(&["metrics"]).expect_good();
+    for line in [
+        "holdfast_module_own_total{module=\"pump-c\",metric=\"strokes_total\"} 12",
+        "holdfast_module_own{module=\"pump-c\",metric=\"pressure_bar\"} 1.5",
+        "holdfast_module_own_observed_bucket{module=\"pump-c\",metric=\"strokes\",le=\"5\"} 1",
+        "holdfast_module_own_observed_bucket{module=\"pump-c\",metric=\"strokes\",le=\"+Inf\"} 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
     wait_for("the total is sent", || {
         sent(&edge, "pump-c").contains(&r#"{"strokes":12}"#.to_owned()).then_some(())
     });

@@ -47,6 +47,76 @@ fn a_module_runs_from_a_registry_and_starts_again_without_it() {
     wait_for("the removed module is gone", || edge.module("far").is_none().then_some(()));
 }
 
+/// A manifest with one module, whose image is this.
+fn manifest(image: &str) -> String {
+    serde_json::json!({ "modulesContent": {
+        "$edgeAgent": { "properties.desired": {
+            "schemaVersion": "1.1",
+            "runtime": { "type": "docker", "settings": {} },
+            "systemModules": {
+                "edgeAgent": { "type": "docker", "settings": { "image": "mcr.example/agent:1.5" } },
+                "edgeHub": { "type": "docker", "settings": { "image": "mcr.example/hub:1.5" } },
+            },
+            "modules": { "Sensor": {
+                "type": "docker", "status": "running", "restartPolicy": "always", "version": "1.0",
+                "settings": { "image": image },
+            } },
+        } },
+        "$edgeHub": { "properties.desired": {
+            "schemaVersion": "1.1", "routes": { "up": "FROM /messages/* INTO $upstream" },
+            "storeAndForwardConfiguration": { "timeToLiveSecs": 600 },
+        } },
+    } })
+    .to_string()
+}
+
+#[test]
+fn a_deployment_brings_its_module_from_a_registry_and_one_that_cannot_be_had_changes_nothing() {
+    let (mut registry, closed) = (Registry::start(false), Registry::start(true));
+    let mut edge = Edge::started("");
+    let apply = |edge: &Edge, image: &str| {
+        fs::write(edge.folder().join("line.json"), manifest(image)).unwrap();
+        edge.run(&["deployment", "apply", "line.json", "--wait"])
+    };
+    let pinned = pushed(edge.folder(), "simulator", &registry.reference("plant/simulator:1"), &[]);
+    edge.drop_in("Sensor.toml", FAST.as_bytes());
+    apply(&edge, &pinned).expect_good();
+    let digest = edge.wait_module("Sensor", "running")["digest"].clone();
+
+    // What cannot be had leaves everything as it is, and says why.
+    let digest_of = |reference: &str| reference.split_once('@').unwrap().1.to_owned();
+    let wanted = digest_of(&pinned);
+    let credentials = closed.credentials(REGISTRY_USER.1).display().to_string();
+    let secret =
+        pushed(edge.folder(), "window", &closed.reference("a/w:1"), &["--credentials", &credentials]);
+    let zeros = format!("{}@sha256:{}", registry.reference("plant/simulator"), "0".repeat(64));
+    let forbidden = format!("{}@{wanted}", registry_that_says("403 Forbidden", ""));
+    let changed = format!("{}@{wanted}", registry_that_says("200 OK", "{}"));
+    let unpinned = registry.reference("plant/simulator:1");
+    for (image, why) in [
+        (&secret, "wants to know who asks (401)"),
+        (&forbidden, "may not have it (403)"),
+        (&zeros, "there is no such manifest"),
+        (&changed, "the manifest has the digest"),
+        (&unpinned, "with its digest (@sha256:"),
+    ] {
+        let refused = apply(&edge, image);
+        assert!(!refused.good, "{image}: {refused:?}");
+        let told = format!("{}{}", refused.out, refused.err);
+        assert!(told.contains(why), "{image} does not say {why:?}: {told}");
+        let module = edge.module("Sensor").unwrap();
+        assert_eq!((&module["state"], &module["digest"]), (&"running".into(), &digest), "{image}");
+    }
+
+    // It starts again without the registry.
+    assert!(edge.stop().success());
+    registry.stop();
+    edge.start();
+    assert_eq!(edge.wait_module("Sensor", "running")["digest"], digest);
+    let sent = edge.module("Sensor").unwrap()["sent"].as_u64();
+    wait_for("it sends", || edge.module("Sensor").filter(|module| module["sent"].as_u64() > sent));
+}
+
 #[test]
 fn each_way_to_be_refused_says_what_it_is_and_what_to_do() {
     let registry = Registry::start(true);

@@ -51,8 +51,9 @@ pub use wire::{
     Body, CheckResult, Code, DeadLetter, DeployedModuleItem, DeploymentAction, DeploymentItem,
     DeploymentRequest, DesireRequest, DeviceAction, DeviceCredential, DeviceItem, DeviceRequest,
     DeviceboundRequest, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText, MethodReplyItem,
-    MethodRequest, ModuleAction, ModuleItem, ModuleRequest, NotCarriedItem, OPERATOR_PROPERTY, PassingItem,
-    PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem, Refusal, Request,
-    RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender, SessionItem, StatusItem,
-    StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION, WayItem,
+    MethodRequest, ModuleAction, ModuleItem, ModuleRequest, NotCarriedItem, OPERATOR_PROPERTY, OwnMetric,
+    PassingItem, PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem,
+    Refusal, Request, RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender,
+    SessionItem, StatusItem, StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION,
+    WayItem,
 };

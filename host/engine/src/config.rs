@@ -95,6 +95,8 @@ pub struct Limits {
     pub state_bytes: u64,
     /// Most timers at a time.
     pub timers: u32,
+    /// Most metrics of its own.
+    pub metrics: u32,
     /// Most log lines per second; further ones are counted and dropped.
     pub log_lines_per_s: u32,
     /// Most bytes of log lines per second; further lines are counted and dropped.
@@ -144,6 +146,7 @@ impl Limits {
             send_bytes: 16 * MIB,
             state_bytes: MIB,
             timers: 32,
+            metrics: 64,
             log_lines_per_s: 200,
             log_bytes_per_s: 64 * KIB,
             connections: 16,
@@ -173,6 +176,7 @@ impl Limits {
                 state_bytes: 256 * KIB,
                 log_lines_per_s: 50,
                 log_bytes_per_s: 16 * KIB,
+                metrics: 16,
                 connections: 4,
                 http_requests: 4,
                 http_body_bytes: 64 * KIB,

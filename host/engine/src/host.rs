@@ -3,6 +3,7 @@
 use crate::config::Limits;
 use crate::imports::{Calling, Outbox, Requests, Sockets, TimerSet, Views};
 use crate::limiter::Limiter;
+use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
 use crate::pace::Meter;
 use crate::runtime::Deadline;
@@ -26,6 +27,7 @@ pub(crate) struct Host {
     pub(crate) settings: Arc<Settings>,
     pub(crate) log: ModuleLog,
     pub(crate) meter: Meter,
+    pub(crate) metrics: Metrics,
     pub(crate) deadline: Deadline,
     pub(crate) outbox: Outbox,
     pub(crate) timers: TimerSet,

@@ -14,6 +14,7 @@ use crate::imports::{self, Calling, Outbox, Reach, Requests, Sockets, TimerSet, 
 use crate::limiter::Limiter;
 use crate::load::{Code, Serves};
 use crate::logs::cut;
+use crate::metrics::Metrics;
 use crate::module::Version;
 use crate::module_log::ModuleLog;
 use crate::pace::{Meter, Pace};
@@ -61,6 +62,7 @@ pub(crate) struct Surroundings {
     pub(crate) calling: Calling,
     pub(crate) log: ModuleLog,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) metrics: Metrics,
     pub(crate) name: Name,
 }
 
@@ -252,7 +254,7 @@ pub(super) enum Purpose {
 /// A store for a new instance, whose first call may take `limit`.
 fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Host>, String> {
     let Parts { version, surroundings } = parts;
-    let Surroundings { runtime, state, twin, calling, log, pace, name } = surroundings;
+    let Surroundings { runtime, state, twin, calling, log, pace, metrics, name } = surroundings;
     let settings = &version.settings;
     let limits = settings.limits;
     let mut table = ResourceTable::new();
@@ -273,6 +275,7 @@ fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Ho
         settings: settings.clone(),
         log: log.clone(),
         meter: Meter::new(pace),
+        metrics: metrics.clone(),
         deadline: runtime.deadline(limit),
         outbox: Outbox::default(),
         timers: TimerSet::default(),

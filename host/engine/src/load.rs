@@ -4,7 +4,7 @@ use crate::cache::CodeCache;
 use crate::compiler::Compiler;
 use crate::host::Host;
 use crate::imports::{
-    HANDLER, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
+    HANDLER, HANDLERS, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
 };
 use crate::runtime::Runtime;
 use wasmtime::component::types::{Component as Type, ComponentInstance, ComponentItem};
@@ -142,7 +142,7 @@ pub(crate) fn load(
     let waits = ty.imports(runtime.engine()).any(|(name, import)| {
         // The types of the interface alone do not wait.
         let calls = |interface: &ComponentInstance| interface.get_export(runtime.engine(), "call").is_some();
-        name == METHODS
+        name.starts_with(METHODS)
             && matches!(import.ty, ComponentItem::ComponentInstance(ref interface) if calls(interface))
     });
     let serves = Serves::of(&component, &pre).map_err(mismatch)?;
@@ -184,7 +184,7 @@ fn check_world(runtime: &Runtime, component: &Component) -> Result<(), NotAModul
     let ty = component.component_type();
     let is_known = ty
         .exports(runtime.engine())
-        .any(|(name, _)| name == HANDLER || name.starts_with(RUN) || name.starts_with(INCOMING));
+        .any(|(name, _)| name.starts_with(HANDLERS) || name.starts_with(RUN) || name.starts_with(INCOMING));
     if !is_known {
         return Err(NotAModule::WrongWorld(what_it_exports(runtime, &ty)));
     }

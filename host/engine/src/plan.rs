@@ -20,6 +20,8 @@ pub struct PlannedModule {
     pub image: String,
     /// Files of the plugins folder in which it may lie, the likeliest first.
     pub files: Vec<String>,
+    /// Its name in a registry, with the digest that pins it: where it is fetched from if none of the files is there.
+    pub oci: Option<String>,
     /// Whether it is to run; otherwise it is there and stopped.
     pub running: bool,
     /// What happens when it fails.
@@ -92,8 +94,9 @@ impl PlannedModule {
     /// What to do when none is there.
     fn missing(&self) -> String {
         format!(
-            "its component is not in the plugins folder: the image is {:?}, so put it there as {}; an image of a container \
-             cannot run here, its work has to be built as a component",
+            "its component is not in the plugins folder: the image is {:?}, so put it there as {}, or name an image in a \
+             registry with its digest (@sha256:…), which is fetched; an image of a container cannot run here, its work has \
+             to be built as a component",
             self.image,
             self.files.join(" or ")
         )
@@ -118,7 +121,9 @@ impl Plan {
     pub(crate) fn planned(&self, folder: &Folder) -> (BTreeMap<String, Files>, Vec<Unfit>) {
         let (mut found, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, module) in &self.modules {
-            match module.stem(folder).and_then(|stem| folder.files(name, stem)) {
+            let there = module.stem(folder).and_then(|stem| folder.files(name, stem));
+            let fetched = || module.oci.is_some().then(|| folder.fetched(name));
+            match there.or_else(fetched) {
                 Some(files) => drop(found.insert(name.to_string(), files)),
                 None => missing.push(Unfit { module: name.to_string(), reason: module.missing() }),
             }
@@ -148,6 +153,7 @@ mod tests {
         PlannedModule {
             image: "r.example/sensor:1".to_owned(),
             files: files.iter().map(|file| (*file).to_owned()).collect(),
+            oci: None,
             running: true,
             restart: RestartPolicy::default(),
             start_order: 0,
@@ -174,6 +180,12 @@ mod tests {
         assert_eq!(names(&plan), ("other=other thermo=sensor".to_owned(), 0));
         plan.modules.insert(Name::new("other").unwrap(), planned(&["absent.wasm"]));
         assert_eq!(names(&plan), ("thermo=sensor".to_owned(), 1));
+        // What is pinned in a registry needs no file.
+        let pinned =
+            PlannedModule { oci: Some("r.example/other@sha256:00".to_owned()), ..planned(&["absent.wasm"]) };
+        plan.modules.insert(Name::new("other").unwrap(), pinned);
+        assert_eq!(names(&plan), ("other=other thermo=sensor".to_owned(), 0));
+        assert!(plan.wanted(&folder).0["other"].are_fetched());
         plan.modules.remove("other");
         plan.exclusive = true;
         assert_eq!(names(&plan), ("thermo=sensor".to_owned(), 0));

@@ -109,6 +109,12 @@ impl Folder {
         let settings = own.or_else(|| self.settings.get(stem).map(|stamp| (NamedAs::Component, *stamp)));
         Some(Files { stem: stem.to_owned(), component, settings })
     }
+
+    /// The files of a module whose component is in a registry: its settings, if it has some.
+    pub(crate) fn fetched(&self, name: &str) -> Files {
+        let settings = self.settings.get(name).map(|stamp| (NamedAs::Module, *stamp));
+        Files { stem: name.to_owned(), component: None, settings }
+    }
 }
 
 /// Looks what is there. Hidden files are left out: copying programs use them for what is not complete.
@@ -158,7 +164,7 @@ pub(crate) fn read_component(
 ) -> Result<(Vec<u8>, String), String> {
     let path = component_path(folder, &files.stem);
     let bytes = match (oci, source) {
-        (Some(reference), _) if path.exists() => {
+        (Some(reference), _) if !files.are_fetched() => {
             tracing::debug!(reference, path = %path.display(), "the file is there; it is not fetched");
             read(&path, FILE_BYTES_MAX)?
         }

@@ -180,6 +180,7 @@ fn bounds(section: &mut Section<'_, '_>, limits: &mut Limits) {
     section.number("send_bytes", 0, 1 << 30, &mut l.send_bytes);
     section.number("state_bytes", 0, 1 << 30, &mut l.state_bytes);
     section.number("timers", 0, 10_000, &mut l.timers);
+    section.number("metrics", 0, 1_000, &mut l.metrics);
     section.number("log_lines_per_s", 0, 100_000, &mut l.log_lines_per_s);
     section.number("log_bytes_per_s", 0, 1 << 30, &mut l.log_bytes_per_s);
     section.number("connections", 0, 10_000, &mut l.connections);

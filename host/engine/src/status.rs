@@ -1,6 +1,7 @@
 //! What is shown of a module, and where its parts write it.
 
 use crate::logs::LogBook;
+use crate::metrics::{Measured, Metrics};
 use crate::usage::Usage;
 use holdfast_types::{Text, UnixMillis};
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ impl RuntimeStatus {
 }
 
 /// What is known of one module.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModuleStatus {
     /// The module: its file's name without `.wasm`.
     pub name: String,
@@ -88,6 +89,8 @@ pub struct ModuleStatus {
     /// How often each limit or missing grant was met since the host started, by the name of the setting. Dropped log
     /// lines count one each.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// What the module measures of itself, since the host started.
+    pub metrics: BTreeMap<String, Measured>,
 }
 
 /// One module as the rest of the engine shares it.
@@ -97,6 +100,7 @@ pub(crate) struct Shared {
     cpu: Mutex<Usage>,
     refused: Mutex<BTreeMap<&'static str, Instant>>,
     pub(crate) logs: LogBook,
+    pub(crate) metrics: Metrics,
 }
 
 /// A limit that is not met for so long and then is met again begins another episode, and is told of again.
@@ -106,7 +110,7 @@ impl Shared {
     pub(crate) fn new(name: &str, logs: LogBook) -> Self {
         let status = ModuleStatus { name: name.to_owned(), ..ModuleStatus::default() };
         let cpu = Mutex::new(Usage::new(Instant::now()));
-        Self { status: Mutex::new(status), cpu, refused: Mutex::default(), logs }
+        Self { status: Mutex::new(status), cpu, refused: Mutex::default(), logs, metrics: Metrics::default() }
     }
 
     /// The status, to read or to change. Held for field accesses only.
@@ -133,7 +137,7 @@ impl Shared {
             (cpu.total(), cpu.permille(Instant::now()))
         };
         let busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
-        ModuleStatus { busy_us, cpu_permille, ..self.status().clone() }
+        ModuleStatus { busy_us, cpu_permille, metrics: self.metrics.all(), ..self.status().clone() }
     }
 }
 

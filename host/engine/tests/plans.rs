@@ -20,6 +20,7 @@ fn planned(file: &str, start_order: u32, mode: &str) -> PlannedModule {
     PlannedModule {
         image: file.to_owned(),
         files: vec![file.to_owned()],
+        oci: None,
         running: true,
         restart: RestartPolicy::Always,
         start_order,

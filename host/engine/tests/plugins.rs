@@ -142,7 +142,7 @@ async fn a_file_that_is_no_module_says_what_it_is_what_is_missing_and_the_fix_an
         (
             "other",
             &fs::read(guest("world_other")).unwrap(),
-            &["exports neither holdfast:module/handler@0.1.0 nor", "it exports spell", "holdfast module new"],
+            &["exports neither holdfast:module/handler@0.1.1 nor", "it exports spell", "holdfast module new"],
         ),
         (
             "imports",

@@ -3,37 +3,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Imported Functions from `holdfast:module/outbox@0.1.0`
+// Imported Functions from `holdfast:module/outbox@0.1.1`
 
-__attribute__((__import_module__("holdfast:module/outbox@0.1.0"), __import_name__("send")))
+__attribute__((__import_module__("holdfast:module/outbox@0.1.1"), __import_name__("send")))
 extern void __wasm_import_holdfast_module_outbox_send(uint8_t *, uint8_t *);
 
-// Imported Functions from `holdfast:module/timers@0.1.0`
+// Imported Functions from `holdfast:module/timers@0.1.1`
 
-__attribute__((__import_module__("holdfast:module/timers@0.1.0"), __import_name__("set-once")))
+__attribute__((__import_module__("holdfast:module/timers@0.1.1"), __import_name__("set-once")))
 extern void __wasm_import_holdfast_module_timers_set_once(uint8_t *, size_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("holdfast:module/timers@0.1.0"), __import_name__("set-repeating")))
+__attribute__((__import_module__("holdfast:module/timers@0.1.1"), __import_name__("set-repeating")))
 extern void __wasm_import_holdfast_module_timers_set_repeating(uint8_t *, size_t, int32_t, uint8_t *);
 
-__attribute__((__import_module__("holdfast:module/timers@0.1.0"), __import_name__("cancel")))
+__attribute__((__import_module__("holdfast:module/timers@0.1.1"), __import_name__("cancel")))
 extern void __wasm_import_holdfast_module_timers_cancel(uint8_t *, size_t);
 
-// Imported Functions from `holdfast:module/twins@0.1.0`
+// Imported Functions from `holdfast:module/twins@0.1.1`
 
-__attribute__((__import_module__("holdfast:module/twins@0.1.0"), __import_name__("desired")))
+__attribute__((__import_module__("holdfast:module/twins@0.1.1"), __import_name__("desired")))
 extern void __wasm_import_holdfast_module_twins_desired(uint8_t *);
 
-__attribute__((__import_module__("holdfast:module/twins@0.1.0"), __import_name__("reported")))
+__attribute__((__import_module__("holdfast:module/twins@0.1.1"), __import_name__("reported")))
 extern void __wasm_import_holdfast_module_twins_reported(uint8_t *);
 
-__attribute__((__import_module__("holdfast:module/twins@0.1.0"), __import_name__("report")))
+__attribute__((__import_module__("holdfast:module/twins@0.1.1"), __import_name__("report")))
 extern void __wasm_import_holdfast_module_twins_report(uint8_t *, size_t, uint8_t *);
 
-// Imported Functions from `holdfast:module/methods@0.1.0`
+// Imported Functions from `holdfast:module/methods@0.1.1`
 
-__attribute__((__import_module__("holdfast:module/methods@0.1.0"), __import_name__("call")))
+__attribute__((__import_module__("holdfast:module/methods@0.1.1"), __import_name__("call")))
 extern void __wasm_import_holdfast_module_methods_call(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *);
+
+// Imported Functions from `holdfast:module/metrics@0.1.1`
+
+__attribute__((__import_module__("holdfast:module/metrics@0.1.1"), __import_name__("count")))
+extern void __wasm_import_holdfast_module_metrics_count(uint8_t *, size_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("holdfast:module/metrics@0.1.1"), __import_name__("gauge")))
+extern void __wasm_import_holdfast_module_metrics_gauge(uint8_t *, size_t, double, uint8_t *);
+
+__attribute__((__import_module__("holdfast:module/metrics@0.1.1"), __import_name__("observe")))
+extern void __wasm_import_holdfast_module_metrics_observe(uint8_t *, size_t, double, uint8_t *);
 
 // Imported Functions from `wasi:config/store@0.2.0-rc.1`
 
@@ -68,9 +79,9 @@ extern void __wasm_import_wasi_keyvalue_store_method_bucket_list_keys(int32_t, i
 __attribute__((__import_module__("wasi:logging/logging@0.1.0-draft"), __import_name__("log")))
 extern void __wasm_import_wasi_logging_logging_log(int32_t, uint8_t *, size_t, uint8_t *, size_t);
 
-// Exported Functions from `holdfast:module/handler@0.1.0`
+// Exported Functions from `holdfast:module/handler@0.1.1`
 
-__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/handler@0.1.0#start")))
+__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/handler@0.1.1#start")))
 void __wasm_export_exports_holdfast_module_handler_start_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -85,7 +96,7 @@ void __wasm_export_exports_holdfast_module_handler_start_post_return(uint8_t * a
   }
 }
 
-__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/handler@0.1.0#handle")))
+__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/handler@0.1.1#handle")))
 void __wasm_export_exports_holdfast_module_handler_handle_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -112,9 +123,9 @@ void __wasm_export_exports_holdfast_module_handler_handle_post_return(uint8_t * 
 }
 
 
-// Exported Functions from `holdfast:module/twin-handler@0.1.0`
+// Exported Functions from `holdfast:module/twin-handler@0.1.1`
 
-__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/twin-handler@0.1.0#desired")))
+__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/twin-handler@0.1.1#desired")))
 void __wasm_export_exports_holdfast_module_twin_handler_desired_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -140,9 +151,9 @@ void __wasm_export_exports_holdfast_module_twin_handler_desired_post_return(uint
   }
 }
 
-// Exported Functions from `holdfast:module/method-handler@0.1.0`
+// Exported Functions from `holdfast:module/method-handler@0.1.1`
 
-__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/method-handler@0.1.0#invoke")))
+__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/method-handler@0.1.1#invoke")))
 void __wasm_export_exports_holdfast_module_method_handler_invoke_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -171,9 +182,9 @@ void __wasm_export_exports_holdfast_module_method_handler_invoke_post_return(uin
   }
 }
 
-// Exported Functions from `holdfast:module/timer-handler@0.1.0`
+// Exported Functions from `holdfast:module/timer-handler@0.1.1`
 
-__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/timer-handler@0.1.0#fire")))
+__attribute__((__weak__, __export_name__("cabi_post_holdfast:module/timer-handler@0.1.1#fire")))
 void __wasm_export_exports_holdfast_module_timer_handler_fire_post_return(uint8_t * arg0) {
   switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + 0))) {
     case 0: {
@@ -430,6 +441,25 @@ void holdfast_module_methods_result_method_reply_method_error_free(holdfast_modu
     holdfast_module_methods_method_reply_free(&ptr->val.ok);
   } else {
     holdfast_module_methods_method_error_free(&ptr->val.err);
+  }
+}
+
+void holdfast_module_metrics_metric_error_free(holdfast_module_metrics_metric_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      contract_string_free(&ptr->val.invalid);
+      break;
+    }
+    case 1: {
+      break;
+    }
+  }
+}
+
+void holdfast_module_metrics_result_void_metric_error_free(holdfast_module_metrics_result_void_metric_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    holdfast_module_metrics_metric_error_free(&ptr->val.err);
   }
 }
 
@@ -999,6 +1029,120 @@ bool holdfast_module_methods_call(contract_string_t *target, contract_string_t *
   }
 }
 
+bool holdfast_module_metrics_count(contract_string_t *name, uint64_t by, holdfast_module_metrics_metric_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_holdfast_module_metrics_count((uint8_t *) (*name).ptr, (*name).len, (int64_t) (by), ptr);
+  holdfast_module_metrics_result_void_metric_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      holdfast_module_metrics_metric_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (contract_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.too_many = (uint32_t) (*((int32_t*) (ptr + (2*sizeof(void*)))));
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool holdfast_module_metrics_gauge(contract_string_t *name, double value, holdfast_module_metrics_metric_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_holdfast_module_metrics_gauge((uint8_t *) (*name).ptr, (*name).len, value, ptr);
+  holdfast_module_metrics_result_void_metric_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      holdfast_module_metrics_metric_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (contract_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.too_many = (uint32_t) (*((int32_t*) (ptr + (2*sizeof(void*)))));
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool holdfast_module_metrics_observe(contract_string_t *name, double value, holdfast_module_metrics_metric_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_holdfast_module_metrics_observe((uint8_t *) (*name).ptr, (*name).len, value, ptr);
+  holdfast_module_metrics_result_void_metric_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      holdfast_module_metrics_metric_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (contract_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.too_many = (uint32_t) (*((int32_t*) (ptr + (2*sizeof(void*)))));
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
 bool wasi_config_store_get(contract_string_t *key, contract_option_string_t *ret, wasi_config_store_error_t *err) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
@@ -1387,7 +1531,7 @@ void wasi_logging_logging_log(wasi_logging_logging_level_t level, contract_strin
   __wasm_import_wasi_logging_logging_log((int32_t) level, (uint8_t *) (*context).ptr, (*context).len, (uint8_t *) (*message).ptr, (*message).len);
 }
 
-__attribute__((__export_name__("holdfast:module/handler@0.1.0#start")))
+__attribute__((__export_name__("holdfast:module/handler@0.1.1#start")))
 uint8_t * __wasm_export_exports_holdfast_module_handler_start(void) {
   exports_holdfast_module_handler_result_void_string_t ret;
   contract_string_t err;
@@ -1406,7 +1550,7 @@ uint8_t * __wasm_export_exports_holdfast_module_handler_start(void) {
   return ptr;
 }
 
-__attribute__((__export_name__("holdfast:module/handler@0.1.0#handle")))
+__attribute__((__export_name__("holdfast:module/handler@0.1.1#handle")))
 uint8_t * __wasm_export_exports_holdfast_module_handler_handle(uint8_t * arg) {
   contract_option_string_t option;
   switch ((int32_t) *((uint8_t*) (arg + (6*sizeof(void*))))) {
@@ -1574,12 +1718,12 @@ uint8_t * __wasm_export_exports_holdfast_module_handler_handle(uint8_t * arg) {
   return ptr;
 }
 
-__attribute__((__export_name__("holdfast:module/handler@0.1.0#stop")))
+__attribute__((__export_name__("holdfast:module/handler@0.1.1#stop")))
 void __wasm_export_exports_holdfast_module_handler_stop(void) {
   exports_holdfast_module_handler_stop();
 }
 
-__attribute__((__export_name__("holdfast:module/twin-handler@0.1.0#desired")))
+__attribute__((__export_name__("holdfast:module/twin-handler@0.1.1#desired")))
 uint8_t * __wasm_export_exports_holdfast_module_twin_handler_desired(int64_t arg, uint8_t * arg0, size_t arg1) {
   contract_string_t arg2 = (contract_string_t) { (uint8_t*)(arg0), (arg1) };
   exports_holdfast_module_twin_handler_result_void_failure_t ret;
@@ -1613,7 +1757,7 @@ uint8_t * __wasm_export_exports_holdfast_module_twin_handler_desired(int64_t arg
   return ptr;
 }
 
-__attribute__((__export_name__("holdfast:module/method-handler@0.1.0#invoke")))
+__attribute__((__export_name__("holdfast:module/method-handler@0.1.1#invoke")))
 uint8_t * __wasm_export_exports_holdfast_module_method_handler_invoke(uint8_t * arg, size_t arg0, uint8_t * arg1, size_t arg2) {
   contract_string_t arg3 = (contract_string_t) { (uint8_t*)(arg), (arg0) };
   contract_string_t arg4 = (contract_string_t) { (uint8_t*)(arg1), (arg2) };
@@ -1655,7 +1799,7 @@ uint8_t * __wasm_export_exports_holdfast_module_method_handler_invoke(uint8_t * 
   return ptr;
 }
 
-__attribute__((__export_name__("holdfast:module/timer-handler@0.1.0#fire")))
+__attribute__((__export_name__("holdfast:module/timer-handler@0.1.1#fire")))
 uint8_t * __wasm_export_exports_holdfast_module_timer_handler_fire(uint8_t * arg, size_t arg0) {
   contract_string_t arg1 = (contract_string_t) { (uint8_t*)(arg), (arg0) };
   exports_holdfast_module_timer_handler_result_void_failure_t ret;

@@ -234,6 +234,27 @@ typedef struct {
   } val;
 } holdfast_module_methods_result_method_reply_method_error_t;
 
+// Why a measurement was not taken.
+typedef struct holdfast_module_metrics_metric_error_t {
+  uint8_t tag;
+  union {
+    contract_string_t     invalid;
+    uint32_t     too_many;
+  } val;
+} holdfast_module_metrics_metric_error_t;
+
+// The name or the value breaks a rule, or the name belongs to a metric of another kind; says which.
+#define HOLDFAST_MODULE_METRICS_METRIC_ERROR_INVALID 0
+// More metrics than the limit, which is given.
+#define HOLDFAST_MODULE_METRICS_METRIC_ERROR_TOO_MANY 1
+
+typedef struct {
+  bool is_err;
+  union {
+    holdfast_module_metrics_metric_error_t err;
+  } val;
+} holdfast_module_metrics_result_void_metric_error_t;
+
 typedef struct wasi_config_store_error_t {
   uint8_t tag;
   union {
@@ -408,12 +429,12 @@ typedef struct {
   } val;
 } exports_holdfast_module_timer_handler_result_void_failure_t;
 
-// Imported Functions from `holdfast:module/outbox@0.1.0`
+// Imported Functions from `holdfast:module/outbox@0.1.1`
 // Sends a message to an output of this module; routes decide where it goes. It leaves when the running call has
 // succeeded.
 extern bool holdfast_module_outbox_send(contract_string_t *output, holdfast_module_outbox_outgoing_t *message, holdfast_module_outbox_send_error_t *err);
 
-// Imported Functions from `holdfast:module/timers@0.1.0`
+// Imported Functions from `holdfast:module/timers@0.1.1`
 // Calls `timer-handler.fire(name)` once, `delay-ms` from now. Setting a name again replaces the timer.
 extern bool holdfast_module_timers_set_once(contract_string_t *name, uint32_t delay_ms, holdfast_module_timers_timer_error_t *err);
 // Calls `timer-handler.fire(name)` each `period-ms`. A late call is not made up for.
@@ -421,7 +442,7 @@ extern bool holdfast_module_timers_set_repeating(contract_string_t *name, uint32
 // Ends a timer; an unknown name is no error.
 extern void holdfast_module_timers_cancel(contract_string_t *name);
 
-// Imported Functions from `holdfast:module/twins@0.1.0`
+// Imported Functions from `holdfast:module/twins@0.1.1`
 // What is desired of this module. Read it in `start`; changes since then come to `twin-handler.desired`.
 extern bool holdfast_module_twins_desired(holdfast_module_twins_desired_properties_t *ret, holdfast_module_twins_twin_error_t *err);
 // What this module has reported, this call included, as JSON.
@@ -430,12 +451,21 @@ extern bool holdfast_module_twins_reported(contract_string_t *ret, holdfast_modu
 // succeeded, together with what the call sends and stores; then `/twinChangeNotifications` tells the routes.
 extern bool holdfast_module_twins_report(contract_string_t *patch_json, holdfast_module_twins_twin_error_t *err);
 
-// Imported Functions from `holdfast:module/methods@0.1.0`
+// Imported Functions from `holdfast:module/methods@0.1.1`
 // Calls a method and waits for the reply: 5,000 to 300,000 ms; 0 means 30,000. The target is a module of this edge
 // (`/module`), a child (`child`), or a module of a child (`child/module`). This module handles nothing else
 // meanwhile, so two that call each other wait until the time of one is over. The wait does not count as time of
 // the running call. A call leaves at once: it is not undone if the running call fails.
 extern bool holdfast_module_methods_call(contract_string_t *target, contract_string_t *name, contract_string_t *payload_json, uint32_t timeout_ms, holdfast_module_methods_method_reply_t *ret, holdfast_module_methods_method_error_t *err);
+
+// Imported Functions from `holdfast:module/metrics@0.1.1`
+// Adds to a counter, which only rises. Names have letters, digits and `_`, at most 64, the first no digit.
+extern bool holdfast_module_metrics_count(contract_string_t *name, uint64_t by, holdfast_module_metrics_metric_error_t *err);
+// Sets a gauge, which rises and falls.
+extern bool holdfast_module_metrics_gauge(contract_string_t *name, double value, holdfast_module_metrics_metric_error_t *err);
+// Adds an observation to a histogram, whose buckets are the same for all: 1, 2.5 and 5 times each power of ten from
+// 0.001 to 10,000.
+extern bool holdfast_module_metrics_observe(contract_string_t *name, double value, holdfast_module_metrics_metric_error_t *err);
 
 // Imported Functions from `wasi:config/store@0.2.0-rc.1`
 // The value of a key, if it is set.
@@ -454,18 +484,18 @@ extern bool wasi_keyvalue_store_method_bucket_list_keys(wasi_keyvalue_store_borr
 // Imported Functions from `wasi:logging/logging@0.1.0-draft`
 extern void wasi_logging_logging_log(wasi_logging_logging_level_t level, contract_string_t *context, contract_string_t *message);
 
-// Exported Functions from `holdfast:module/handler@0.1.0`
+// Exported Functions from `holdfast:module/handler@0.1.1`
 bool exports_holdfast_module_handler_start(contract_string_t *err);
 bool exports_holdfast_module_handler_handle(contract_string_t *input, exports_holdfast_module_handler_message_t *message, exports_holdfast_module_handler_failure_t *err);
 void exports_holdfast_module_handler_stop(void);
 
-// Exported Functions from `holdfast:module/twin-handler@0.1.0`
+// Exported Functions from `holdfast:module/twin-handler@0.1.1`
 bool exports_holdfast_module_twin_handler_desired(uint64_t version, contract_string_t *patch_json, exports_holdfast_module_twin_handler_failure_t *err);
 
-// Exported Functions from `holdfast:module/method-handler@0.1.0`
+// Exported Functions from `holdfast:module/method-handler@0.1.1`
 bool exports_holdfast_module_method_handler_invoke(contract_string_t *name, contract_string_t *payload_json, exports_holdfast_module_method_handler_method_reply_t *ret, exports_holdfast_module_method_handler_failure_t *err);
 
-// Exported Functions from `holdfast:module/timer-handler@0.1.0`
+// Exported Functions from `holdfast:module/timer-handler@0.1.1`
 bool exports_holdfast_module_timer_handler_fire(contract_string_t *name, exports_holdfast_module_timer_handler_failure_t *err);
 
 // Helper Functions
@@ -521,6 +551,10 @@ void holdfast_module_methods_method_reply_free(holdfast_module_methods_method_re
 void holdfast_module_methods_method_error_free(holdfast_module_methods_method_error_t *ptr);
 
 void holdfast_module_methods_result_method_reply_method_error_free(holdfast_module_methods_result_method_reply_method_error_t *ptr);
+
+void holdfast_module_metrics_metric_error_free(holdfast_module_metrics_metric_error_t *ptr);
+
+void holdfast_module_metrics_result_void_metric_error_free(holdfast_module_metrics_result_void_metric_error_t *ptr);
 
 void wasi_config_store_error_free(wasi_config_store_error_t *ptr);
 

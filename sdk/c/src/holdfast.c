@@ -402,6 +402,31 @@ holdfast_error holdfast_call(const char *target, const char *method, holdfast_te
     return NULL;
 }
 
+static holdfast_error metric_error(holdfast_module_metrics_metric_error_t *error) {
+    if (error->tag == HOLDFAST_MODULE_METRICS_METRIC_ERROR_TOO_MANY) {
+        return said("more than %u metrics; raise limits.metrics in the module's .toml", (unsigned)error->val.too_many);
+    }
+    return given_why(error->val.invalid);
+}
+
+holdfast_error holdfast_count(const char *metric, uint64_t by) {
+    contract_string_t name = lent(metric);
+    holdfast_module_metrics_metric_error_t error;
+    return holdfast_module_metrics_count(&name, by, &error) ? NULL : metric_error(&error);
+}
+
+holdfast_error holdfast_gauge(const char *metric, double value) {
+    contract_string_t name = lent(metric);
+    holdfast_module_metrics_metric_error_t error;
+    return holdfast_module_metrics_gauge(&name, value, &error) ? NULL : metric_error(&error);
+}
+
+holdfast_error holdfast_observe(const char *metric, double value) {
+    contract_string_t name = lent(metric);
+    holdfast_module_metrics_metric_error_t error;
+    return holdfast_module_metrics_observe(&name, value, &error) ? NULL : metric_error(&error);
+}
+
 void holdfast_log(holdfast_level level, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

@@ -104,6 +104,12 @@ holdfast_error holdfast_twin_report(holdfast_text patch);
 holdfast_error holdfast_call(const char *target, const char *method, holdfast_text payload, uint32_t timeout_ms,
                              holdfast_reply *reply);
 
+// Measurements of the module's own, shown by `holdfast list --json` and `holdfast metrics`: a counter, a gauge, a histogram.
+// They are taken at once: a call that fails has been measured all the same.
+holdfast_error holdfast_count(const char *metric, uint64_t by);
+holdfast_error holdfast_gauge(const char *metric, double value);
+holdfast_error holdfast_observe(const char *metric, double value);
+
 typedef enum {
     HOLDFAST_TRACE,
     HOLDFAST_DEBUG,

@@ -35,7 +35,7 @@
 //! behind in the outbox, the state and the twin; fields of the module itself are not rolled back, so keep there only what can be
 //! read again from the state.
 //!
-//! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`] and [`methods`] have the
+//! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`], [`methods`] and [`metrics`] have the
 //! names of its interfaces; [`config`], [`state`] and [`log`] are the standard `wasi:config/store`, `wasi:keyvalue/store` and
 //! `wasi:logging/logging`.
 
@@ -46,6 +46,7 @@ mod imports;
 pub mod json;
 pub mod log;
 pub mod methods;
+pub mod metrics;
 pub mod outbox;
 pub mod state;
 pub mod timers;

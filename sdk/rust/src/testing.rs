@@ -68,6 +68,17 @@ pub struct Called {
     pub payload: String,
 }
 
+/// What a metric of the module stands at.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measured {
+    /// The value of a counter.
+    Counter(u64),
+    /// The value of a gauge.
+    Gauge(f64),
+    /// What a histogram was given, in order.
+    Observed(Vec<f64>),
+}
+
 /// A line that the module has logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -175,6 +186,11 @@ impl<M: Module> Running<M> {
     /// The methods that the module has called, by calls that failed, too; they are taken away.
     pub fn take_calls(&mut self) -> Vec<Called> {
         std::mem::take(&mut self.world.calls)
+    }
+
+    /// A metric of the module, measured by calls that failed, too.
+    pub fn metric(&self, name: &str) -> Option<&Measured> {
+        self.world.metrics.get(name)
     }
 
     /// Stops the instance and starts a new one: the state and the clock stay, timers and fields go.

@@ -51,8 +51,13 @@ impl MetricFamily {
 
     /// Adds a sample. Counts above 2^53 lose their last digits, as in Prometheus itself.
     pub fn push(&mut self, labels: &[(&str, &str)], value: u64) {
+        self.push_value(labels, value as f64);
+    }
+
+    /// Adds a sample of any value.
+    pub fn push_value(&mut self, labels: &[(&str, &str)], value: f64) {
         let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.samples.push(MetricSample { labels, value: value as f64 });
+        self.samples.push(MetricSample { labels, value });
     }
 
     /// A family of one sample without labels.

@@ -192,7 +192,7 @@ pub struct DeviceItem {
 }
 
 /// A module.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModuleItem {
     /// Its name.
     pub name: String,
@@ -229,11 +229,33 @@ pub struct ModuleItem {
     /// How often each limit or missing grant was met since the host started.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refusals: BTreeMap<String, u64>,
+    /// What the module measures of itself, since the host started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, OwnMetric>,
     /// Bytes of its linear memory.
     pub memory_bytes: u64,
     /// Digest of the component.
     #[serde(default)]
     pub digest: Option<String>,
+}
+
+/// A metric of a module's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnMetric {
+    /// It only rises.
+    Counter(u64),
+    /// It rises and falls.
+    Gauge(f64),
+    /// How observations are spread.
+    Histogram {
+        /// How many there were.
+        count: u64,
+        /// All of them added.
+        sum: f64,
+        /// Upper bounds, each with how many observations were at most so large.
+        at_most: Vec<(f64, u64)>,
+    },
 }
 
 /// A line of a log.

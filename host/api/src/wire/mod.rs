@@ -11,8 +11,9 @@ pub use deployments::{
     DeployedModuleItem, DeploymentAction, DeploymentItem, DeploymentRequest, NotCarriedItem,
 };
 pub use items::{
-    CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, PassingItem, QueueItem, ReceiptItem,
-    RouteExplanation, RouteItem, SessionItem, StatusItem, StoredItem, Taken, UpstreamItem, WayItem,
+    CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, OwnMetric, PassingItem, QueueItem,
+    ReceiptItem, RouteExplanation, RouteItem, SessionItem, StatusItem, StoredItem, Taken, UpstreamItem,
+    WayItem,
 };
 pub use message::{Body, InvalidMessage, MessageText, Sender};
 pub use requests::{

@@ -54,6 +54,14 @@ impl Image {
         Ok(Self::Registry(reference.to_owned()))
     }
 
+    /// The reference into a registry, if it names a digest: what runs can then not change unseen.
+    pub fn pinned(&self) -> Option<&str> {
+        match self {
+            Self::Registry(reference) if reference.contains("@sha256:") => Some(reference),
+            Self::File(_) | Self::Registry(_) => None,
+        }
+    }
+
     /// The files of the plugins folder in which the component of `module` may lie, the likeliest first: the file that is
     /// named; or, for an artifact, one of the module's name, then one of the artifact's.
     pub fn files(&self, module: &str) -> Vec<String> {
@@ -122,6 +130,8 @@ mod tests {
     fn an_artifact_may_lie_in_the_plugins_folder_under_the_modules_name_or_its_own() {
         let image = Image::parse("localhost:5000/samples/sensor:1.0@sha256:00").unwrap();
         assert_eq!(image.files("Thermo"), ["Thermo.wasm", "sensor.wasm"]);
+        assert_eq!(image.pinned(), Some("localhost:5000/samples/sensor:1.0@sha256:00"));
+        assert_eq!(Image::parse("localhost:5000/samples/sensor:1.0").unwrap().pinned(), None);
         assert_eq!(image.files("sensor"), ["sensor.wasm"]);
         assert_eq!(Image::File("a.wasm".to_owned()).files("b"), ["a.wasm"]);
     }

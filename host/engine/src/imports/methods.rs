@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The interface that a module exports to serve methods.
-pub(crate) const METHOD_HANDLER: &str = "holdfast:module/method-handler@0.1.0";
+pub(crate) const METHOD_HANDLER: &str = "holdfast:module/method-handler@0.1.1";
 
 /// The interface that makes a module wait.
-pub(crate) const METHODS: &str = "holdfast:module/methods@0.1.0";
+pub(crate) const METHODS: &str = "holdfast:module/methods@0.1.";
 
 /// What calls of methods need.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ mod files;
 mod keyvalue;
 mod logging;
 mod methods;
+mod metrics;
 mod network;
 mod outbox;
 mod stdio;
@@ -49,7 +50,11 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
 const NO_TURN: &str = "only what handles messages can send, store and report: here nothing would be recorded";
 
 /// What a module that handles messages exports.
-pub(crate) const HANDLER: &str = "holdfast:module/handler@0.1.0";
+/// The version is looked up as semantic versioning has it: what was built with an older one of 0.1 is found.
+pub(crate) const HANDLER: &str = "holdfast:module/handler@0.1.1";
+
+/// How its name begins, whatever the last number.
+pub(crate) const HANDLERS: &str = "holdfast:module/handler@0.1.";
 
 /// What a program with a main function exports, and what answers HTTP requests; the versions that are taken follow.
 pub(crate) const RUN: &str = "wasi:cli/run@0.2.";
@@ -62,6 +67,7 @@ pub(crate) const OFFERED: &[&str] = &[
     "holdfast:module/timers",
     "holdfast:module/twins",
     "holdfast:module/methods",
+    "holdfast:module/metrics",
     "wasi:config/store",
     "wasi:keyvalue/store",
     "wasi:logging/logging",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const MS_MIN: u32 = 10;
 
 /// The interface that a module exports to hear its timers.
-pub(crate) const TIMER_HANDLER: &str = "holdfast:module/timer-handler@0.1.0";
+pub(crate) const TIMER_HANDLER: &str = "holdfast:module/timer-handler@0.1.1";
 
 #[derive(Debug)]
 struct Timer {

@@ -8,7 +8,7 @@ use super::bindings::holdfast::module::twins::{DesiredProperties, Host as Owner,
 use crate::host::Host;
 
 /// The interface that a module exports to hear of desired changes.
-pub(crate) const TWIN_HANDLER: &str = "holdfast:module/twin-handler@0.1.0";
+pub(crate) const TWIN_HANDLER: &str = "holdfast:module/twin-handler@0.1.1";
 
 impl Owner for Host {
     fn desired(&mut self) -> Result<DesiredProperties, TwinError> {

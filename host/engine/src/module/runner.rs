@@ -217,6 +217,7 @@ impl Runner {
             calling: self.calling.clone(),
             log: self.log.clone(),
             pace: self.pace.clone(),
+            metrics: self.shared.metrics.clone(),
             name: self.name.clone(),
         }
     }

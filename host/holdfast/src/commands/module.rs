@@ -14,6 +14,7 @@ use crate::{
     },
     output,
     registry::{self, Credentials, Reference, Signer, Verifier},
+    run::ways::Network,
 };
 use anyhow::{Context, bail};
 use holdfast_config::Config;
@@ -146,6 +147,11 @@ fn inspect(args: &ModuleInspectArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Reaches registries as the host does.
+fn dialer(config: &Config) -> anyhow::Result<Dialer> {
+    Ok(Dialer::of(Network::of(&config.net)?))
+}
+
 /// Names and passwords: those of the file that is named, else of the configuration.
 fn credentials(
     named: Option<&PathBuf>,
@@ -163,7 +169,7 @@ async fn pull(config: &Config, args: &ModulePullArgs, json: bool) -> anyhow::Res
     let credentials = credentials(args.credentials.as_ref(), config, &reference)?;
     let keys = if args.key.is_empty() { &config.modules.signature_keys } else { &args.key };
     let verifier = Verifier::read(keys)?;
-    let pulled = registry::pull(&Dialer::default(), &reference, credentials, verifier.as_ref()).await?;
+    let pulled = registry::pull(&dialer(config)?, &reference, credentials, verifier.as_ref()).await?;
     let faults = inspect::inspect(&pulled.component).faults();
     if !faults.is_empty() {
         bail!("{reference} cannot run as a module: {}", faults.join("; "));
@@ -196,7 +202,7 @@ async fn push(config: &Config, args: &ModulePushArgs, json: bool) -> anyhow::Res
     let credentials = credentials(args.credentials.as_ref(), config, &reference)?;
     let signer = args.sign_key.as_deref().map(Signer::read).transpose()?;
     let digest =
-        registry::push(&Dialer::default(), &reference, credentials, bytes.into(), signer.as_ref()).await?;
+        registry::push(&dialer(config)?, &reference, credentials, bytes.into(), signer.as_ref()).await?;
     let pinned = reference.pinned(&digest).to_string();
     if json {
         return output::json(&serde_json::json!({

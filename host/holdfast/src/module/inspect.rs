@@ -30,12 +30,13 @@ pub struct Inspection {
 }
 
 /// What the world of the contract lets a module import, by the beginning of the name.
-const IMPORTS: [&str; 8] = [
+const IMPORTS: [&str; 9] = [
     "holdfast:module/types@0.1.",
     "holdfast:module/outbox@0.1.",
     "holdfast:module/timers@0.1.",
     "holdfast:module/twins@0.1.",
     "holdfast:module/methods@0.1.",
+    "holdfast:module/metrics@0.1.",
     "wasi:config/store@0.2.0-rc.1",
     "wasi:keyvalue/store@0.2.0-draft",
     "wasi:logging/logging@0.1.0-draft",
@@ -180,7 +181,7 @@ mod tests {
     fn a_ready_made_module_has_no_faults_and_says_what_it_needs() {
         let inspection = inspect(PLUGIN);
         assert_eq!(inspection.faults(), Vec::<String>::new());
-        assert!(inspection.exports.contains(&"holdfast:module/handler@0.1.0".to_owned()), "{inspection:?}");
+        assert!(inspection.exports.contains(&"holdfast:module/handler@0.1.1".to_owned()), "{inspection:?}");
         assert!(inspection.imports.contains(&"wasi:filesystem/preopens@0.2.6".to_owned()), "{inspection:?}");
     }
 

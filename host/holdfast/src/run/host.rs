@@ -2,6 +2,7 @@
 
 use super::{
     logging::LogControl,
+    own_metrics,
     shown::{
         command_refused, detail, failed, millis, now, parse, shown_session, store_refused, stored, upstream,
     },
@@ -213,6 +214,7 @@ impl RunningHost {
             swapped_ms: module.last_swap.map(|at| at.0),
             swap_us: module.swap_us,
             refusals: module.refusals.iter().map(|(limit, times)| ((*limit).to_owned(), *times)).collect(),
+            metrics: own_metrics::shown(module),
             memory_bytes: module.memory_bytes,
             digest: (!module.digest.is_empty()).then(|| module.digest.clone()),
         }

@@ -1,6 +1,6 @@
 //! What is counted, under its names. Times are in seconds or say their unit; sizes are in bytes.
 
-use super::host::RunningHost;
+use super::{host::RunningHost, own_metrics};
 use holdfast_api::{
     MetricFamily,
     MetricKind::{self, Counter, Gauge},
@@ -129,7 +129,8 @@ impl RunningHost {
                 refusals.push(&[("module", &module.name), ("setting", setting)], *times);
             }
         }
-        vec![
+        let own = own_metrics::families(&modules);
+        let mut all = vec![
             state,
             refusals,
             family("holdfast_module_restarts_total", Counter, "Restarts after failures.", |m| {
@@ -150,7 +151,9 @@ impl RunningHost {
                 "Time that the module computed.",
                 |m| m.busy_us,
             ),
-        ]
+        ];
+        all.extend(own);
+        all
     }
 
     /// The gateway's counters keep their own names; what can fall is a gauge.

@@ -14,6 +14,7 @@ pub mod life;
 pub mod logging;
 mod metrics;
 mod notify;
+mod own_metrics;
 pub mod parts;
 pub mod shown;
 mod signals;
@@ -61,7 +62,7 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
         Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
     let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
     let deployer = Deployer::open(&config, &broker, file).await?;
-    let engine = holdfast_engine::Engine::build(parts::engine(&config), broker.clone())?;
+    let engine = holdfast_engine::Engine::build(parts::engine(&config)?, broker.clone())?;
     let engine = engine.with_plan(deployer.plan());
     let deployer = deployer.with_engine(engine.handle());
     let upstream = match &config.upstream {

@@ -189,8 +189,8 @@ pub async fn http(config: &Config) -> anyhow::Result<Option<Listener>> {
 }
 
 /// The module engine.
-pub fn engine(config: &Config) -> EngineConfig {
-    let dialer = Arc::new(Dialer::default());
+pub fn engine(config: &Config) -> anyhow::Result<EngineConfig> {
+    let dialer = Arc::new(Dialer::of(ways::Network::of(&config.net)?));
     let profile = match config.store.profile {
         config::Profile::Standard => holdfast_engine::Profile::Standard,
         config::Profile::Small => holdfast_engine::Profile::Small,
@@ -213,7 +213,7 @@ pub fn engine(config: &Config) -> EngineConfig {
     if !config.modules.compile_cache {
         engine.cache_bytes_max = 0;
     }
-    engine
+    Ok(engine)
 }
 
 /// The link upstream.

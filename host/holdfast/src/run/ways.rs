@@ -33,8 +33,31 @@ fn name(place: &config::UpstreamPlace) -> String {
 struct Maker<'c> {
     given: &'c config::Upstream,
     tls: Option<(ClientTls, QuicTls)>,
+    network: Network,
+}
+
+/// How hosts are found and reached, as `[net]` says it.
+#[derive(Clone, Default)]
+pub struct Network {
     names: Names,
-    proxy: Option<(Proxy, &'c [String])>,
+    /// The proxy, and the hosts that are reached without it.
+    proxy: Option<(Proxy, Vec<String>)>,
+}
+
+impl Network {
+    pub fn of(net: &config::Net) -> anyhow::Result<Self> {
+        let names = Names::of_servers(&net.name_servers, "net.name_servers")
+            .map_err(|why| anyhow!("net.name_servers cannot be used: {why}"))?;
+        let proxy = net.proxy.as_ref().map(|given| anyhow::Ok((proxy(given)?, given.except.clone())));
+        Ok(Self { names, proxy: proxy.transpose()? })
+    }
+
+    /// The same target, by these name servers and that proxy.
+    pub fn lead(&self, target: Target) -> Target {
+        let host = target.host.to_string();
+        let proxy = self.proxy.as_ref().filter(|(_, except)| !environment::is_excepted(&host, except));
+        Target { proxy: proxy.map(|(proxy, _)| proxy.clone()), names: self.names.clone(), ..target }
+    }
 }
 
 impl<'c> Maker<'c> {
@@ -42,10 +65,7 @@ impl<'c> Maker<'c> {
         let encrypted =
             given.places.iter().flat_map(|place| &place.ways).any(|way| way.transport.is_encrypted());
         let tls = encrypted.then(|| tls(given)).transpose()?;
-        let names = Names::of_servers(&net.name_servers, "net.name_servers")
-            .map_err(|why| anyhow!("net.name_servers cannot be used: {why}"))?;
-        let proxy = net.proxy.as_ref().map(|given| Ok::<_, anyhow::Error>((proxy(given)?, &*given.except)));
-        Ok(Self { given, tls, names, proxy: proxy.transpose()? })
+        Ok(Self { given, tls, network: Network::of(net)? })
     }
 
     fn target(&self, way: &UpstreamAddress) -> anyhow::Result<Target> {
@@ -55,13 +75,8 @@ impl<'c> Maker<'c> {
             allow_plain: "upstream.allow_plain".into(),
         };
         let host = HostName::new(&way.host).with_context(|| format!("upstream.url names {way}"))?;
-        let proxy = self.proxy.as_ref().filter(|(_, except)| !environment::is_excepted(&way.host, except));
-        Ok(Target {
-            plain: if self.given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly },
-            proxy: proxy.map(|(proxy, _)| proxy.clone()),
-            names: self.names.clone(),
-            ..Target::new(host, way.port, self.way(way)?, settings)
-        })
+        let plain = if self.given.allow_plain { PlainTcp::Allowed } else { PlainTcp::LoopbackOnly };
+        Ok(self.network.lead(Target { plain, ..Target::new(host, way.port, self.way(way)?, settings) }))
     }
 
     fn way(&self, way: &UpstreamAddress) -> anyhow::Result<Way> {

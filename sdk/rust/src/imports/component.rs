@@ -4,6 +4,7 @@ use crate::{
     Failure, Message, Outgoing, Source, SystemProperties, UnixMillis,
     log::Level,
     methods::{MethodError, Reply},
+    metrics::MetricError,
     outbox::SendError,
     state::StateError,
     timers::TimerError,
@@ -23,7 +24,7 @@ pub mod bindings {
 
 use bindings::{
     exports::holdfast::module::handler,
-    holdfast::module::{methods, outbox, timers, twins, types},
+    holdfast::module::{methods, metrics, outbox, timers, twins, types},
     wasi::{config::store as config, keyvalue::store as keyvalue, logging::logging},
 };
 
@@ -68,6 +69,18 @@ pub fn twin_report(patch: &str) -> Result<(), TwinError> {
 pub fn method_call(target: &str, name: &str, payload: &str, ms: u32) -> Result<Reply, MethodError> {
     let reply = methods::call(target, name, payload, ms)?;
     Ok(Reply { status: reply.status, payload: reply.payload_json })
+}
+
+pub fn metric_count(name: &str, by: u64) -> Result<(), MetricError> {
+    Ok(metrics::count(name, by)?)
+}
+
+pub fn metric_gauge(name: &str, value: f64) -> Result<(), MetricError> {
+    Ok(metrics::gauge(name, value)?)
+}
+
+pub fn metric_observe(name: &str, value: f64) -> Result<(), MetricError> {
+    Ok(metrics::observe(name, value)?)
 }
 
 pub fn config_get(key: &str) -> Result<Option<String>, String> {
@@ -152,6 +165,15 @@ impl From<timers::TimerError> for TimerError {
         match error {
             timers::TimerError::TooMany(max) => Self::TooMany(max),
             timers::TimerError::TooShort(min) => Self::TooShort(min),
+        }
+    }
+}
+
+impl From<metrics::MetricError> for MetricError {
+    fn from(error: metrics::MetricError) -> Self {
+        match error {
+            metrics::MetricError::Invalid(why) => Self::Invalid(why),
+            metrics::MetricError::TooMany(max) => Self::TooMany(max),
         }
     }
 }

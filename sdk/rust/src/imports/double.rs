@@ -4,9 +4,10 @@ use crate::{
     Outgoing, UnixMillis,
     log::Level,
     methods::{MethodError, Reply},
+    metrics::MetricError,
     outbox::SendError,
     state::StateError,
-    testing::World,
+    testing::{Measured, World},
     timers::TimerError,
     twins::TwinError,
 };
@@ -64,6 +65,18 @@ pub fn twin_report(patch: &str) -> Result<(), TwinError> {
 
 pub fn method_call(target: &str, name: &str, payload: &str, ms: u32) -> Result<Reply, MethodError> {
     with("methods::call", |world| world.call(target, name, payload, ms))
+}
+
+pub fn metric_count(name: &str, by: u64) -> Result<(), MetricError> {
+    with("metrics::count", |world| world.measure(name, Measured::Counter(by)))
+}
+
+pub fn metric_gauge(name: &str, value: f64) -> Result<(), MetricError> {
+    with("metrics::gauge", |world| world.measure(name, Measured::Gauge(value)))
+}
+
+pub fn metric_observe(name: &str, value: f64) -> Result<(), MetricError> {
+    with("metrics::observe", |world| world.measure(name, Measured::Observed(vec![value])))
 }
 
 pub fn config_get(key: &str) -> Result<Option<String>, String> {

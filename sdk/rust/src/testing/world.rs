@@ -1,10 +1,11 @@
 //! What the doubles hold: the world as one module sees it.
 
-use super::{Called, Harness, Line, Sent, twin::TestTwin};
+use super::{Called, Harness, Line, Measured, Sent, twin::TestTwin};
 use crate::{
     Outgoing, Source, UnixMillis,
     log::Level,
     methods::{MethodError, Reply},
+    metrics::MetricError,
     outbox::SendError,
     state::StateError,
     timers::TimerError,
@@ -17,6 +18,8 @@ use std::collections::BTreeMap;
 pub const TIMER_MS_MIN: u32 = 10;
 /// Most timers of one module.
 const TIMERS_MAX: usize = 32;
+/// Most metrics of one module, and most characters of a metric's name.
+const METRICS_MAX: usize = 64;
 /// Shortest time of a method, in milliseconds.
 const METHOD_MS_MIN: u32 = 5_000;
 /// Longest time of a method, in milliseconds.
@@ -40,6 +43,7 @@ pub struct World {
     /// What methods of others answer, by target and name.
     pub answers: BTreeMap<(String, String), Reply>,
     pub calls: Vec<Called>,
+    pub metrics: BTreeMap<String, Measured>,
     timers: Vec<Timer>,
 }
 
@@ -69,6 +73,7 @@ impl Default for World {
             twin: TestTwin::default(),
             answers: BTreeMap::new(),
             calls: Vec::new(),
+            metrics: BTreeMap::new(),
             timers: Vec::new(),
         }
     }
@@ -118,6 +123,28 @@ impl World {
         answer.ok_or_else(|| {
             MethodError::NotConnected(format!("{target} is not connected, or serves no methods"))
         })
+    }
+
+    pub fn measure(&mut self, name: &str, new: Measured) -> Result<(), MetricError> {
+        if let Some(metric) = self.metrics.get_mut(name) {
+            match (metric, new) {
+                (Measured::Counter(value), Measured::Counter(by)) => *value = value.saturating_add(by),
+                (Measured::Gauge(value), Measured::Gauge(new)) => *value = new,
+                (Measured::Observed(values), Measured::Observed(new)) => values.extend(new),
+                _ => return Err(MetricError::Invalid(format!("{name:?} is a metric of another kind"))),
+            }
+            return Ok(());
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_name = name.chars().all(allowed) && !name.starts_with(|c: char| c.is_ascii_digit());
+        if !is_name || name.is_empty() || name.len() > METRICS_MAX {
+            return Err(MetricError::Invalid(format!("{name:?} is no name of a metric")));
+        }
+        if self.metrics.len() >= METRICS_MAX {
+            return Err(MetricError::TooMany(METRICS_MAX as u32));
+        }
+        self.metrics.insert(name.to_owned(), new);
+        Ok(())
     }
 
     pub fn log(&mut self, level: Level, line: &str) {

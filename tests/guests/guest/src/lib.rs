@@ -9,6 +9,7 @@ wit_bindgen::generate!({
 });
 
 pub use exports::holdfast::module::handler::{Failure, Guest as Handler, Message};
+pub use holdfast::module::metrics;
 pub use holdfast::module::outbox::SendError;
 pub use holdfast::module::timers;
 pub use holdfast::module::types::{Outgoing, Source, SystemProperties};

@@ -110,6 +110,7 @@ mod tests {
         let planned = |running| PlannedModule {
             image: String::new(),
             files: Vec::new(),
+            oci: None,
             running,
             restart: RestartPolicy::Always,
             start_order: 0,

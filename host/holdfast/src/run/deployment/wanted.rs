@@ -83,6 +83,7 @@ impl Own {
             let planned = PlannedModule {
                 image: module.image.to_string(),
                 files: module.image.files(&name),
+                oci: module.image.pinned().map(str::to_owned),
                 running: module.running,
                 restart: restart(module.restart),
                 start_order: module.start_order,
