@@ -24,6 +24,7 @@ mod command_line;
 mod deployments;
 mod developer;
 mod devices;
+mod disaster;
 mod doors;
 mod gateway_peers;
 mod hub;

@@ -9,7 +9,7 @@
 
 mod support;
 
-use holdfast_hub::{StoredDeployment, Target, TwinPatch};
+use holdfast_hub::{ExportTo, StoredDeployment, Target, TwinPatch};
 use holdfast_link::Access;
 use serde_json::json;
 use support::{TestHub, device, record};
@@ -42,15 +42,15 @@ async fn d3_an_exported_registry_is_whole_at_another_hub_and_a_second_import_cha
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = TestHub::open(one.path()).await;
     filled(&first).await;
-    let text = first.hub.export(PASSWORD).await.unwrap();
+    let text = first.hub.export(ExportTo::Password(PASSWORD.to_owned())).await.unwrap();
     for secret in ["a2V5IG9mIDMyIGJ5dGVzIGZvciB0aGVzZSB0ZXN0cyE=", PASSWORD] {
         assert!(!text.contains(secret), "no secret is readable");
     }
     let second = TestHub::open(two.path()).await;
-    let wrong = second.hub.import(&text, "another password").await.unwrap_err();
+    let wrong = second.hub.import(&text, Some("another password")).await.unwrap_err();
     assert!(wrong.to_string().contains("the password is another one"), "{wrong}");
     assert_eq!(second.hub.directory().registry().devices_len(), 0, "nothing was taken");
-    let imported = second.hub.import(&text, PASSWORD).await.unwrap();
+    let imported = second.hub.import(&text, Some(PASSWORD)).await.unwrap();
     assert_eq!(imported, json!({ "changed": 7, "same": 0, "refused": [] }));
     let shown = |hub: &TestHub| {
         let devices = hub.hub.directory().registry().devices();
@@ -61,17 +61,49 @@ async fn d3_an_exported_registry_is_whole_at_another_hub_and_a_second_import_cha
         first.hub.get_twin(&device("press")).await.unwrap(),
         second.hub.get_twin(&device("press")).await.unwrap()
     );
-    let again = second.hub.import(&text, PASSWORD).await.unwrap();
+    let again = second.hub.import(&text, Some(PASSWORD)).await.unwrap();
     assert_eq!(again, json!({ "changed": 0, "same": 7, "refused": [] }));
     // D4: a twin that has gone on here is not overwritten by an older one.
     let patch = TwinPatch { desired: Some(json!({ "speed": 4 })), tags: None };
     second.hub.patch_twin(&device("press"), patch).await.unwrap();
-    second.hub.import(&text, PASSWORD).await.unwrap();
+    second.hub.import(&text, Some(PASSWORD)).await.unwrap();
     assert_eq!(second.hub.get_twin(&device("press")).await.unwrap().desired["speed"], 4);
-    assert!(first.hub.export("short").await.unwrap_err().to_string().contains("too short"));
+    assert!(
+        first
+            .hub
+            .export(ExportTo::Password("short".to_owned()))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("too short")
+    );
     for no in ["", "nonsense", "{\"holdfast\":\"registry\",\"v\":9,\"salt\":\"\",\"iterations\":1}\n"] {
-        assert_eq!(second.hub.import(no, PASSWORD).await.unwrap_err().status(), 400, "{no:?}");
+        assert_eq!(second.hub.import(no, Some(PASSWORD)).await.unwrap_err().status(), 400, "{no:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d3_what_is_exported_to_a_hub_is_opened_by_that_hub_alone_also_after_its_restart() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (first, third) = (TestHub::open(dirs[0].path()).await, TestHub::open(dirs[2].path()).await);
+    filled(&first).await;
+    let second = TestHub::open(dirs[1].path()).await;
+    let recipient = second.hub.recipient().await.unwrap();
+    second.close();
+    let text = first.hub.export(ExportTo::Recipient(recipient)).await.unwrap();
+    assert!(!text.contains("a2V5IG9mIDMyIGJ5dGVzIGZvciB0aGVzZSB0ZXN0cyE="), "no secret is readable");
+    for other in [&first, &third] {
+        let refused = other.hub.import(&text, None).await.unwrap_err().to_string();
+        assert!(refused.contains(&recipient.to_string()) && refused.contains("--recipient"), "{refused}");
+    }
+    let second = TestHub::open(dirs[1].path()).await;
+    let imported = second.hub.import(&text, None).await.unwrap();
+    assert_eq!(imported, json!({ "changed": 7, "same": 0, "refused": [] }));
+    let key =
+        |hub: &TestHub| holdfast_hub::record_of(&hub.hub.directory().get(&device("press")).unwrap()).proof;
+    assert_eq!(key(&first), key(&second));
+    let changed = text.replacen("sealed\":\"", "sealed\":\"AAAA", 1);
+    assert!(second.hub.import(&changed, None).await.unwrap_err().to_string().contains("cannot be opened"));
 }
 
 #[tokio::test]
