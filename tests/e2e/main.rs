@@ -12,6 +12,8 @@
 //! | `HOLDFAST_TEST_NODE_MODULES` | a folder of packages of Node.js that has mqtt, azure-iot-device, azure-iot-device-mqtt and componentize-qjs |
 //! | `HOLDFAST_E2E_MESSAGES` | messages of the main job, 5000 unless said |
 //! | `HOLDFAST_E2E_SEED` | from which the moments of cuts and kills are drawn |
+//! | `HOLDFAST_SOAK_SECONDS` | how long the soak takes, 25 unless said |
+//! | `HOLDFAST_SOAK_SEED` | from which its blows are drawn |
 
 // These are tests from the first line to the last: what fails there must fail loudly, and figures are printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -33,6 +35,7 @@ mod modules;
 mod registry;
 mod service;
 mod sessions;
+mod soak;
 mod support;
 mod the_main_job;
 mod twins;

@@ -43,7 +43,7 @@ const RECIPIENT_KEY: &str = "recipient";
 const REVISION_CHANGES_MAX: usize = 20_000;
 
 /// Most changes that are handed over at once.
-pub(crate) const CHANGES_MAX: usize = 500;
+const CHANGES_MAX: usize = 500;
 
 /// A part of the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -261,6 +261,7 @@ impl Hub {
             items.push(item);
         }
         let imported = self.merge_all(items).await?;
+        self.has_whole_registry().await?;
         tracing::info!(
             changed = imported.changed,
             same = imported.same,
@@ -348,8 +349,8 @@ impl Hub {
     }
 
     /// What has changed after a revision, as parts of the registry as they are now, and the revision up to which that is
-    /// all.
-    pub(crate) async fn changes(&self, after: u64) -> Result<(Vec<Item>, u64), HubError> {
+    /// all; and whether there are none behind it.
+    pub(crate) async fn changes(&self, after: u64) -> Result<(Vec<Item>, u64, bool), HubError> {
         let last = self.revision();
         let mut changes = self.backend.changes(after, CHANGES_MAX).await?;
         let is_all = changes.len() < CHANGES_MAX;
@@ -387,6 +388,6 @@ impl Hub {
                 _ => gone(),
             });
         }
-        Ok((items, upto))
+        Ok((items, upto, is_all))
     }
 }

@@ -65,6 +65,9 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
         broker: broker.clone(),
     })
     .await?;
+    if config.hub.primary.is_some() {
+        hub.awaits_registry().await?;
+    }
     let above: Arc<dyn Above> = hub.clone();
     let listen = api_door(&config, &doors)?;
     let gateway = parts::gateway(&config, doors.listen, &broker, registry, Some(above)).await?;

@@ -258,9 +258,9 @@ async fn changes(context: &Context, query: &[(String, String)]) -> Result<Respon
         _ = is_there => {}
     }
     // An asker that is ahead of all, as one that asks whose registry this is, hears of nothing.
-    let (changes, revision) =
-        if after > hub.revision() { (Vec::new(), after) } else { hub.changes(after).await? };
-    Ok(json(200, &Changes { hub: hub.id().to_owned(), revision, changes }))
+    let (changes, revision, is_all) =
+        if after > hub.revision() { (Vec::new(), after, true) } else { hub.changes(after).await? };
+    Ok(json(200, &Changes { hub: hub.id().to_owned(), revision, changes, is_all }))
 }
 
 /// A message to a device.
