@@ -219,6 +219,11 @@ impl Directory {
         &self.registry
     }
 
+    /// Waits until what is on disk by now is in memory too: in between a revision says more than memory has.
+    pub(crate) async fn is_settled(&self) {
+        drop(self.turn.lock().await);
+    }
+
     /// Counts the changes since the start.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)

@@ -361,6 +361,12 @@ impl Hub {
         self.reassign_all().await
     }
 
+    /// Waits until what is on disk by now is in memory too.
+    pub(crate) async fn is_settled(&self) {
+        self.directory.is_settled().await;
+        self.deployments.is_settled().await;
+    }
+
     async fn reassign_all(&self) -> Result<(), HubError> {
         for edge in self.directory.edges() {
             self.reassign(&edge).await?;

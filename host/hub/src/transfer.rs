@@ -366,6 +366,8 @@ impl Hub {
             changes.retain(|change| change.revision == newest);
             newest
         };
+        // IMPORTANT: after the changes were read. One that is not in memory yet would be told as one that is gone.
+        self.is_settled().await;
         let mut items = Vec::with_capacity(changes.len());
         for change in changes {
             let gone = || Item::Gone { space: change.space.name().to_owned(), key: change.key.to_string() };

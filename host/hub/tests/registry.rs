@@ -9,10 +9,18 @@
 
 mod support;
 
-use holdfast_hub::{ExportTo, StoredDeployment, Target, TwinPatch};
+use holdfast_hub::{
+    ExportTo, StoredDeployment, Target as DeployedTo, TwinPatch,
+    api::{ApiServer, Token},
+    client::Client,
+    follow,
+};
 use holdfast_link::Access;
+use holdfast_net::{Door, HostName, ListenConfig, PlainTcp, Settings, Target, Way};
 use serde_json::json;
+use std::{path::Path, time::Duration};
 use support::{TestHub, device, record};
+use tokio_util::sync::CancellationToken;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -28,7 +36,7 @@ async fn filled(hub: &TestHub) {
     hub.hub.patch_twin(&device("press"), patch).await.unwrap();
     let deployment = StoredDeployment {
         id: "base".to_owned(),
-        target: Target::Condition("tags.hall = 'b'".to_owned()),
+        target: DeployedTo::Condition("tags.hall = 'b'".to_owned()),
         priority: 3,
         manifest: json!({ "modulesContent": { "$edgeAgent": {} } }),
         created_ms: 0,
@@ -140,4 +148,37 @@ async fn a_hub_that_is_to_follow_lets_no_edge_in_before_it_has_a_registry() {
     let second = TestHub::open(two.path()).await;
     second.hub.awaits_registry().await.unwrap();
     assert!(holdfast_gateway::Above::link(&*second.hub, &edge).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_misses_nothing_that_changes_while_it_asks() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (TestHub::open(one.path()).await, TestHub::open(two.path()).await);
+    let listen = ListenConfig {
+        address: "127.0.0.1:0".parse().unwrap(),
+        door: Door::Tcp,
+        plain: PlainTcp::LoopbackOnly,
+        settings: Settings::of_section("hub"),
+    };
+    let api = ApiServer::bind(listen, Token::new("token"), Path::new("none")).await.unwrap();
+    let host = HostName::new("127.0.0.1").unwrap();
+    let target = Target::new(host, api.address().port(), Way::Tcp, Settings::of_section("hub"));
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(api.serve(first.hub.clone(), stop.clone()));
+    let follows = tokio::spawn(follow(second.hub.clone(), Client::new(target, "token"), stop.clone()));
+    for n in 0..200 {
+        first.put(&format!("edge-{n}"), true, None).await;
+        first.put(&format!("press-{n}"), false, Some(&format!("edge-{n}"))).await;
+    }
+    let registry = second.hub.directory().registry();
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while registry.devices_len() < 400 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} of 400 devices came", registry.devices_len()));
+    stop.cancel();
+    follows.await.unwrap();
+    served.await.unwrap();
 }

@@ -65,7 +65,10 @@ pub enum ConciergeFault {
     #[error("it gave no answer within {ANSWER_WITHIN:?}")]
     TimedOut,
     /// It has another answer than 200.
-    #[error("it answered {0:?}; look at the path in upstream.concierge.url")]
+    #[error(
+        "it answered {0:?}; look at the path in upstream.concierge.url, and whether a statement was signed there \
+         (holdfast hub concierge sign)"
+    )]
     Status(String),
     /// The answer is none of HTTP.
     #[error("what answers there does not speak HTTP; look at upstream.concierge.url")]
