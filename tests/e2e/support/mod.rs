@@ -10,6 +10,7 @@ mod hub;
 mod link;
 mod process;
 mod registry;
+mod strict;
 
 pub use above::Above;
 pub use azure::Sdk;
@@ -23,6 +24,7 @@ pub use edge::{Edge, USER, holdfast, ready_made};
 pub use hub::Hub;
 pub use link::Link;
 pub use registry::{REGISTRY_USER, Registry, registry_that_says};
+pub use strict::{Strict, Work};
 
 use std::{
     net::{Ipv4Addr, TcpListener},
