@@ -170,7 +170,8 @@ async fn work(part: &str, certificate: &Path, port: u16) {
         attackers.spawn(async move {
             loop {
                 // What becomes of one attempt is not the attacker's concern.
-                let _ = timeout(Duration::from_secs(20), attack(&part, &door, port, n)).await;
+                let attempt = Box::pin(attack(&part, &door, port, n));
+                let _ = timeout(Duration::from_secs(20), attempt).await;
                 tokio::task::yield_now().await;
             }
         });
@@ -199,8 +200,11 @@ async fn attack(way: &str, door: &Target, port: u16, n: usize) -> Option<()> {
         "handshakes" => drop(dial(door, Timeouts::default()).await.ok()?),
         "endless" => {
             let mut stream = dial(door, Timeouts::default()).await.ok()?;
-            let header =
-                if n % 2 == 0 { [0x10, 0xff, 0xff, 0xff, 0x7f] } else { [0x10, 0x80, 0x80, 0x01, 0] };
+            let header = if n.is_multiple_of(2) {
+                [0x10, 0xff, 0xff, 0xff, 0x7f]
+            } else {
+                [0x10, 0x80, 0x80, 0x01, 0]
+            };
             stream.write_all(&header).await.ok()?;
             loop {
                 stream.write_all(&zeros).await.ok()?;
