@@ -1,7 +1,7 @@
 //! An edge below a hub, both the whole binary: synchronise once, run offline for ever, come back and compare. The names of
 //! the stories begin with the requirement that they show.
 
-use crate::support::{Above, Dice, Edge, Link, Publisher, Sdk, publish, wait_for, wait_within};
+use crate::support::{Above, Dice, Edge, Link, Publisher, Sdk, number, publish, wait_for, wait_within};
 use serde_json::{Value, json};
 use std::{
     fs, thread,
@@ -287,10 +287,6 @@ fn o1_o7_and_n4_with_kills_of_edge_and_hub_the_consumer_sees_each_message_once_a
     );
     assert_eq!((last, acknowledged.len() as u64 >= count), (count, true));
     assert!(edge.stop().success());
-}
-
-fn number(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
 #[test]

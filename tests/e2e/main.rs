@@ -11,7 +11,10 @@
 //! | `HOLDFAST_TEST_AZURE_PYTHON` | a Python that has azure-iot-device |
 //! | `HOLDFAST_TEST_NODE_MODULES` | a folder of packages of Node.js that has mqtt, azure-iot-device, azure-iot-device-mqtt and componentize-qjs |
 //! | `HOLDFAST_E2E_MESSAGES` | messages of the main job, 5000 unless said |
+//! | `HOLDFAST_E2E_KILLS` | kills of the host in each story of QoS 2, 12 unless said |
 //! | `HOLDFAST_E2E_SEED` | from which the moments of cuts and kills are drawn |
+//! | `HOLDFAST_SOAK_SECONDS` | how long the soak takes, 25 unless said |
+//! | `HOLDFAST_SOAK_SEED` | from which its blows are drawn |
 
 // These are tests from the first line to the last: what fails there must fail loudly, and figures are printed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -24,6 +27,7 @@ mod command_line;
 mod deployments;
 mod developer;
 mod devices;
+mod disaster;
 mod doors;
 mod gateway_peers;
 mod hub;
@@ -32,6 +36,7 @@ mod modules;
 mod registry;
 mod service;
 mod sessions;
+mod soak;
 mod support;
 mod the_main_job;
 mod twins;

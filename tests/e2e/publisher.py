@@ -1,10 +1,11 @@
 """Publishes the numbers 1 to COUNT with QoS 1 and goes on until each is acknowledged.
 
-    publisher.py PORT USER PASSWORD TOPIC COUNT FILE
+    publisher.py PORT USER PASSWORD TOPIC COUNT FILE RATE
 
 A window of messages is under way. When a connection ends, what was sent and not acknowledged is sent again over the next
 one, in order, before anything new: what a device does that wants to lose nothing. Each acknowledged number is a line of ten
-characters in FILE, written when the acknowledgement has come and not before.
+characters in FILE, written when the acknowledgement has come and not before. RATE is how many are new in a second; 0 is as
+many as are taken.
 """
 
 import json
@@ -17,9 +18,14 @@ WINDOW = 200
 
 port, user, password, topic = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 count, record = int(sys.argv[5]), open(sys.argv[6], "ab", buffering=0)
+rate, begun = int(sys.argv[7]), time.monotonic()
 
 waiting = []  # Sent once and not acknowledged, in order.
 following = 1  # Not sent yet: this one and greater ones.
+
+
+def is_due():
+    return not rate or following <= (time.monotonic() - begun) * rate
 
 
 class Connection:
@@ -68,7 +74,7 @@ class Connection:
             if self.up:
                 while again and len(self.numbers) < WINDOW:
                     self.send(again.pop(0))
-                while not again and following <= count and len(waiting) < WINDOW:
+                while not again and following <= count and len(waiting) < WINDOW and is_due():
                     waiting.append(following)
                     following += 1
                     self.send(waiting[-1])

@@ -1,8 +1,13 @@
-//! Sessions, retained messages and wills through SIGKILL, with paho on both sides.
+//! Sessions, retained messages and wills through SIGKILL, with paho on both sides; and QoS 2 with a client that is strict.
 
-use crate::support::{Dice, Edge, Role, USER, python_says, wait_for};
+use crate::support::{Dice, Edge, Role, Strict, USER, Work, python_says, wait_for};
 use serde_json::Value;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 const NO_ROUTES: &str = "";
 
@@ -25,8 +30,9 @@ fn kill_while(edge: &mut Edge, seed: u64, mut progress: impl FnMut() -> Option<u
     kills
 }
 
-/// Publisher and subscriber at work through kills: each message comes. How many come twice is printed and not judged: at a
-/// second attempt to connect, paho forgets that a message of QoS 2 was taken and publishes it once more.
+/// Publisher and subscriber at work through kills: each message comes. How many come twice is printed and not judged here: at a
+/// second attempt to connect, paho forgets that a message of QoS 2 was taken and publishes it once more. Whether one comes
+/// twice is judged with the strict client.
 fn through_kills(version: &str, qos: u8, seed: u64) {
     const COUNT: u64 = 2500;
     let mut edge = Edge::started(NO_ROUTES);
@@ -49,6 +55,73 @@ fn through_kills(version: &str, qos: u8, seed: u64) {
     assert!(different.iter().copied().eq(1..=COUNT), "{} of {COUNT} came", different.len());
     println!("{kills} kills, {} of {COUNT} came twice", seen.len() as u64 - COUNT);
     assert!(edge.stop().success());
+}
+
+fn from_environment(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// Strict clients at work while the host is killed at any moment, also while it starts, and while they break connections
+/// themselves: each message comes once, in its order.
+fn exactly_once(version: u8, seed: u64) {
+    let kills = from_environment("HOLDFAST_E2E_KILLS", 12);
+    let seed = from_environment("HOLDFAST_E2E_SEED", seed);
+    let mut edge = Edge::started(NO_ROUTES);
+    let (work, subscribed, mut dice) = (Work::default(), AtomicBool::new(false), Dice::new(seed));
+    let mut publisher = Strict::new(edge.gateway(), version, "strict-p", seed + 1);
+    let mut subscriber = Strict::new(edge.gateway(), version, "strict-s", seed + 2);
+    let seen = thread::scope(|scope| {
+        let seen = scope.spawn(|| subscriber.receive_all(&work, &subscribed));
+        wait_for("it has subscribed", || subscribed.load(Ordering::Acquire).then_some(()));
+        let published = scope.spawn(|| publisher.publish_all(&work));
+        for _ in 0..kills {
+            // One of four while the host starts or its clients come back, the others while messages go.
+            if dice.between(0, 4) > 0 {
+                let of = if dice.between(0, 2) == 0 { &work.acknowledged } else { &work.delivered };
+                let aim = of.load(Ordering::Acquire) + dice.between(1, 400);
+                wait_for("messages go on", || {
+                    let over = published.is_finished() || seen.is_finished();
+                    (over || of.load(Ordering::Acquire) >= aim).then_some(())
+                });
+            }
+            thread::sleep(Duration::from_micros(dice.between(0, 150_000)));
+            edge.kill();
+            edge.launch();
+        }
+        work.enough.store(true, Ordering::Release);
+        published.join().unwrap();
+        wait_for("the subscriber has the last message", || seen.is_finished().then_some(()));
+        seen.join().unwrap()
+    });
+    let count = work.acknowledged.load(Ordering::Acquire);
+    let odd = seen.iter().zip(1..).find(|(number, expected)| *number != expected);
+    if let Some((number, expected)) = odd {
+        let text = format!("number {number}.");
+        panic!(
+            "{number} came where {expected} was to come, of {count}:\n{}\n{}",
+            publisher.story(&text),
+            subscriber.story(&text)
+        );
+    }
+    assert_eq!(seen.len() as u64, count);
+    println!(
+        "{count} messages once through {kills} kills, {} and {} connections",
+        publisher.connections(),
+        subscriber.connections()
+    );
+    assert!(publisher.connections() > kills / 2);
+    wait_for("it answers", || edge.run(&["list"]).good.then_some(()));
+    assert!(edge.stop().success());
+}
+
+#[test]
+fn with_qos_2_every_message_comes_once_through_kills() {
+    exactly_once(4, 7);
+}
+
+#[test]
+fn with_qos_2_of_version_5_every_message_comes_once_through_kills() {
+    exactly_once(5, 11);
 }
 
 fn numbers(lines: &[String]) -> Vec<u64> {

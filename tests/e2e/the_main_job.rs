@@ -1,7 +1,7 @@
 //! Store, forward, lose nothing: a device that publishes, a link that is cut, a host that is killed, and a receiver that
 //! knows nothing of Holdfast but the property with the stable id.
 
-use crate::support::{Broker, Dice, Edge, Link, Publisher, Receiver, wait_for, wait_within};
+use crate::support::{Broker, Dice, Edge, Link, Publisher, Receiver, number, wait_for, wait_within};
 use serde_json::Value;
 use std::{
     collections::HashSet,
@@ -22,8 +22,8 @@ enum Blow {
 
 #[test]
 fn with_three_cuts_and_five_kills_the_receiver_has_every_message_in_order() {
-    let count = from_environment("HOLDFAST_E2E_MESSAGES", 5_000);
-    let seed = from_environment("HOLDFAST_E2E_SEED", 1);
+    let count = number("HOLDFAST_E2E_MESSAGES", 5_000);
+    let seed = number("HOLDFAST_E2E_SEED", 1);
     let mut dice = Dice::new(seed);
     let blows = draw(&mut dice, count);
     println!("seed {seed}, {count} messages: {blows:?}");
@@ -60,7 +60,7 @@ fn with_three_cuts_and_five_kills_the_receiver_has_every_message_in_order() {
     let (acknowledged, connections) = publisher.finish();
     let published = begin.elapsed();
     wait_within(patience(count), "the receiver has the last message", || {
-        receiver.seen().iter().rev().take(1_000).any(|message| number(message) == count).then_some(())
+        receiver.seen().iter().rev().take(1_000).any(|message| number_of(message) == count).then_some(())
     });
     wait_within(patience(count), "nothing waits for upstream", || {
         (edge.waiting("upstream") == 0).then_some(())
@@ -73,7 +73,7 @@ fn with_three_cuts_and_five_kills_the_receiver_has_every_message_in_order() {
     let mut sent_again = 0;
     for message in &once {
         // The device sends again what was not acknowledged; such a copy is a message of its own for the edge.
-        let number = number(message);
+        let number = number_of(message);
         match numbers.last() {
             Some(last) if number <= *last => sent_again += 1,
             _ => numbers.push(number),
@@ -95,7 +95,7 @@ fn with_three_cuts_and_five_kills_the_receiver_has_every_message_in_order() {
 #[test]
 fn what_a_module_sends_arrives_exactly_once_by_id_through_kills_and_a_cut() {
     const READINGS: usize = 1_000;
-    let mut dice = Dice::new(from_environment("HOLDFAST_E2E_SEED", 1));
+    let mut dice = Dice::new(number("HOLDFAST_E2E_SEED", 1));
     let broker = Broker::start();
     let link = Link::to(broker.port());
     let mut receiver = Receiver::start(broker.port(), "up/#");
@@ -122,11 +122,11 @@ fn what_a_module_sends_arrives_exactly_once_by_id_through_kills_and_a_cut() {
         link.mend();
     }
     wait_for("the last reading", || {
-        receiver.seen().iter().any(|message| number(message) == READINGS as u64).then_some(())
+        receiver.seen().iter().any(|message| number_of(message) == READINGS as u64).then_some(())
     });
     let (once, repeated) = without_duplicates(receiver.seen());
     in_one_dense_series(&once);
-    let numbers: Vec<u64> = once.iter().map(number).collect();
+    let numbers: Vec<u64> = once.iter().map(number_of).collect();
     println!("{READINGS} readings, {KILLS} kills, 1 cut: {repeated} duplicates by id");
     // The module's counter, its output and its turn are one commit: no number is missing, and none has two ids.
     assert_eq!(numbers, (1..=READINGS as u64).collect::<Vec<_>>());
@@ -181,7 +181,7 @@ fn split(id: &str) -> (&str, u64) {
     (series, sequence.parse().unwrap())
 }
 
-fn number(message: &Value) -> u64 {
+fn number_of(message: &Value) -> u64 {
     let body: Value = serde_json::from_str(message["payload"].as_str().unwrap()).unwrap();
     body["number"].as_u64().unwrap()
 }
@@ -189,11 +189,4 @@ fn number(message: &Value) -> u64 {
 /// A slow machine takes 200 messages a second at least.
 fn patience(count: u64) -> Duration {
     Duration::from_secs(60 + count / 200)
-}
-
-fn from_environment(name: &str, otherwise: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
-        Err(_) => otherwise,
-    }
 }

@@ -32,14 +32,19 @@
 //! | `routes.NAME.when_full` | `"drop-oldest"` | `"block"`, `"drop-newest"` |
 //! | `routes.NAME.topic` | `upstream.topic` | topic template of its messages upstream |
 //! | `upstream.profile` | `"plain"` | `"hub"`: what is above is a hub of Holdfast; then `client_id`, `user`, `password`, `version`, `topic` and `payload` are decided |
-//! | `upstream.hub` | needed with `"hub"` | name of the hub, as tokens say it |
+//! | `upstream.hub` | needed with `"hub"` and `url` | name of the hub, as tokens say it |
 //! | `upstream.url` | one of two | `mqtts://host:8883`, `wss://host:443/mqtt`, `quic://host:14567`; `mqtt://` and `ws://` are plain |
 //! | `upstream.hubs` | one of two | several hubs or brokers: `[{ address = "hub-a.example", priority = 1 }]` |
 //! | `upstream.hubs.address` | needed | a host, or an address as in `upstream.url` |
+//! | `upstream.hubs.name` | `upstream.hub`, else the host of the address | name of this one: in tokens, for `holdfast upstream --use`, and for a concierge |
 //! | `upstream.hubs.priority` | 0 | the least is preferred |
 //! | `upstream.transports` | that of the address; for a host all | ways to try, in order: `["quic", "mqtt:8883", "websocket:443/mqtt"]` |
 //! | `upstream.return_after` | `"5 min"` | how long a way must have worked before better ones are tried again |
 //! | `upstream.failover_after` | `"30 s"` | how long a hub may be out of reach before the next is tried |
+//! | `upstream.return_by_itself` | false | whether the edge returns to a hub of less priority when it is well again, or waits until it is told |
+//! | `upstream.concierge.url` | none | address that is asked for the active hub: `https://host/path` |
+//! | `upstream.concierge.public_key` | needed with it | the key that its statements are signed with (Ed25519, base64 of its 32 bytes or of its DER form) |
+//! | `upstream.concierge.interval` | `"1 min"` | how often it is asked, 1 s to 1 d |
 //! | `upstream.client_id` | `edge` | MQTT client id |
 //! | `upstream.user` | none | MQTT user name |
 //! | `upstream.password` | none | MQTT password |
@@ -51,7 +56,7 @@
 //! | `upstream.packet_max` | what the broker says | largest MQTT packet that is sent; for brokers that cannot say it (3.1.1) |
 //! | `upstream.keep_alive` | `"60 s"` | longest silence before a ping, 5 s to 18 h |
 //! | `upstream.streams` | true | whether each priority gets a stream of its own over QUIC |
-//! | `upstream.keep_acknowledged` | `"0 s"` | how long acknowledged messages are kept, to be sent to another hub when one dies |
+//! | `upstream.keep_acknowledged` | `"10 min"` with `"hub"` and several hubs, else `"0 s"` | how long acknowledged messages are kept, to be sent to another hub when one dies |
 //! | `upstream.keep_acknowledged_max` | `"64 MiB"` | most bytes of bodies kept so |
 //! | `upstream.backoff_min` | `"1 s"` | first wait before a new connection |
 //! | `upstream.backoff_max` | `"60 s"` | longest wait before a new connection |
@@ -134,7 +139,7 @@ pub use settings::{
     Config, Deployment, Devices, Gateway, Http, Hub, HubLink, Identity, Level, Linger, Listen, Log, Metrics,
     Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, User,
 };
-pub use settings_upstream::{Carrier, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
+pub use settings_upstream::{Carrier, Concierge, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
 
 /// Every key of the file with its section; `NAME` and `LOG` stand for names that the writer chooses.
@@ -162,10 +167,15 @@ pub const KEYS: &[&str] = &[
     "upstream.url",
     "upstream.hubs",
     "upstream.hubs.address",
+    "upstream.hubs.name",
     "upstream.hubs.priority",
     "upstream.transports",
     "upstream.return_after",
     "upstream.failover_after",
+    "upstream.return_by_itself",
+    "upstream.concierge.url",
+    "upstream.concierge.public_key",
+    "upstream.concierge.interval",
     "upstream.client_id",
     "upstream.user",
     "upstream.password",

@@ -100,7 +100,7 @@ pub enum Profile {
 /// What the link to a hub needs, beside an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubLink {
-    /// The name of the hub, as tokens say it.
+    /// The name of the hub, as tokens say it, where a place has none of its own.
     pub name: String,
     /// The file with the key of this edge's device, in base64; none if it shows a certificate.
     pub key_file: Option<PathBuf>,

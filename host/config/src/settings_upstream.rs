@@ -10,6 +10,10 @@ pub struct Upstream {
     pub places: Vec<UpstreamPlace>,
     /// How long a way must have worked before better ones are tried again.
     pub return_after: Duration,
+    /// Whether a better place is returned to without being told.
+    pub return_by_itself: bool,
+    /// Who says which place is the active one.
+    pub concierge: Option<Concierge>,
     /// How long the place in use may be out of reach before the others are tried.
     pub failover_after: Duration,
     /// Whether plain TCP may go to another machine (`allow_plain`). The address keeps this rule already; it is here for
@@ -51,11 +55,28 @@ pub struct Upstream {
     pub hub: Option<HubLink>,
 }
 
+/// `[upstream.concierge]`: who says which hub is the active one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concierge {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The path, with the query.
+    pub path: String,
+    /// The public key of its statements (Ed25519).
+    pub public_key: [u8; 32],
+    /// How often it is asked.
+    pub interval: Duration,
+}
+
 /// A hub or broker, and the ways to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamPlace {
     /// As it is written in the file: a host, or an address.
-    pub name: String,
+    pub address: String,
+    /// What it is called, by people and in tokens, if the file says so.
+    pub name: Option<String>,
     /// The ways to it, the preferred one first.
     pub ways: Vec<UpstreamAddress>,
 }

@@ -75,7 +75,9 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
         ],
         "the least priority is the preferred hub, and its address keeps its port"
     );
-    assert_eq!(upstream.places[1].name, "hub-b.example");
+    let names: Vec<_> = upstream.places.iter().map(|place| place.name.as_deref()).collect();
+    assert_eq!(names, [Some("hub-a.example"), None]);
+    assert_eq!(upstream.places[1].address, "hub-b.example");
     assert_eq!(
         ways(1),
         [
@@ -88,7 +90,11 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
         (upstream.return_after, upstream.failover_after),
         (Duration::from_secs(60), Duration::from_secs(10))
     );
-    assert!(!upstream.streams);
+    assert!(!upstream.streams && upstream.return_by_itself);
+    let concierge = upstream.concierge.unwrap();
+    assert_eq!((&*concierge.host, concierge.port), ("concierge.example", 8443));
+    assert_eq!((&*concierge.path, concierge.public_key[0]), ("/active?fleet=1", 0xd7));
+    assert_eq!(concierge.interval, Duration::from_secs(30));
     assert_eq!(
         (upstream.keep_acknowledged, upstream.keep_acknowledged_bytes),
         (Duration::from_secs(600), 1 << 20)
@@ -162,6 +168,29 @@ fn an_edge_below_a_hub_needs_its_name_and_something_to_prove_itself_with() {
     let near = upstream("url = \"mqtt://127.0.0.1:1883\"\nkey_file = \"edge.key\"\n");
     assert_eq!(first(&near), "mqtt://127.0.0.1:1883");
     assert!(near.hub.is_some_and(|hub| hub.key_file.is_some()));
+}
+
+#[test]
+fn each_hub_of_a_list_has_the_name_that_tokens_say_and_keeps_what_it_acknowledged_for_the_others() {
+    let upstream = |text: &str| {
+        let text = format!("[upstream]\nprofile = \"hub\"\nkey_file = \"edge.key\"\n{text}");
+        Config::parse(&text, Path::new("/etc/h.toml"), "a-host").unwrap().upstream.unwrap()
+    };
+    let list =
+        "hubs = [{ address = \"a.example\" }, { address = \"mqtts://10.0.0.2\", name = \"b.example\" }]\n";
+    let names = |upstream: &holdfast_config::Upstream| -> Vec<_> {
+        upstream.places.iter().map(|place| place.name.clone().unwrap_or_default()).collect()
+    };
+    let own = upstream(list);
+    assert_eq!(names(&own), ["a.example", "b.example"]);
+    assert_eq!(own.hub.as_ref().unwrap().name, "a.example");
+    assert_eq!((own.keep_acknowledged, own.return_by_itself), (Duration::from_secs(600), false));
+    let shared = upstream(&format!("{list}hub = \"hub.example\"\nkeep_acknowledged = \"0 s\"\n"));
+    assert_eq!(
+        (names(&shared), shared.hub.unwrap().name),
+        (vec![String::new(), "b.example".to_owned()], "hub.example".to_owned())
+    );
+    assert_eq!(shared.keep_acknowledged, Duration::ZERO);
 }
 
 #[test]

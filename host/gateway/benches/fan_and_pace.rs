@@ -70,10 +70,17 @@ fn main() {
     let house = runtime.block_on(support::House::new());
     let address = house.address.to_string();
     let fsync = fsync_time();
+    let before = house.broker.store().stats();
     println!(
         "paced, durable: {}; fsync of this disk {} us",
         said(me("durable", &address)),
         fsync.as_micros()
+    );
+    let after = house.broker.store().stats();
+    println!(
+        "  {:.1} messages in each fsync of the store, which took {} us with its write",
+        (after.messages - before.messages) as f64 / (after.fsyncs - before.fsyncs) as f64,
+        after.fsync_us_mean
     );
     println!("paced, no durable route: {}", said(me("volatile", &address)));
 }

@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Least and most bytes asked for in one read. A connection that is quiet holds the least; one that fills its reads gets
 /// twice as much, up to the most.
-const READ_BYTES: std::ops::RangeInclusive<usize> = (2 << 10)..=(64 << 10);
+const READ_BYTES: std::ops::RangeInclusive<usize> = 512..=(64 << 10);
 
 /// Longest time for the last bytes to a client.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);

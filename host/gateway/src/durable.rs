@@ -67,6 +67,16 @@ impl Durable {
         self.resuming
     }
 
+    /// Where a message has to wait: one of QoS 2 for the next record of the flow, and one of QoS 1 behind those that wait,
+    /// so that messages leave in the order of their identifiers, in which they would be sent again.
+    fn queue_of(&mut self, qos: QoS) -> Option<&mut BytesMut> {
+        if qos == QoS::ExactlyOnce || !self.waiting.is_empty() {
+            return Some(&mut self.waiting);
+        }
+        let flow = self.promises.values_mut().find(|promise| promise.kind == Kind::Flow);
+        flow.map(|promise| &mut promise.bytes)
+    }
+
     fn awaits(&self, kind: Kind) -> bool {
         self.promises.values().any(|promise| promise.kind == kind)
     }
@@ -131,17 +141,22 @@ impl Client {
         }
     }
 
-    /// Sends a message of the session log. One of QoS 2 waits until its packet identifier is recorded.
+    /// Whether a message of the session log has to wait, see [`Self::send_recorded`].
+    pub(crate) fn holds_back(&mut self, qos: QoS) -> bool {
+        self.durable.as_mut().is_some_and(|durable| durable.queue_of(qos).is_some())
+    }
+
+    /// Sends a message of the session log. One of QoS 2 waits until its packet identifier is recorded, and others of this log
+    /// behind it.
     pub(crate) fn send_recorded(&mut self, order: Offset, publish: &Publish, bytes: BytesMut) {
         let (Some(durable), Some(id)) = (&mut self.durable, publish.packet_id) else {
             self.out.unsplit(bytes);
             return;
         };
         durable.session.sent(order, id, publish.qos as u8);
-        if publish.qos == QoS::ExactlyOnce {
-            durable.waiting.extend_from_slice(&bytes);
-        } else {
-            self.out.unsplit(bytes);
+        match durable.queue_of(publish.qos) {
+            Some(queue) => queue.extend_from_slice(&bytes),
+            None => self.out.unsplit(bytes),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
     cuts::Thread,
     episodes::warn_once,
     hub::{self, Caller},
+    life,
     plain::Plain,
     prove::{Refused, Who, prove},
     shared::Shared,
@@ -18,11 +19,24 @@ use holdfast_auth::{Action, Proved};
 use holdfast_mqtt::{Codec, ConnAck, Connect, Packet, ReasonCode, Version, server::Rules};
 use holdfast_types::{Name, Topic};
 use rustls_pki_types::CertificateDer;
-use std::{net::SocketAddr, sync::Arc};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 
 /// Bytes asked for at once before the client is known.
-const FIRST_READ_BYTES: usize = 1024;
+const FIRST_READ_BYTES: usize = 512;
+
+/// The first byte of CONNECT, and what a body of version 5 begins with.
+const CONNECT: u8 = 0x10;
+const V5_NAMED: &[u8] = b"\x00\x04MQTT\x05";
+
+/// What of a CONNECT shows its version: a fixed header of five bytes at most, and the name.
+const ANNOUNCED_BYTES: usize = 5 + V5_NAMED.len();
+
+/// Longest time for these bytes. They stand in the first segment of whoever means it.
+const ANNOUNCED_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// A client that has proved who it is.
 pub(crate) struct Greeted {
@@ -54,6 +68,8 @@ pub(crate) async fn greet(
     let mut codec = Codec::server(shared.limits.connect_bytes_max);
     let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
     let connect = loop {
+        // Of a packet that is refused nothing is left.
+        let head = BytesMut::from(buffer.get(..ANNOUNCED_BYTES).unwrap_or(&buffer));
         match codec.decode(&mut buffer) {
             Ok(Some(Packet::Connect(connect))) => break connect,
             // The codec of a server gives nothing before CONNECT.
@@ -62,7 +78,7 @@ pub(crate) async fn greet(
             Err(error) => {
                 Stats::one(&shared.stats.protocol_errors);
                 warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, error = %Plain(&error), "a client is refused");
-                let version = codec.version().unwrap_or(Version::V311);
+                let version = announced(stream, head).await;
                 refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;
                 return None;
             }
@@ -89,9 +105,28 @@ pub(crate) async fn greet(
     }
 }
 
-/// Tells the client the reason in CONNACK. A client of version 3.1.1 that broke the protocol is told only what its
+/// The version that a CONNECT which was refused as a whole begins with, so that its sender can be told why: its first bytes
+/// say it, and they come a moment later at most. 3.1.1 if they do not.
+async fn announced(stream: &mut (impl AsyncRead + Unpin), mut head: BytesMut) -> Version {
+    let more = async {
+        while head.len() < ANNOUNCED_BYTES && matches!(stream.read_buf(&mut head).await, Ok(1..)) {}
+    };
+    // Who does not say it does not get to know.
+    let _ = timeout(ANNOUNCED_TIME_MAX, more).await;
+    let is_length = |byte: &&u8| **byte & 0x80 != 0;
+    let body = head.iter().skip(1).skip_while(is_length).skip(1);
+    let is_v5 = body.take(V5_NAMED.len()).eq(V5_NAMED);
+    if is_v5 && head.first() == Some(&CONNECT) { Version::V5 } else { Version::V311 }
+}
+
+/// Tells the client the reason in CONNACK, and closes when the client has had time to see it. A client of version 3.1.1 that broke the protocol is told only what its
 /// version has a word for.
-async fn refuse(stream: &mut (impl AsyncWrite + Unpin), codec: &Codec, reason: ReasonCode, any: bool) {
+async fn refuse(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    codec: &Codec,
+    reason: ReasonCode,
+    any: bool,
+) {
     let sayable =
         matches!(reason, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
     if !any && !sayable {
@@ -103,6 +138,7 @@ async fn refuse(stream: &mut (impl AsyncWrite + Unpin), codec: &Codec, reason: R
         let _ = stream.write_all(&bytes).await;
         // What an encrypted stream holds leaves with its end.
         let _ = stream.shutdown().await;
+        life::linger(stream).await;
     }
 }
 

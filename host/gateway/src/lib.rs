@@ -44,6 +44,7 @@ mod shared;
 mod stats;
 mod subscriptions;
 mod translate;
+mod turns;
 mod wills;
 
 pub use above::{Above, EdgeDoor, EdgeLink, Fates, TwinAnswer};

@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// Longest time that a client is given to close after it was told to.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Bytes that are read meanwhile: what a client may have had under way. One that goes on sending is reset.
+const LINGER_BYTES_MAX: u64 = 1 << 20;
+
 /// A session that was taken up, and what it was when it was.
 pub(crate) struct Begun {
     pub(crate) kept: Box<Kept>,
@@ -131,11 +134,10 @@ async fn begin(
 
 /// Reads and forgets what the client still sends, until it closes. Bytes that nobody reads would make the system reset
 /// the connection, and the client might never see why it ended.
-async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
-    let mut forgotten = [0; 1024];
-    let read = async { while matches!(reader.read(&mut forgotten).await, Ok(1..)) {} };
+pub(crate) async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = reader.take(LINGER_BYTES_MAX);
     // A client that does not close is closed.
-    let _ = timeout(LINGER_TIME_MAX, read).await;
+    let _ = timeout(LINGER_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
 /// Leaves the session behind, or ends it, and says the will if the time has come.

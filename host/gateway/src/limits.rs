@@ -21,7 +21,8 @@ pub struct Limits {
     pub connect_time_max: Duration,
     /// Largest first packet in bytes: what a stranger can make the gateway hold. A larger CONNECT is refused.
     pub connect_bytes_max: usize,
-    /// Passwords that are checked at once. A check takes megabytes and tens of milliseconds on purpose; others wait.
+    /// Passwords that are checked at once, one of each address. A check takes megabytes and tens of milliseconds on purpose;
+    /// others wait.
     pub password_checks_max: usize,
     /// Largest packet in bytes. A larger one ends the connection with reason 0x95.
     pub packet_bytes_max: usize,

@@ -90,7 +90,7 @@ impl Waiting {
 }
 
 /// What one machine can choose freely does not tell machines apart: the lower half of an address of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         v4 => v4,

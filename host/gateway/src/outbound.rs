@@ -180,8 +180,8 @@ impl Client {
         let start = self.out.len();
         let order = published.as_ref().and_then(|published| published.order);
         // What waits for a record may be overtaken by a message that counts on its alias.
-        let encoded = match (order, publish.qos) {
-            (Some(_), QoS::ExactlyOnce) => self.codec.encode(&packet, &mut self.out),
+        let encoded = match order {
+            Some(_) if self.holds_back(publish.qos) => self.codec.encode(&packet, &mut self.out),
             _ => self.encode(&packet),
         };
         if let Err(error) = encoded {

@@ -92,7 +92,7 @@ pub(crate) async fn prove(
                 )),
             }
         }
-        _ => match by_password(shared, connect).await {
+        _ => match by_password(shared, connect, peer).await {
             Ok(name) => Ok(Who { name, proved: None, hub: None, link: false }),
             Err(why) => Err(refused(ReasonCode::BadUserNameOrPassword, why.to_string())),
         },
@@ -137,12 +137,12 @@ fn by_dialect(
     }
 }
 
-async fn by_password(shared: &Arc<Shared>, connect: &Connect) -> Result<Name, NotProved> {
+async fn by_password(shared: &Arc<Shared>, connect: &Connect, peer: SocketAddr) -> Result<Name, NotProved> {
     let evidence = Evidence { user: connect.user_name.as_deref(), password: connect.password.as_deref() };
     if let Some(answer) = shared.registry.who_quickly(evidence) {
         return answer;
     }
-    let _turn = shared.password_checks.acquire().await;
+    let _turn = shared.password_checks.take(peer.ip()).await;
     // Another connection of the same user may have proved the password in the meantime.
     if let Some(answer) = shared.registry.who_quickly(evidence) {
         return answer;

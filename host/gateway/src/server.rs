@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
@@ -245,7 +245,7 @@ async fn pass(
     shared: &Shared,
     doors: Arc<Semaphore>,
     greeted: &Greeted,
-    stream: &mut (impl tokio::io::AsyncWrite + Unpin),
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     peer: SocketAddr,
 ) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = doors.try_acquire_owned() {
@@ -258,20 +258,21 @@ async fn pass(
     None
 }
 
-async fn unavailable(greeted: &Greeted, stream: &mut (impl tokio::io::AsyncWrite + Unpin)) {
+async fn unavailable(greeted: &Greeted, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let mut bytes = bytes::BytesMut::new();
     let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
     if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
         // A client that is gone cannot be told.
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
+        life::linger(stream).await;
     }
 }
 
 async fn attach(
     shared: &Shared,
     greeted: &Greeted,
-    stream: &mut (impl tokio::io::AsyncWrite + Unpin),
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> Option<Attached> {
     let key = Key { user: greeted.user.clone(), client_id: greeted.client_id.clone() };
     match shared.sessions.attach(key, greeted.clean_start).await {

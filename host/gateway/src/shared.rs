@@ -2,7 +2,7 @@
 
 use crate::{
     above::Above, cuts::Cuts, episodes::Episodes, hub::HubShared, limits::Limits, retained::Retained,
-    sessions::Sessions, stats::Stats,
+    sessions::Sessions, stats::Stats, turns::Turns,
 };
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
@@ -11,7 +11,6 @@ use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
-use tokio::sync::Semaphore;
 
 /// What counts where a client says nothing.
 #[derive(Debug, Default)]
@@ -39,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) episodes: Episodes,
     /// What clients of the dialect of IoT Hub share.
     pub(crate) hub: HubShared,
-    pub(crate) password_checks: Semaphore,
+    pub(crate) password_checks: Turns,
     /// Makes assigned client identifiers differ between processes.
     pub(crate) instance: u64,
     assigned: AtomicU64,
@@ -72,7 +71,7 @@ impl Shared {
             retained: Retained::new(limits.retained_messages_max, limits.retained_bytes_max),
             episodes: Episodes::default(),
             hub: HubShared::default(),
-            password_checks: Semaphore::new(limits.password_checks_max.max(1)),
+            password_checks: Turns::new(limits.password_checks_max),
             instance,
             assigned: AtomicU64::new(0),
             awaited: Arc::default(),

@@ -99,6 +99,27 @@ async fn a_first_packet_over_its_limit_is_refused_before_it_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_a_first_packet_over_its_limit_sees_the_reason_and_a_clean_end() {
+    let house = House::new().await;
+    let mut hello = BytesMut::new();
+    let user = Connect { client_id: "c".repeat(60_000).into(), ..connect(V5, "") };
+    Codec::client(V5, 0).encode(&Packet::Connect(Box::new(user)), &mut hello).unwrap();
+    let mut illegal = vec![0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 1, 0, 0, 0, 0, 1, b'c'];
+    illegal.extend([0; 20_000]);
+    for (bytes, reason) in [(&hello[..], ReasonCode::PacketTooLarge), (&illegal, ReasonCode::MalformedPacket)]
+    {
+        let mut client = Client::dial(house.address, V5).await;
+        client.stream.write_all(bytes).await.unwrap();
+        let ack = client.next().await;
+        assert!(matches!(&ack, Some(Packet::ConnAck(ack)) if ack.reason == reason), "{ack:?}");
+        // Nothing that was sent lies unread, so that the end is an end and not a reset.
+        let mut rest = [0; 10];
+        assert_eq!(tokio::io::AsyncReadExt::read(&mut client.stream, &mut rest).await.unwrap(), 0);
+    }
+    house.serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_clients_that_say_nothing_is_bounded_and_cleared() {
     let limits = Limits { ungreeted_max: 20, connect_time_max: Duration::from_secs(3), ..Limits::default() };
     let house = House::limited(limits).await;

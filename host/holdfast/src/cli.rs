@@ -127,7 +127,7 @@ pub struct InitArgs {
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Leave the edge and the receiver running at the end.
+    /// Leave the edge and the hub running at the end.
     #[arg(long)]
     pub keep: bool,
     /// Print plain lines instead of a live screen.

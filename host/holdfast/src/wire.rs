@@ -1,4 +1,4 @@
-//! MQTT packets over a stream, for what this binary plays itself: the demo's device and receiver, and `check`.
+//! MQTT packets over a stream, for what this binary plays itself: the demo's device, and `check`.
 
 use anyhow::{Context, bail};
 use bytes::BytesMut;
@@ -18,17 +18,9 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// The server's end.
-    pub fn server(stream: Stream) -> Self {
-        Self::new(stream, Codec::server(PACKET_BYTES_MAX))
-    }
-
     /// The client's end.
     pub fn client(stream: Stream, version: Version) -> Self {
-        Self::new(stream, Codec::client(version, PACKET_BYTES_MAX))
-    }
-
-    fn new(stream: Stream, codec: Codec) -> Self {
+        let codec = Codec::client(version, PACKET_BYTES_MAX);
         Self { stream, codec, read: BytesMut::with_capacity(64 * 1024), write: BytesMut::new() }
     }
 
@@ -45,7 +37,7 @@ impl Wire {
     }
 
     /// A packet that has been read already.
-    pub fn buffered(&mut self) -> anyhow::Result<Option<Packet>> {
+    fn buffered(&mut self) -> anyhow::Result<Option<Packet>> {
         Ok(self.codec.decode(&mut self.read)?)
     }
 

@@ -9,7 +9,7 @@ use holdfast_broker::{Done, Receipt, Refused, Twin, TwinError};
 use holdfast_gateway::{Above, EdgeLink, TwinAnswer};
 use holdfast_types::{Envelope, Identity, Message, Name, Source};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 impl Above for Hub {
     fn telemetry(&self, from: &Identity, mut message: Message, done: Done) {
@@ -59,6 +59,12 @@ impl Above for Hub {
     }
 
     fn link(&self, edge: &Name) -> Result<EdgeLink, String> {
+        if !self.is_whole.load(Ordering::Acquire) {
+            return Err(
+                "this hub has not got the whole registry of its primary yet; it lets edges in when it has"
+                    .to_owned(),
+            );
+        }
         let device = self.directory.get(&Identity::device(edge.clone()));
         if !device.is_some_and(|device| device.edge) {
             return Err(format!(

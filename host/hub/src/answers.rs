@@ -93,6 +93,8 @@ impl Hub {
     async fn sync(&self, link: &Link, request: &SyncRequest) -> Answered {
         let edge = &link.edge;
         let revision = self.edge_revision(edge).await.map_err(|why| failed(&why))?;
+        // IMPORTANT: after the revision was read, or the edge would take it for one that it has.
+        self.is_settled().await;
         let begin = match &request.page {
             Some(token) => match Identity::parse(token) {
                 Some(identity) => Some(identity),

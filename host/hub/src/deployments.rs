@@ -229,6 +229,11 @@ impl Deployments {
         Ok(stored)
     }
 
+    /// Waits until what is on disk by now is in memory too.
+    pub(crate) async fn is_settled(&self) {
+        drop(self.turn.lock().await);
+    }
+
     pub(crate) async fn remove(&self, id: &str) -> Result<(), DeploymentError> {
         let _turn = self.turn.lock().await;
         if self.get(id).is_none() {

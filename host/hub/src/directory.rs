@@ -186,10 +186,23 @@ impl Directory {
         }
     }
 
+    /// Opens what [`Self::seal`] made under this name.
+    pub(crate) fn open_sealed(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, DirectoryError> {
+        let fault = |why: String| DirectoryError::Sealed(name.to_owned(), why);
+        self.sealer.open(name, sealed).map_err(|why| fault(why.to_string()))
+    }
+
+    /// Seals something with the key of this hub.
+    pub(crate) fn seal(&self, name: &str, text: &[u8]) -> Result<Bytes, DirectoryError> {
+        let fault = |why: String| DirectoryError::Sealed(name.to_owned(), why);
+        let mut random = [0; SEAL_RANDOM_BYTES];
+        getrandom::fill(&mut random).map_err(|why| fault(why.to_string()))?;
+        Ok(self.sealer.seal(name, text, &random).map_err(|why| fault(why.to_string()))?.into())
+    }
+
     fn unsealed(&self, key: &str, sealed: &[u8]) -> Result<Document, DirectoryError> {
         let fault = |why: String| DirectoryError::Sealed(key.to_owned(), why);
-        let name = format!("{}/{key}", Space::Identities);
-        let text = self.sealer.open(&name, sealed).map_err(|why| fault(why.to_string()))?;
+        let text = self.open_sealed(&format!("{}/{key}", Space::Identities), sealed)?;
         serde_json::from_slice(&text).map_err(|why| fault(why.to_string()))
     }
 
@@ -198,16 +211,17 @@ impl Directory {
         let fault = |why: String| DirectoryError::Sealed(key.clone(), why);
         let document = Document { record: record_of(device), added_ms: device.added.0 };
         let text = serde_json::to_vec(&document).map_err(|why| fault(why.to_string()))?;
-        let mut random = [0; SEAL_RANDOM_BYTES];
-        getrandom::fill(&mut random).map_err(|why| fault(why.to_string()))?;
-        let name = format!("{}/{key}", Space::Identities);
-        let sealed = self.sealer.seal(&name, &text, &random).map_err(|why| fault(why.to_string()))?;
-        Ok(sealed.into())
+        self.seal(&format!("{}/{key}", Space::Identities), &text)
     }
 
     /// The registry in memory.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Waits until what is on disk by now is in memory too: in between a revision says more than memory has.
+    pub(crate) async fn is_settled(&self) {
+        drop(self.turn.lock().await);
     }
 
     /// Counts the changes since the start.

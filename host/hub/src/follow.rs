@@ -3,6 +3,9 @@
 //! How far it has come is a document of the space `hub` under `follows/{id of the primary}`, written after what it stands for, so
 //! that a kill in between repeats a merge, which changes nothing. What is changed here meanwhile, by edges that have moved
 //! over, stays as far as the primary does not say otherwise.
+//!
+//! Before it has had all of the primary's registry once (the document `whole` of that space), a secondary lets no edge in: one
+//! would learn that its children are gone. A registry that is imported by hand does as well.
 
 use crate::{
     backend::{Space, Write},
@@ -12,7 +15,10 @@ use crate::{
     transfer::Item,
 };
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long the primary may wait for news before it answers.
@@ -30,6 +36,8 @@ pub(crate) struct Changes {
     pub(crate) revision: u64,
     /// In the order of their revisions.
     pub(crate) changes: Vec<Item>,
+    /// Whether there are no more for now.
+    pub(crate) is_all: bool,
 }
 
 /// Why nothing was merged.
@@ -44,6 +52,9 @@ enum FollowError {
     #[error("the primary is this hub itself; name another one in hub.primary")]
     Itself,
 }
+
+/// Where it stands that the registry was whole once.
+const WHOLE: &str = "whole";
 
 /// Follows until `stop`.
 pub async fn follow(hub: Arc<Hub>, primary: Client, stop: CancellationToken) {
@@ -99,6 +110,9 @@ async fn turn(hub: &Hub, primary: &Client, known: &mut Option<(String, u64)>) ->
             if any {
                 hub.keep_followed(&answer.hub, answer.revision).await?;
             }
+            if answer.is_all {
+                hub.has_whole_registry().await?;
+            }
             *after = answer.revision;
         }
         // Another registry than before, or the first answer: it tells whose it is.
@@ -108,6 +122,26 @@ async fn turn(hub: &Hub, primary: &Client, known: &mut Option<(String, u64)>) ->
 }
 
 impl Hub {
+    /// This hub is to follow another: until it has had all of that registry once, it lets no edge in.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    pub async fn awaits_registry(&self) -> Result<(), HubError> {
+        let was_whole = self.backend.get(Space::Hub, WHOLE).await?.is_some();
+        self.is_whole.store(was_whole, Ordering::Release);
+        Ok(())
+    }
+
+    /// The registry is whole.
+    pub(crate) async fn has_whole_registry(&self) -> Result<(), HubError> {
+        if !self.is_whole.load(Ordering::Acquire) {
+            self.backend.put(vec![Write::set(Space::Hub, WHOLE, "1")]).await?;
+            self.is_whole.store(true, Ordering::Release);
+            tracing::info!("the registry is whole; edges are let in");
+        }
+        Ok(())
+    }
+
     async fn followed(&self, id: &str) -> Result<u64, HubError> {
         let stored = self.backend.get(Space::Hub, &format!("follows/{id}")).await?;
         Ok(stored

@@ -18,7 +18,10 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio_util::task::TaskTracker;
 
@@ -90,6 +93,8 @@ pub struct Hub {
     pub(crate) child_states: Mutex<HashMap<Identity, ChildState>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) tasks: TaskTracker,
+    /// Whether edges are let in: not while this hub has a part of a registry only.
+    pub(crate) is_whole: AtomicBool,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,6 +129,7 @@ impl Hub {
             child_states: Mutex::default(),
             counts: Arc::default(),
             tasks: TaskTracker::new(),
+            is_whole: AtomicBool::new(true),
         });
         // A kill may have come between a change and what follows from it.
         hub.reassign_all().await?;
@@ -353,6 +359,12 @@ impl Hub {
     pub async fn remove_deployment(&self, id: &str) -> Result<(), HubError> {
         self.deployments.remove(id).await?;
         self.reassign_all().await
+    }
+
+    /// Waits until what is on disk by now is in memory too.
+    pub(crate) async fn is_settled(&self) {
+        self.directory.is_settled().await;
+        self.deployments.is_settled().await;
     }
 
     async fn reassign_all(&self) -> Result<(), HubError> {

@@ -26,6 +26,7 @@ mod ingest;
 mod link;
 pub mod peers;
 mod query;
+mod recipient;
 mod transfer;
 mod twins;
 
@@ -36,4 +37,6 @@ pub use events::event_json;
 pub use follow::follow;
 pub use hub::{EdgeItem, Hub, HubConfig, HubCounts};
 pub use query::{Condition, InvalidCondition};
+pub use recipient::PublicKey;
+pub use transfer::ExportTo;
 pub use twins::{HubTwin, TwinPatch};

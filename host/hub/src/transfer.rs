@@ -3,17 +3,19 @@
 //! Merging is idempotent: what is there already changes nothing, however often it comes and in whatever order. A device is
 //! as the newcomer says; of each half of a twin the higher version stays; a deployment is as the newcomer says.
 //!
-//! An exported file is lines of JSON. The first is `{"holdfast":"registry","v":1,"salt":…,"iterations":…}`; each of the others
-//! is `{"identity":{…}}`, `{"twin":{…}}` or `{"deployment":{…}}`. Credentials stand in `sealed`, in base64: the proof as JSON,
-//! sealed with ChaCha20-Poly1305 under a key that PBKDF2-HMAC-SHA256 makes of the password and the salt, with the name of
-//! the device authenticated. All else is readable.
+//! An exported file is lines of JSON. The first is `{"holdfast":"registry","v":1,…}`; each of the others is
+//! `{"identity":{…}}`, `{"twin":{…}}` or `{"deployment":{…}}`. Credentials stand in `sealed`, in base64: the proof as JSON,
+//! sealed with ChaCha20-Poly1305, with the name of the device authenticated. All else is readable. The key is either made of
+//! a password and a `salt` by PBKDF2-HMAC-SHA256 with so many `iterations`, or agreed with a `recipient` (`recipient.rs`),
+//! the hub that is to import it; then nobody else can open it, not even who exported it.
 
 use crate::{
-    backend::{BackendError, Space},
+    backend::{BackendError, Space, Write},
     deployments::StoredDeployment,
     directory::{DirectoryError, record_of},
     error::HubError,
     hub::Hub,
+    recipient::{self, PrivateKey, PublicKey},
     twins::HubTwin,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -34,11 +36,14 @@ const ITERATIONS_MAX: u32 = 10_000_000;
 /// Fewest characters of a password: a file leaves the machine, and may be tried for years.
 const PASSWORD_CHARACTERS_MIN: usize = 12;
 
+/// Where the key stands that others export to.
+const RECIPIENT_KEY: &str = "recipient";
+
 /// Most changes of one revision.
 const REVISION_CHANGES_MAX: usize = 20_000;
 
 /// Most changes that are handed over at once.
-pub(crate) const CHANGES_MAX: usize = 500;
+const CHANGES_MAX: usize = 500;
 
 /// A part of the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,8 +81,25 @@ pub(crate) enum Item {
 struct Head {
     holdfast: String,
     v: u32,
-    salt: String,
-    iterations: u32,
+    #[serde(flatten)]
+    lock: Lock,
+}
+
+/// What the key of a file is made of, beside what is secret.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Lock {
+    Password { salt: String, iterations: u32 },
+    Recipient { recipient: String, ephemeral: String },
+}
+
+/// Who can open an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportTo {
+    /// Whoever knows a password.
+    Password(String),
+    /// The hub with this public key.
+    Recipient(PublicKey),
 }
 
 /// What an import came to.
@@ -116,26 +138,50 @@ fn blocking_failed<E>(_: E) -> HubError {
 }
 
 impl Hub {
-    /// The whole registry as lines of JSON, credentials sealed under a password.
+    /// The key that others export to. It is made when it is asked for first.
     ///
     /// # Errors
-    /// The password is too short, or the storage cannot be read.
-    pub async fn export(&self, password: &str) -> Result<String, HubError> {
-        if password.chars().count() < PASSWORD_CHARACTERS_MIN {
-            return Err(bad(format!(
-                "the password is too short; give it at least {PASSWORD_CHARACTERS_MIN} characters"
-            )));
+    /// The storage cannot be read or written.
+    pub async fn recipient(&self) -> Result<PublicKey, HubError> {
+        Ok(self.recipient_key().await?.public())
+    }
+
+    async fn recipient_key(&self) -> Result<PrivateKey, HubError> {
+        if let Some(stored) = self.backend.get(Space::Hub, RECIPIENT_KEY).await? {
+            let opened = self.directory().open_sealed(RECIPIENT_KEY, &stored.value)?;
+            let bytes = <[u8; 32]>::try_from(&*opened);
+            return bytes.map(PrivateKey).map_err(|_| bad("the key of this hub for imports is broken"));
         }
-        let salt = random::<16>()?;
-        let password = password.to_owned();
-        let made = tokio::task::spawn_blocking(move || sealer(&password, &salt, ITERATIONS));
-        let sealer = made.await.map_err(blocking_failed)??;
-        let head = Head {
-            holdfast: "registry".to_owned(),
-            v: 1,
-            salt: BASE64_STANDARD.encode(salt),
-            iterations: ITERATIONS,
+        let key = PrivateKey(random()?);
+        let sealed = self.directory().seal(RECIPIENT_KEY, &key.0)?;
+        self.backend.put(vec![Write::set(Space::Hub, RECIPIENT_KEY, sealed)]).await?;
+        Ok(key)
+    }
+
+    /// The whole registry as lines of JSON, credentials sealed.
+    ///
+    /// # Errors
+    /// The password is too short, the key is none, or the storage cannot be read.
+    pub async fn export(&self, to: ExportTo) -> Result<String, HubError> {
+        let (sealer, lock) = match to {
+            ExportTo::Password(password) => {
+                if password.chars().count() < PASSWORD_CHARACTERS_MIN {
+                    return Err(bad(format!(
+                        "the password is too short; give it at least {PASSWORD_CHARACTERS_MIN} characters"
+                    )));
+                }
+                let salt = random::<16>()?;
+                let made = tokio::task::spawn_blocking(move || sealer(&password, &salt, ITERATIONS));
+                let sealer = made.await.map_err(blocking_failed)??;
+                (sealer, Lock::Password { salt: BASE64_STANDARD.encode(salt), iterations: ITERATIONS })
+            }
+            ExportTo::Recipient(recipient) => {
+                let (sealer, ephemeral) = recipient::sealer_to(&recipient, random()?)?;
+                let (recipient, ephemeral) = (recipient.to_string(), ephemeral.to_string());
+                (sealer, Lock::Recipient { recipient, ephemeral })
+            }
         };
+        let head = Head { holdfast: "registry".to_owned(), v: 1, lock };
         let mut text = format!("{}\n", json!(head));
         for device in self.directory().registry().devices() {
             let mut record = record_of(&device);
@@ -164,8 +210,8 @@ impl Hub {
     /// Takes what [`Self::export`] has made, at this hub or another. Gives what came of it as JSON.
     ///
     /// # Errors
-    /// The text is no such export, or the password is another one; then nothing has changed.
-    pub async fn import(&self, text: &str, password: &str) -> Result<serde_json::Value, HubError> {
+    /// The text is no such export, or the password or the recipient is another one; then nothing has changed.
+    pub async fn import(&self, text: &str, password: Option<&str>) -> Result<serde_json::Value, HubError> {
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
         let first = lines.next().ok_or_else(|| bad("there is nothing to import"))?;
         let head: Head = serde_json::from_str(first)
@@ -176,11 +222,31 @@ impl Hub {
                 head.v
             )));
         }
-        let salt =
-            BASE64_STANDARD.decode(&head.salt).map_err(|_| bad("the salt in the first line is no base64"))?;
-        let password = password.to_owned();
-        let made = tokio::task::spawn_blocking(move || sealer(&password, &salt, head.iterations));
-        let sealer = made.await.map_err(blocking_failed)??;
+        let sealer = match (head.lock, password) {
+            (Lock::Password { salt, iterations }, Some(password)) => {
+                let salt = BASE64_STANDARD
+                    .decode(&salt)
+                    .map_err(|_| bad("the salt in the first line is no base64"))?;
+                let password = password.to_owned();
+                let made = tokio::task::spawn_blocking(move || sealer(&password, &salt, iterations));
+                made.await.map_err(blocking_failed)??
+            }
+            (Lock::Password { .. }, None) => {
+                return Err(bad("this export is sealed under a password; give it with --password-file"));
+            }
+            (Lock::Recipient { recipient, ephemeral }, _) => {
+                let own = self.recipient_key().await?;
+                if own.public().to_string() != recipient {
+                    return Err(bad(format!(
+                        "this export is for the hub whose key is {recipient}; that of this one is {}: export it again \
+                         with --recipient {}",
+                        own.public(),
+                        own.public()
+                    )));
+                }
+                recipient::sealer_from(&own, &PublicKey::parse(&ephemeral)?)?
+            }
+        };
         let mut items = Vec::new();
         for (at, line) in lines.enumerate() {
             let wrong = |why: String| bad(format!("line {}: {why}", at + 2));
@@ -195,6 +261,7 @@ impl Hub {
             items.push(item);
         }
         let imported = self.merge_all(items).await?;
+        self.has_whole_registry().await?;
         tracing::info!(
             changed = imported.changed,
             same = imported.same,
@@ -282,8 +349,8 @@ impl Hub {
     }
 
     /// What has changed after a revision, as parts of the registry as they are now, and the revision up to which that is
-    /// all.
-    pub(crate) async fn changes(&self, after: u64) -> Result<(Vec<Item>, u64), HubError> {
+    /// all; and whether there are none behind it.
+    pub(crate) async fn changes(&self, after: u64) -> Result<(Vec<Item>, u64, bool), HubError> {
         let last = self.revision();
         let mut changes = self.backend.changes(after, CHANGES_MAX).await?;
         let is_all = changes.len() < CHANGES_MAX;
@@ -299,6 +366,8 @@ impl Hub {
             changes.retain(|change| change.revision == newest);
             newest
         };
+        // IMPORTANT: after the changes were read. One that is not in memory yet would be told as one that is gone.
+        self.is_settled().await;
         let mut items = Vec::with_capacity(changes.len());
         for change in changes {
             let gone = || Item::Gone { space: change.space.name().to_owned(), key: change.key.to_string() };
@@ -321,6 +390,6 @@ impl Hub {
                 _ => gone(),
             });
         }
-        Ok((items, upto))
+        Ok((items, upto, is_all))
     }
 }

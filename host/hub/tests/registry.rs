@@ -9,10 +9,18 @@
 
 mod support;
 
-use holdfast_hub::{StoredDeployment, Target, TwinPatch};
+use holdfast_hub::{
+    ExportTo, StoredDeployment, Target as DeployedTo, TwinPatch,
+    api::{ApiServer, Token},
+    client::Client,
+    follow,
+};
 use holdfast_link::Access;
+use holdfast_net::{Door, HostName, ListenConfig, PlainTcp, Settings, Target, Way};
 use serde_json::json;
+use std::{path::Path, time::Duration};
 use support::{TestHub, device, record};
+use tokio_util::sync::CancellationToken;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -28,7 +36,7 @@ async fn filled(hub: &TestHub) {
     hub.hub.patch_twin(&device("press"), patch).await.unwrap();
     let deployment = StoredDeployment {
         id: "base".to_owned(),
-        target: Target::Condition("tags.hall = 'b'".to_owned()),
+        target: DeployedTo::Condition("tags.hall = 'b'".to_owned()),
         priority: 3,
         manifest: json!({ "modulesContent": { "$edgeAgent": {} } }),
         created_ms: 0,
@@ -42,15 +50,15 @@ async fn d3_an_exported_registry_is_whole_at_another_hub_and_a_second_import_cha
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = TestHub::open(one.path()).await;
     filled(&first).await;
-    let text = first.hub.export(PASSWORD).await.unwrap();
+    let text = first.hub.export(ExportTo::Password(PASSWORD.to_owned())).await.unwrap();
     for secret in ["a2V5IG9mIDMyIGJ5dGVzIGZvciB0aGVzZSB0ZXN0cyE=", PASSWORD] {
         assert!(!text.contains(secret), "no secret is readable");
     }
     let second = TestHub::open(two.path()).await;
-    let wrong = second.hub.import(&text, "another password").await.unwrap_err();
+    let wrong = second.hub.import(&text, Some("another password")).await.unwrap_err();
     assert!(wrong.to_string().contains("the password is another one"), "{wrong}");
     assert_eq!(second.hub.directory().registry().devices_len(), 0, "nothing was taken");
-    let imported = second.hub.import(&text, PASSWORD).await.unwrap();
+    let imported = second.hub.import(&text, Some(PASSWORD)).await.unwrap();
     assert_eq!(imported, json!({ "changed": 7, "same": 0, "refused": [] }));
     let shown = |hub: &TestHub| {
         let devices = hub.hub.directory().registry().devices();
@@ -61,17 +69,49 @@ async fn d3_an_exported_registry_is_whole_at_another_hub_and_a_second_import_cha
         first.hub.get_twin(&device("press")).await.unwrap(),
         second.hub.get_twin(&device("press")).await.unwrap()
     );
-    let again = second.hub.import(&text, PASSWORD).await.unwrap();
+    let again = second.hub.import(&text, Some(PASSWORD)).await.unwrap();
     assert_eq!(again, json!({ "changed": 0, "same": 7, "refused": [] }));
     // D4: a twin that has gone on here is not overwritten by an older one.
     let patch = TwinPatch { desired: Some(json!({ "speed": 4 })), tags: None };
     second.hub.patch_twin(&device("press"), patch).await.unwrap();
-    second.hub.import(&text, PASSWORD).await.unwrap();
+    second.hub.import(&text, Some(PASSWORD)).await.unwrap();
     assert_eq!(second.hub.get_twin(&device("press")).await.unwrap().desired["speed"], 4);
-    assert!(first.hub.export("short").await.unwrap_err().to_string().contains("too short"));
+    assert!(
+        first
+            .hub
+            .export(ExportTo::Password("short".to_owned()))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("too short")
+    );
     for no in ["", "nonsense", "{\"holdfast\":\"registry\",\"v\":9,\"salt\":\"\",\"iterations\":1}\n"] {
-        assert_eq!(second.hub.import(no, PASSWORD).await.unwrap_err().status(), 400, "{no:?}");
+        assert_eq!(second.hub.import(no, Some(PASSWORD)).await.unwrap_err().status(), 400, "{no:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d3_what_is_exported_to_a_hub_is_opened_by_that_hub_alone_also_after_its_restart() {
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (first, third) = (TestHub::open(dirs[0].path()).await, TestHub::open(dirs[2].path()).await);
+    filled(&first).await;
+    let second = TestHub::open(dirs[1].path()).await;
+    let recipient = second.hub.recipient().await.unwrap();
+    second.close();
+    let text = first.hub.export(ExportTo::Recipient(recipient)).await.unwrap();
+    assert!(!text.contains("a2V5IG9mIDMyIGJ5dGVzIGZvciB0aGVzZSB0ZXN0cyE="), "no secret is readable");
+    for other in [&first, &third] {
+        let refused = other.hub.import(&text, None).await.unwrap_err().to_string();
+        assert!(refused.contains(&recipient.to_string()) && refused.contains("--recipient"), "{refused}");
+    }
+    let second = TestHub::open(dirs[1].path()).await;
+    let imported = second.hub.import(&text, None).await.unwrap();
+    assert_eq!(imported, json!({ "changed": 7, "same": 0, "refused": [] }));
+    let key =
+        |hub: &TestHub| holdfast_hub::record_of(&hub.hub.directory().get(&device("press")).unwrap()).proof;
+    assert_eq!(key(&first), key(&second));
+    let changed = text.replacen("sealed\":\"", "sealed\":\"AAAA", 1);
+    assert!(second.hub.import(&changed, None).await.unwrap_err().to_string().contains("cannot be opened"));
 }
 
 #[tokio::test]
@@ -88,4 +128,57 @@ async fn what_was_changed_outlives_the_hub_and_stays_sealed() {
     hub.close();
     let hub = TestHub::open(dir.path()).await;
     assert_eq!(hub.hub.directory().registry().devices_len(), 3);
+}
+
+#[tokio::test]
+async fn a_hub_that_is_to_follow_lets_no_edge_in_before_it_has_a_registry() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (TestHub::open(one.path()).await, TestHub::open(two.path()).await);
+    filled(&first).await;
+    second.hub.awaits_registry().await.unwrap();
+    second.put("zone-edge", true, None).await;
+    let edge = holdfast_types::Name::new("zone-edge").unwrap();
+    let refused = holdfast_gateway::Above::link(&*second.hub, &edge).err().unwrap();
+    assert!(refused.contains("whole registry"), "{refused}");
+    let text = first.hub.export(ExportTo::Recipient(second.hub.recipient().await.unwrap())).await.unwrap();
+    second.hub.import(&text, None).await.unwrap();
+    assert!(holdfast_gateway::Above::link(&*second.hub, &edge).is_ok());
+    // Also after a restart.
+    second.close();
+    let second = TestHub::open(two.path()).await;
+    second.hub.awaits_registry().await.unwrap();
+    assert!(holdfast_gateway::Above::link(&*second.hub, &edge).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_misses_nothing_that_changes_while_it_asks() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (TestHub::open(one.path()).await, TestHub::open(two.path()).await);
+    let listen = ListenConfig {
+        address: "127.0.0.1:0".parse().unwrap(),
+        door: Door::Tcp,
+        plain: PlainTcp::LoopbackOnly,
+        settings: Settings::of_section("hub"),
+    };
+    let api = ApiServer::bind(listen, Token::new("token"), Path::new("none")).await.unwrap();
+    let host = HostName::new("127.0.0.1").unwrap();
+    let target = Target::new(host, api.address().port(), Way::Tcp, Settings::of_section("hub"));
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(api.serve(first.hub.clone(), stop.clone()));
+    let follows = tokio::spawn(follow(second.hub.clone(), Client::new(target, "token"), stop.clone()));
+    for n in 0..200 {
+        first.put(&format!("edge-{n}"), true, None).await;
+        first.put(&format!("press-{n}"), false, Some(&format!("edge-{n}"))).await;
+    }
+    let registry = second.hub.directory().registry();
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while registry.devices_len() < 400 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} of 400 devices came", registry.devices_len()));
+    stop.cancel();
+    follows.await.unwrap();
+    served.await.unwrap();
 }

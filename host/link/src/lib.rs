@@ -19,6 +19,7 @@
 //! What this room does not do: it sends nothing, keeps nothing, decides nothing, and knows neither MQTT nor a clock.
 
 mod call;
+mod concierge;
 mod deployment;
 mod document;
 pub mod escape;
@@ -31,6 +32,7 @@ mod sync;
 mod twins;
 
 pub use call::{Call, Direction, Problem, Status};
+pub use concierge::{ActiveHub, ConciergeAnswer};
 pub use deployment::{Deployment, DeploymentReport, DeploymentState, ModuleReport, Settings};
 pub use document::{Document, DocumentFault, Done};
 pub use event::{Event, EventFault, EventFields};

@@ -184,6 +184,14 @@ proptest! {
     }
 
     #[test]
+    fn what_a_concierge_says_comes_back(active in any::<String>(), times in any::<(u64, u64)>(), signature in any::<String>()) {
+        let statement = ActiveHub { active, issued_ms: times.0, expires_ms: times.1 };
+        let text = String::from_utf8(statement.encode().unwrap().to_vec()).unwrap();
+        comes_back(statement);
+        comes_back(ConciergeAnswer { statement: text, signature });
+    }
+
+    #[test]
     fn pages_and_deltas_come_back(
         page in page(), from in any::<u64>(), revision in any::<u64>(), changes in vec(change(), 0..4),
         since in option::of(any::<u64>()),

@@ -37,11 +37,31 @@ fn illegal_headers() {
         refused(version, &[0x60, 2, 0, 1], Malformed, Some(flags));
         refused(version, &[0xC1, 0], Malformed, Some(flags));
         refused(version, &[0x00, 0], Malformed, None);
-        refused(version, &[0x30, 0x80, 0x80, 0x80, 0x80], Malformed, Some("MQTT-1.5.5-1"));
-        refused(version, &[0xC0, 0x80, 0x00], Malformed, Some("MQTT-1.5.5-1"));
         refused(version, &[0xC0, 1, 0], Malformed, None);
     }
     refused(V311, &[0xF0, 0], Malformed, None);
+    refused(V311, &[0x30, 0x80, 0x80, 0x80, 0x80], Malformed, None);
+    refused(V5, &[0x30, 0x80, 0x80, 0x80, 0x80], Malformed, Some("MQTT-1.5.5-1"));
+    refused(V5, &[0xC0, 0x80, 0x00], Malformed, Some("MQTT-1.5.5-1"));
+}
+
+#[test]
+fn a_length_in_more_bytes_than_it_needs_is_taken_in_3_1_1_alone() {
+    let read = |codec: &mut Codec, bytes: &[u8]| codec.decode(&mut BytesMut::from(bytes));
+    for bytes in [&[0xC0, 0x80, 0x00][..], &[0xC0, 0x80, 0x80, 0x80, 0x00]] {
+        assert_eq!(read(&mut Codec::client(V311, 100), bytes), Ok(Some(Packet::PingReq)));
+    }
+    for level in [4, 5] {
+        let connect = [0x10, 0x8d + level - 4, 0x80, 0x00, 0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 0];
+        let client_id: &[u8] = if level == 4 { &[0, 1, b'c'] } else { &[0, 0, 1, b'c'] };
+        let mut codec = Codec::server(100);
+        let packet = read(&mut codec, &[&connect[..], client_id].concat());
+        match level {
+            4 => assert!(matches!(packet, Ok(Some(Packet::Connect(_)))), "{packet:?}"),
+            _ => assert_eq!(packet.unwrap_err().clause, Some("MQTT-1.5.5-1")),
+        }
+        assert_eq!(codec.version(), (level == 4).then_some(V311));
+    }
 }
 
 #[test]

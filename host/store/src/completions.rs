@@ -2,7 +2,7 @@
 //!
 //! Waking many senders takes as long as a fast disk takes to sync, so that a thread of its own does it while the committer
 //! writes the next group. Where a sync takes much longer there is nothing to gain by that, and the way over another
-//! thread is time in which the disk rests; the committer then wakes them itself.
+//! thread is time in which the disk rests; the committer then wakes them itself. So it does with a few of them.
 
 use crate::{error::CommitError, message::Committed};
 use std::sync::{
@@ -21,6 +21,10 @@ type Group = (Vec<Completion>, Result<(), CommitError>);
 /// Groups that are on disk and not completed yet. Two are enough to keep the disk busy; when senders are slower than
 /// that, the committer waits for them.
 const GROUPS_MAX: usize = 2;
+
+/// Commits that the committer completes itself whatever the disk is: to wake so few takes no longer than to wake the thread
+/// that would do it.
+const FEW: usize = 4;
 
 /// Where the committer hands groups over.
 pub(crate) struct Completions {
@@ -46,7 +50,7 @@ pub(crate) fn completions() -> (Completions, Completer) {
 impl Completions {
     /// Completes a group after all earlier ones: `here`, if none of them is under way, or on the other thread.
     pub(crate) fn complete(&self, completions: Vec<Completion>, result: Result<(), CommitError>, here: bool) {
-        if here && self.under_way.load(Ordering::Acquire) == 0 {
+        if (here || completions.len() <= FEW) && self.under_way.load(Ordering::Acquire) == 0 {
             complete(completions, &result);
             return;
         }

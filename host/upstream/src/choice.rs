@@ -3,8 +3,9 @@
 //! There are places (hubs or brokers), the preferred one first, and ways to each (QUIC, TLS, WebSocket), the preferred
 //! one first. One round of attempts takes the ways of the place in use, those that worked before the others; where that
 //! place could not be reached for a time, the ways of the other places as well. While a way works, better ones are tried
-//! beside it now and then; a better way to the same place is taken when it was proven once, a better place only when it
-//! was proven twice with the whole time between two tries in between, and nothing failed there meanwhile.
+//! beside it now and then; a better way to the same place is taken when it was proven once. A better place is returned to
+//! when somebody says so, or, where the rules say that the link returns by itself, when it was proven twice with the whole
+//! time between two tries in between, and nothing failed there meanwhile.
 
 use holdfast_types::Text;
 use std::time::{Duration, Instant};
@@ -19,12 +20,19 @@ pub struct ChoiceRules {
     pub return_after: Duration,
     /// How long the place in use may be out of reach before the others are tried.
     pub failover_after: Duration,
+    /// Whether a better place is returned to without being told.
+    pub returns: bool,
 }
 
 impl Default for ChoiceRules {
-    /// Five minutes, and 30 s: a restart of a broker is no reason to leave it.
+    /// Five minutes, and 30 s: a restart of a broker is no reason to leave it. What has moved stays until it is told: a
+    /// primary that comes and goes would otherwise take its edges with it each time.
     fn default() -> Self {
-        Self { return_after: Duration::from_secs(300), failover_after: Duration::from_secs(30) }
+        Self {
+            return_after: Duration::from_secs(300),
+            failover_after: Duration::from_secs(30),
+            returns: false,
+        }
     }
 }
 
@@ -66,6 +74,8 @@ pub(crate) struct Choice {
     healthy: Vec<Option<Instant>>,
     /// Somebody named the place; it is not left for a better one.
     told: bool,
+    /// Somebody wants the preferred place back, as soon as it answers.
+    wanted_back: bool,
 }
 
 impl Choice {
@@ -84,6 +94,7 @@ impl Choice {
             doublings: 0,
             healthy,
             told: false,
+            wanted_back: false,
         }
     }
 
@@ -124,6 +135,7 @@ impl Choice {
             self.healthy.fill(None);
         }
         self.place = at.place;
+        self.wanted_back &= at.place != 0;
         self.lost_since = None;
         self.up = Some(at);
         self.doublings = 0;
@@ -148,7 +160,8 @@ impl Choice {
     pub(crate) fn better(&self) -> Vec<At> {
         let Some(up) = self.up else { return Vec::new() };
         let ways = (0..up.way).map(|way| At { place: up.place, way });
-        let places = if self.told { 0..0 } else { 0..up.place };
+        let returns = !self.told && (self.rules.returns || self.wanted_back);
+        let places = if returns { 0..up.place } else { 0..0 };
         places.flat_map(|place| self.ways(place)).chain(ways).collect()
     }
 
@@ -165,6 +178,9 @@ impl Choice {
             Some(healthy) if proven => *healthy.get_or_insert(now),
             _ => return false,
         };
+        if self.wanted_back {
+            return true;
+        }
         now >= since + self.rules.return_after
     }
 
@@ -181,9 +197,11 @@ impl Choice {
         self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
     }
 
-    /// Somebody says which place to use from now on, or, with none, that the rules decide again.
+    /// Somebody says which place to use from now on, or, with none, that the rules decide again, beginning with the
+    /// preferred place.
     pub(crate) fn tell(&mut self, place: Option<usize>, now: Instant) {
         self.told = place.is_some();
+        self.wanted_back = place.is_none() && self.place != 0;
         self.next_try = (!self.better().is_empty()).then_some(now);
         if let Some(place) = place.filter(|place| *place < self.tracks.len() && *place != self.place) {
             self.place = place;
@@ -214,8 +232,11 @@ mod tests {
     const TLS: At = At { place: 0, way: 1 };
     const WS: At = At { place: 0, way: 2 };
     const SECOND: At = At { place: 1, way: 0 };
-    const RULES: ChoiceRules =
-        ChoiceRules { return_after: Duration::from_secs(300), failover_after: Duration::from_secs(30) };
+    const RULES: ChoiceRules = ChoiceRules {
+        return_after: Duration::from_secs(300),
+        failover_after: Duration::from_secs(30),
+        returns: true,
+    };
 
     fn choice() -> (Choice, impl Fn(u64) -> Instant) {
         let start = Instant::now();
@@ -276,6 +297,27 @@ mod tests {
             assert_eq!(choice.tried(QUIC, result, at(now)), moves, "at {now}");
             choice.stays(proven, at(now));
         }
+    }
+
+    #[test]
+    fn who_does_not_return_by_itself_returns_when_it_is_told() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut choice = Choice::new(ChoiceRules { returns: false, ..RULES }, [1, 2]);
+        choice.failed(QUIC, "no answer".into(), at(0));
+        choice.welcomed(At { place: 1, way: 1 }, at(40));
+        assert_eq!(choice.better(), [SECOND], "a better way to the same place, and no other place");
+        choice.tell(None, at(1000));
+        assert_eq!((choice.better(), choice.next_try()), (vec![QUIC, SECOND], Some(at(1000))));
+        assert!(!choice.tried(QUIC, Err("no answer".into()), at(1000)));
+        assert!(choice.tried(QUIC, Ok(()), at(1300)), "at once when it answers");
+        choice.ended(at(1300));
+        choice.welcomed(QUIC, at(1300));
+        choice.ended(at(1400));
+        choice.failed(QUIC, "no answer".into(), at(1400));
+        assert_eq!(choice.round(at(1430)).len(), 3, "it fails over as before");
+        choice.welcomed(SECOND, at(1431));
+        assert_eq!(choice.better(), [], "what it was told is done");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the link is told, and everything that can be wrong with it, found at once.
 
-use crate::{BackoffConfig, ChoiceRules, HubConfig, InvalidTemplate, KeepAcknowledged, Template};
+use crate::{BackoffConfig, ChoiceRules, Concierge, HubConfig, InvalidTemplate, KeepAcknowledged, Template};
 use bytes::Bytes;
 use holdfast_mqtt::Version;
 use holdfast_net::{Settings, Target, Timeouts};
@@ -32,6 +32,8 @@ impl fmt::Debug for Secret {
 pub struct Place {
     /// What people call it: its host, or the address that was given for it.
     pub name: Text,
+    /// What tokens call the hub there; none is as [`HubConfig::hub`] says.
+    pub hub: Option<Text>,
     /// The ways to it, the preferred one first.
     pub targets: Vec<Target>,
 }
@@ -39,7 +41,7 @@ pub struct Place {
 impl Place {
     /// One with one way, called `host:port`.
     pub fn of(target: Target) -> Self {
-        Self { name: format!("{}:{}", target.host, target.port).into(), targets: vec![target] }
+        Self { name: format!("{}:{}", target.host, target.port).into(), hub: None, targets: vec![target] }
     }
 }
 
@@ -51,6 +53,8 @@ pub struct UpstreamConfig {
     pub places: Vec<Place>,
     /// When to leave one for another.
     pub choice: ChoiceRules,
+    /// Who says which of them is the active one.
+    pub concierge: Option<Concierge>,
     /// How long each step of dialling may take.
     pub timeouts: Timeouts,
     /// The version of MQTT to speak.
@@ -105,6 +109,7 @@ impl UpstreamConfig {
         Self {
             places,
             choice: ChoiceRules::default(),
+            concierge: None,
             timeouts: Timeouts::default(),
             version: Version::V5,
             client_id: client_id.into(),

@@ -2,10 +2,11 @@
 //!
 //! A hub that dies for good takes with it what it acknowledged and had not passed on. So the cursor of the log trails: a
 //! message counts as done only when it was acknowledged a while ago, or when too much is kept. Meanwhile the hub in use is
-//! not sent again what it has taken, as long as this process remembers that; another hub is sent all of it, and drops by
-//! the stable identity what it has. After a restart of the edge the hub in use is sent it again as well.
+//! not sent again what it has taken, as long as this process remembers that and the hub does; another hub, or one that was
+//! set back to an older state, is sent all of it, and drops by the stable identity what it has. After a restart of the edge the hub in use is sent it again as well.
 
 use holdfast_broker::{Delivery, Ticket};
+use holdfast_link::Mark;
 use holdfast_types::{Priority, StableId};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -49,6 +50,14 @@ impl Horizon {
     pub(crate) fn goes_to(&mut self, place: usize) {
         if self.place.replace(place) != Some(place) {
             self.taken.clear();
+        }
+    }
+
+    /// The hub in use says how far it has stored this edge's messages: what it took and has not is to be sent again.
+    pub(crate) fn hub_has(&mut self, marks: &[Mark]) {
+        for ((epoch, priority), ranges) in &mut self.taken {
+            let mark = marks.iter().find(|mark| (mark.epoch, mark.priority) == (*epoch, *priority));
+            ranges.end_at(mark.map_or(0, |mark| mark.sequence.next().0));
         }
     }
 
@@ -111,6 +120,14 @@ impl Ranges {
         self.0.insert(before.unwrap_or(number), end);
     }
 
+    /// Leaves out this number and all above it.
+    fn end_at(&mut self, number: u64) {
+        self.0.split_off(&number);
+        if let Some(mut last) = self.0.last_entry() {
+            *last.get_mut() = number.min(*last.get());
+        }
+    }
+
     fn holds(&self, number: u64) -> bool {
         self.0.range(..=number).next_back().is_some_and(|(_, end)| number < *end)
     }
@@ -130,5 +147,9 @@ mod tests {
         ranges.insert(9);
         assert_eq!(ranges.0, BTreeMap::from([(0, 8), (9, 10)]));
         assert!(ranges.holds(0) && ranges.holds(7) && !ranges.holds(8) && ranges.holds(9));
+        for (end, left) in [(9, vec![(0, 8)]), (5, vec![(0, 5)]), (5, vec![(0, 5)]), (0, vec![])] {
+            ranges.end_at(end);
+            assert_eq!(ranges.0, BTreeMap::from_iter(left));
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! QoS 1 messages in flight, and tells the reader which are done. A broken link is dialled again after a jittered
 //! back-off; what was not acknowledged is sent again, under the same identity. A message that the other side will never
 //! take becomes a dead letter with the reason. Where there are several ways (QUIC, TLS, WebSocket) or several receivers,
-//! it chooses among them (`choice.rs`), and returns to the preferred one when that is proven beside the one that works.
+//! it chooses among them (`choice.rs`), or asks somebody who knows (`concierge.rs`).
 //!
 //! To a hub of Holdfast (`hub/`) the same connection carries calls as well: the edge learns who its children are, what is
 //! desired and how to keep messages, and tells what was reported.
@@ -20,6 +20,7 @@
 
 mod backoff;
 mod choice;
+mod concierge;
 mod config;
 mod fault;
 mod form;
@@ -41,6 +42,7 @@ mod wire;
 
 pub use backoff::{Backoff, BackoffConfig};
 pub use choice::ChoiceRules;
+pub use concierge::{Concierge, ConciergeFault};
 pub use config::{BuildError, ConfigFault, Payload, Place, Secret, UpstreamConfig};
 pub use fault::LinkFault;
 pub use holdfast_mqtt::Version;

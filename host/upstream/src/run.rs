@@ -3,6 +3,7 @@
 use crate::{
     Backoff, BuildError, ConfigFault, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
     choice::Choice,
+    concierge::Asking,
     form::Form,
     hub::Hub,
     link::Ended,
@@ -39,6 +40,7 @@ const RECORD_WITHIN: Duration = Duration::from_secs(5);
 /// The link, checked and ready to start.
 pub struct Upstream {
     run: Run,
+    asking: Option<Asking>,
     handle: StatusHandle,
     notes: Vec<ConfigFault>,
 }
@@ -82,12 +84,12 @@ impl Upstream {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn build(mut config: UpstreamConfig, broker: &Broker) -> Result<Self, BuildError> {
-        let hub = config.hub.take().map(|hub| Hub::new(hub, broker.clone()));
+        let hub = config.hub.take().map(|hub| Hub::new(hub, &config.places, broker.clone()));
         if let Some(hub) = &hub {
             config.version = Version::V5;
             config.clean_start = true;
             config.client_id = Hub::client_id(broker.edge()).into();
-            config.user = Some(hub.user_name().into());
+            config.user = Some(hub.user_name(0).into());
             config.password = None;
         }
         let checked = config.check()?;
@@ -131,7 +133,15 @@ impl Upstream {
         let reader = broker.reader(LogId::upstream());
         let sender = Sender::new(&config, form, Client::new(options), reader, teller);
         let backoff = Backoff::new(config.backoff);
+        let asking = config.concierge.map(|concierge| Asking {
+            concierge,
+            places: places.iter().map(|place| place.name.clone()).collect(),
+            shared: shared.clone(),
+            timeouts: config.timeouts,
+            documents: broker.documents(),
+        });
         Ok(Self {
+            asking,
             run: Run { timeouts: config.timeouts, places, shared, probe, sender, backoff },
             handle,
             notes,
@@ -153,7 +163,22 @@ impl Upstream {
         for note in &self.notes {
             tracing::warn!(setting = note.setting, "{}", note.text);
         }
-        Running { task: tokio::spawn(self.run.run(stop)), handle: self.handle }
+        let Self { run, asking, handle, .. } = self;
+        // Before the first attempt, which then goes where the concierge said last.
+        let asked = asking.map(Asking::begin);
+        let task = tokio::spawn(async move {
+            let asks = async {
+                match asked {
+                    Some(asked) => asked.ask().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                drained = run.run(stop) => drained,
+                never = asks => match never {},
+            }
+        });
+        Running { task, handle }
     }
 }
 
@@ -245,10 +270,10 @@ impl Run {
                         return Round::Wait(fault, self.backoff.ended(since.elapsed(), random()));
                     }
                     (Ended::Failed(fault), None) if fault.is_about_the_way() => fault,
-                    // Whoever answers with a refusal has been reached; other ways lead to the same answer.
                     (Ended::Failed(fault), None) => {
-                        self.shared.choice().failed(at, fault.to_string().into(), Instant::now());
-                        return Round::Wait(fault, self.backoff.failed(random()));
+                        // Whoever answers with a refusal has been reached; other ways there lead to the same answer.
+                        ways.retain(|other| other.at.place != at.place);
+                        fault
                     }
                 },
             };

@@ -132,8 +132,12 @@ impl Sender {
         self.encryption = encryption;
         self.codec = codec(self.version);
         self.codec.peer_max_packet_bytes = self.packet_bytes_max;
-        if let Some(password) = self.hub().and_then(|hub| hub.password()) {
-            self.client.set_password(password.0);
+        if let Some(hub) = self.hub() {
+            let place = self.teller.place();
+            self.client.set_user_name(hub.user_name(place).into());
+            if let Some(password) = hub.password(place) {
+                self.client.set_password(password.0);
+            }
         }
         self.client.open(now);
     }
@@ -255,6 +259,9 @@ impl Sender {
     fn send_ready(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
         if self.ready.is_empty() || !self.form.takes_messages() {
             return Ok(());
+        }
+        if let Some(marks) = self.form.hub().and_then(|hub| hub.port.take_marks()) {
+            self.horizon.hub_has(&marks);
         }
         if let Form::Plain(topics, _) = &mut self.form {
             for (route, why) in topics.refresh() {

@@ -175,7 +175,7 @@ impl StatusHandle {
     fn ways(&self) -> Vec<WayStatus> {
         let choice = self.shared.choice.choice();
         let mut all = Vec::new();
-        for (place, Place { name, targets }) in self.shared.places.iter().enumerate() {
+        for (place, Place { name, targets, .. }) in self.shared.places.iter().enumerate() {
             for (way, target) in targets.iter().enumerate() {
                 let at = At { place, way };
                 let state = match choice.known(at) {

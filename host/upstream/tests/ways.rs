@@ -14,12 +14,18 @@ mod authority;
 mod support;
 
 use authority::{Authority, VALID};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use holdfast_link::{ActiveHub, ConciergeAnswer, Document};
 use holdfast_net::{
-    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, QuicTls, Roots, ServerTls, ServerTlsConfig,
-    Target, Timeouts, Transport, Way,
+    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, ListenConfig, Listener, PlainTcp, QuicTls, Roots,
+    ServerTls, ServerTlsConfig, Settings, Target, Timeouts, Transport, Way,
 };
-use holdfast_upstream::{ChoiceRules, KeepAcknowledged, Place, UpstreamConfig, Version, WayState};
-use std::time::{Duration, Instant};
+use holdfast_upstream::{ChoiceRules, Concierge, KeepAcknowledged, Place, UpstreamConfig, Version, WayState};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 use support::{
     Edge, LONG, Link, config,
     proxy::{self, Proxy},
@@ -28,6 +34,7 @@ use support::{
     udp::{Path, UdpPath},
     until,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_millis(200);
 
@@ -56,14 +63,14 @@ fn by(port: u16, way: Way) -> Target {
 fn to(places: Vec<Place>) -> UpstreamConfig {
     UpstreamConfig {
         places,
-        choice: ChoiceRules { return_after: SOON, failover_after: SOON },
+        choice: ChoiceRules { return_after: SOON, failover_after: SOON, returns: true },
         timeouts: Timeouts { quic: Duration::from_millis(500), ..Timeouts::default() },
         ..config(0, Version::V5)
     }
 }
 
 fn place(name: &str, targets: Vec<Target>) -> Place {
-    Place { name: name.into(), targets }
+    Place { name: name.into(), hub: None, targets }
 }
 
 async fn goes_by(link: &Link, transport: Transport) {
@@ -219,7 +226,7 @@ async fn what_a_hub_acknowledged_before_it_died_for_good_is_with_the_next_one_an
     let keep_acknowledged = KeepAcknowledged { time: LONG, bytes: 1 << 20 };
     let mut link = edge.link(UpstreamConfig {
         keep_acknowledged,
-        choice: ChoiceRules { return_after: LONG, failover_after: Duration::from_secs(2) },
+        choice: ChoiceRules { return_after: LONG, failover_after: Duration::from_secs(2), returns: true },
         ..to(vec![place("hub-a", vec![target(way.port)]), place("hub-b", vec![target(second.port())])])
     });
     link.connected().await;
@@ -340,5 +347,96 @@ async fn after_an_outage_a_link_over_quic_goes_on_as_soon_as_the_path_does() {
     hub.has_all(110).await;
     assert!(mended.elapsed() < Duration::from_secs(2), "{:?}", mended.elapsed());
     assert_eq!((hub.connections(), hub.has_all(110).await), (1, 0), "it is the same connection");
+    link.stop().await;
+}
+
+/// Answers every request with what it has to say now.
+async fn concierge(home: &Authority, says: Arc<Mutex<String>>) -> u16 {
+    let listener = Listener::bind(ListenConfig {
+        address: "127.0.0.1:0".parse().unwrap(),
+        door: Door::Tls(secure(home)),
+        plain: PlainTcp::LoopbackOnly,
+        settings: Settings::of_section("concierge"),
+    })
+    .await
+    .unwrap();
+    let port = listener.local().port();
+    tokio::spawn(async move {
+        loop {
+            let Ok(mut stream) = listener.accept().await.unwrap().handshake(LONG).await else { continue };
+            let mut request = vec![0; 4096];
+            let count = stream.read(&mut request).await.unwrap();
+            assert!(request[..count].starts_with(b"GET /active HTTP/1.0\r\n"));
+            let answer = format!("HTTP/1.0 200 OK\r\n\r\n{}", says.lock().unwrap());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Who asked may be gone.
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_concierge_moves_an_edge_from_hub_to_hub_also_over_a_restart_and_nobody_else_can() {
+    let home = Authority::new("home");
+    let signing = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let stranger = Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap();
+    let statement = |key: &Ed25519KeyPair, hub: &str, issued_ms: u64| {
+        let said = ActiveHub { active: hub.to_owned(), issued_ms, expires_ms: u64::MAX }.encode().unwrap();
+        let signature = BASE64_STANDARD.encode(key.sign(&said));
+        let statement = String::from_utf8(said.to_vec()).unwrap();
+        String::from_utf8(ConciergeAnswer { statement, signature }.encode().unwrap().to_vec()).unwrap()
+    };
+    let says = Arc::new(Mutex::new(statement(&signing, "hub-b", 1)));
+    let port = concierge(&home, says.clone()).await;
+    let (first, second) = (Taker::behind(Door::Tcp).await, Taker::behind(Door::Tcp).await);
+    let edge = Edge::new();
+    let config = |port: u16| UpstreamConfig {
+        concierge: Some(Concierge {
+            target: by(port, Way::Tls(tls(&home))),
+            path: "/active".into(),
+            key: signing.public_key().as_ref().try_into().unwrap(),
+            interval: Duration::from_millis(20),
+        }),
+        ..to(vec![place("hub-a", vec![target(first.port())]), place("hub-b", vec![target(second.port())])])
+    };
+    let at = |link: &Link, hub: &'static str| {
+        let status = link.status.clone();
+        move || &*status.status().target == hub && status.status().state.is_connected()
+    };
+    let mut link = edge.link(config(port));
+    link.connected().await;
+    until("it is where it was told to be", at(&link, "hub-b")).await;
+    *says.lock().unwrap() = statement(&signing, "hub-a", 3);
+    until("it has moved", at(&link, "hub-a")).await;
+    let junk = "nonsense".to_owned();
+    for said in [
+        statement(&stranger, "hub-b", 4),
+        statement(&signing, "hub-b", 2),
+        statement(&signing, "hub-c", 5),
+        junk,
+    ] {
+        *says.lock().unwrap() = said;
+        edge.fill("meter", 0, 1).await;
+        edge.drained().await;
+        tokio::time::sleep(SOON).await;
+        assert!(at(&link, "hub-a")());
+    }
+    *says.lock().unwrap() = statement(&signing, "hub-b", 6);
+    until("it has moved", at(&link, "hub-b")).await;
+    // The operator may say otherwise, until the concierge names another hub.
+    link.status.use_place(Some("hub-a")).unwrap();
+    until("the operator was heard", at(&link, "hub-a")).await;
+    *says.lock().unwrap() = statement(&signing, "hub-b", 7);
+    tokio::time::sleep(SOON).await;
+    assert!(at(&link, "hub-a")());
+    link.stop().await;
+
+    // With a concierge that is gone, it goes where it was sent last, and not to the preferred hub.
+    let before = first.connections();
+    let mut link = edge.link(config(1));
+    link.connected().await;
+    assert!(at(&link, "hub-b")());
+    assert_eq!(first.connections(), before);
     link.stop().await;
 }

@@ -19,22 +19,68 @@ pub struct Above {
     // Before the folder, which its end is still read from.
     process: Option<Process>,
     dir: TempDir,
+    name: String,
     port: u16,
+    api: u16,
 }
 
 impl Above {
     /// A hub that runs, with a plain door for edges and devices of this machine.
     pub fn started() -> Self {
+        Self::named(HUB, "")
+    }
+
+    /// One that is called so in tokens, with this behind its configuration.
+    pub fn named(name: &str, more: &str) -> Self {
+        Self::with_scheme(name, "", more)
+    }
+
+    /// One that is asked over HTTPS.
+    pub fn over_tls(name: &str) -> Self {
+        Self::with_scheme(name, "tls://", "")
+    }
+
+    /// One that follows the registry of another.
+    pub fn following(name: &str, primary: &Self) -> Self {
+        let token = primary.folder().join("data/api.token");
+        let (api, token) = (primary.api, token.display());
+        Self::named(
+            name,
+            &format!("[hub.primary]\nurl = \"http://127.0.0.1:{api}\"\ntoken_file = \"{token}\"\n"),
+        )
+    }
+
+    fn with_scheme(name: &str, scheme: &str, more: &str) -> Self {
         let (port, api) = (free_port(), free_port());
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
-            "edge = \"hub\"\n[hub]\nhost_name = \"{HUB}\"\nlisten = \"127.0.0.1:{api}\"\n\
-             [gateway]\nlisten = [\"127.0.0.1:{port}\"]\nunacked_max = 1024\npacket_max = \"17 MiB\"\n"
+            "edge = \"{}\"\n[hub]\nhost_name = \"{name}\"\nlisten = \"{scheme}127.0.0.1:{api}\"\n\
+             [gateway]\nlisten = [\"{scheme}127.0.0.1:{port}\"]\nunacked_max = 1024\npacket_max = \"17 MiB\"\n{more}",
+            name.replace(".test", "")
         );
         fs::write(dir.path().join("hub.toml"), text).unwrap();
-        let mut hub = Self { process: None, dir, port };
+        let mut hub = Self { process: None, dir, name: name.to_owned(), port, api };
         hub.start();
         hub
+    }
+
+    /// The port of its API.
+    pub fn api(&self) -> u16 {
+        self.api
+    }
+
+    /// As an edge writes it into `upstream.hubs`, behind a link.
+    pub fn entry(&self, link: &Link, priority: u32) -> String {
+        format!(
+            "{{ address = \"mqtt://127.0.0.1:{}\", name = \"{}\", priority = {priority} }}",
+            link.port(),
+            self.name
+        )
+    }
+
+    /// Whether it knows a device.
+    pub fn knows(&self, device: &str) -> bool {
+        self.run(&["device", "show", device]).good
     }
 
     /// Starts the process and does not wait for anything.
@@ -97,11 +143,16 @@ impl Above {
 
     /// An edge that is known here, not started, with its link through `link` and this behind its configuration.
     pub fn edge(&self, link: &Link, config: &str, listen: &[String], keys: &str) -> Edge {
+        let url = format!("hub = \"{}\"\nurl = \"mqtt://127.0.0.1:{}\"\n{config}", self.name, link.port());
+        self.edge_above(&url, listen, keys)
+    }
+
+    /// The same, with this about what is above it.
+    pub fn edge_above(&self, above: &str, listen: &[String], keys: &str) -> Edge {
         let key = self.add(&["edge-1", "--edge"]);
         let text = format!(
-            "[upstream]\nprofile = \"hub\"\nhub = \"{HUB}\"\nurl = \"mqtt://127.0.0.1:{}\"\nkey_file = \"edge.key\"\n\
-             backoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n{config}",
-            link.port()
+            "[upstream]\nprofile = \"hub\"\nkey_file = \"edge.key\"\n\
+             backoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n{above}"
         );
         let edge = Edge::with_gateway(&text, listen, keys);
         fs::write(edge.folder().join("edge.key"), key).unwrap();

@@ -143,11 +143,17 @@ pub struct Publisher {
 impl Publisher {
     /// Publishes 1 to `count` to a topic of a gateway.
     pub fn start(port: u16, topic: &str, count: u64) -> Self {
+        Self::start_paced(port, topic, count, 0)
+    }
+
+    /// The same, so many of them in a second; 0 is as fast as they are taken.
+    pub fn start_paced(port: u16, topic: &str, count: u64, rate: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = script("publisher.py");
         command
             .args([&port.to_string(), USER, PASSWORD, topic, &count.to_string()])
-            .arg(dir.path().join("acknowledged"));
+            .arg(dir.path().join("acknowledged"))
+            .arg(rate.to_string());
         let process = Process::start(command, &dir.path().join("publisher.log"));
         Self { dir, process }
     }

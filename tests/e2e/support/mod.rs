@@ -10,6 +10,7 @@ mod hub;
 mod link;
 mod process;
 mod registry;
+mod strict;
 
 pub use above::Above;
 pub use azure::Sdk;
@@ -23,6 +24,7 @@ pub use edge::{Edge, USER, holdfast, ready_made};
 pub use hub::Hub;
 pub use link::Link;
 pub use registry::{REGISTRY_USER, Registry, registry_that_says};
+pub use strict::{Strict, Work};
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -70,4 +72,9 @@ pub fn free_port() -> u16 {
 /// A file of this checkout.
 pub fn checkout(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// A number from the environment.
+pub fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
 }

@@ -1,5 +1,6 @@
 //! The sections of the file, each from its part of the tree to its checked form.
 
+mod concierge;
 mod gateway;
 mod hub;
 mod listen;

@@ -59,7 +59,7 @@ pub(super) fn read(
     check_transports(section, wanted.as_deref());
     let url = section.take("url", |value| {
         let text = values::text(value, "\"mqtts://broker.example.com:8883\"")?;
-        address(text).map(|address| (text.to_owned(), Named::Way(address)))
+        address(text).map(|address| (text.to_owned(), None, Named::Way(address)))
     });
     let hubs = hubs(section);
     if let (true, Some(value)) = (section.holds("url"), section.value_of("hubs")) {
@@ -75,11 +75,11 @@ pub(super) fn read(
         );
         section.missing("url", problem);
     }
-    let hub = hub.flatten().filter(|_| nobody).map(|hub| (hub.to_owned(), Named::Host(hub.to_owned())));
+    let hub = hub.flatten().filter(|_| nobody).map(|hub| (hub.to_owned(), None, Named::Host(hub.to_owned())));
     let named: Vec<_> = url.into_iter().chain(hubs).chain(hub).collect();
     let places: Vec<_> = named
         .into_iter()
-        .map(|(name, named)| UpstreamPlace { name, ways: ways(&named, wanted.as_deref()) })
+        .map(|(address, name, named)| UpstreamPlace { address, name, ways: ways(&named, wanted.as_deref()) })
         .collect();
     (!places.is_empty()).then_some(places)
 }
@@ -166,8 +166,8 @@ fn check_transports(section: &Section<'_, '_, '_>, wanted: Option<&[Wanted]>) {
     }
 }
 
-/// `hubs = [{ address = "…", priority = 1 }]`, the least priority first.
-fn hubs(section: &mut Section<'_, '_, '_>) -> Vec<(String, Named)> {
+/// `hubs = [{ address = "…", name = "…", priority = 1 }]`, the least priority first.
+fn hubs(section: &mut Section<'_, '_, '_>) -> Vec<(String, Option<String>, Named)> {
     let Some(value) = section.value("hubs") else { return Vec::new() };
     let DeValue::Array(items) = value.get() else {
         let example = "hubs = [{ address = \"hub-a.example\", priority = 1 }]";
@@ -194,18 +194,21 @@ fn hubs(section: &mut Section<'_, '_, '_>) -> Vec<(String, Named)> {
         if !hub.holds("address") {
             hub.missing("address", Problem::new("a hub has no address", "add address = \"hub-a.example\""));
         }
+        let name = hub.take("name", |value| values::host(values::text(value, "\"hub-a.example\"")?));
         let priority = hub.take("priority", |value| values::whole(value, 0, 1000)).unwrap_or(0);
         hub.finish();
-        found.extend(named.map(|named| (priority, named)));
+        found.extend(named.map(|(address, named)| (priority, (address, name, named))));
     }
     found.sort_by_key(|(priority, _)| *priority);
-    for (at, (_, (name, _))) in found.iter().enumerate() {
-        if found.iter().take(at).any(|(_, (earlier, _))| earlier == name) {
-            section.fault(
-                value,
-                "hubs",
-                Problem::new(format!("{name} stands here twice"), "remove one of the two"),
-            );
+    for (at, (_, (address, name, _))) in found.iter().enumerate() {
+        let mut earlier = found.iter().take(at).map(|(_, earlier)| earlier);
+        let twice = earlier.find_map(|(other, other_name, _)| {
+            let same_name = name.as_ref().filter(|name| other_name.as_ref() == Some(name));
+            same_name.or((other == address).then_some(address))
+        });
+        if let Some(twice) = twice {
+            let problem = Problem::new(format!("{twice} stands here twice"), "remove one of the two");
+            section.fault(value, "hubs", problem);
         }
     }
     found.into_iter().map(|(_, named)| named).collect()
@@ -265,7 +268,7 @@ fn address(text: &str) -> Result<UpstreamAddress, Problem> {
     Ok(way)
 }
 
-fn number(port: &str, text: &str) -> Result<u16, Problem> {
+pub(super) fn number(port: &str, text: &str) -> Result<u16, Problem> {
     port.parse::<u16>().ok().filter(|port| *port != 0).ok_or_else(|| {
         let problem = Problem::new(format!("{port:?} is not a port"), "write a number from 1 to 65535");
         problem.at(text.rfind(port).unwrap_or_default())

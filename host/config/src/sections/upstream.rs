@@ -1,6 +1,6 @@
 //! `[upstream]`.
 
-use super::{Context, places, upstream_hub};
+use super::{Context, concierge, places, upstream_hub};
 use crate::{
     MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
     reader::{Problem, Section, Value},
@@ -20,6 +20,8 @@ const PACKET_BYTES_MAX: u64 = 256 << 20;
 /// Longest that acknowledged messages are kept: a hub that was not missed for a day was not lost with them.
 const KEEP_MAX: Duration = Duration::from_secs(86_400);
 const KEEP_BYTES_MAX: u64 = 1 << 40;
+/// How long they are kept for another hub unless the file says otherwise: longer than a failover takes, by far.
+const KEEP_USUAL: Duration = Duration::from_secs(600);
 const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 pub(crate) fn upstream(
@@ -28,9 +30,14 @@ pub(crate) fn upstream(
     context: &Context<'_>,
 ) -> Option<Upstream> {
     let is_hub = upstream_hub::is_hub(&mut section);
-    let (hub, identity) = upstream_hub::hub(&mut section, is_hub, context);
-    let places = places::read(&mut section, is_hub.then_some(hub.as_ref().map(|hub| &*hub.name)));
+    let (mut hub, identity) = upstream_hub::hub(&mut section, is_hub, context);
+    let mut places = places::read(&mut section, is_hub.then_some(hub.as_ref().map(|hub| &*hub.name)));
+    if let (Some(hub), Some(places)) = (&mut hub, &mut places) {
+        upstream_hub::name(hub, places);
+    }
     let (return_after, failover_after) = places::patience(&mut section);
+    let return_by_itself = section.take("return_by_itself", values::flag).unwrap_or(false);
+    let concierge = section.section("concierge").and_then(concierge::read);
     let (allow_plain, may_be_plain) = values::switch(&mut section, "allow_plain");
     let client_id = section.take("client_id", |value| credential(value, "\"edge-1\""));
     let user = section.take("user", |value| credential(value, "\"edge-1\""));
@@ -61,9 +68,12 @@ pub(crate) fn upstream(
         section.missing("user", Problem::new(reason, "add user = \"…\", or write version = \"5\""));
     }
     section.finish();
+    let keep_usual = places.as_ref().is_some_and(|places| is_hub && places.len() > 1);
     Some(Upstream {
         places: places?,
         return_after,
+        return_by_itself,
+        concierge,
         failover_after,
         allow_plain,
         client_id: client_id.unwrap_or_else(|| edge.to_string()),
@@ -75,7 +85,7 @@ pub(crate) fn upstream(
         window: window.and_then(|count| u16::try_from(count).ok()).unwrap_or(256),
         packet_bytes_max: packet.and_then(|bytes| u32::try_from(bytes).ok()),
         streams,
-        keep_acknowledged: keep.unwrap_or(Duration::ZERO),
+        keep_acknowledged: keep.unwrap_or(if keep_usual { KEEP_USUAL } else { Duration::ZERO }),
         keep_acknowledged_bytes: keep_bytes.unwrap_or(64 << 20),
         keep_alive: keep_alive.unwrap_or(Duration::from_secs(60)),
         backoff_min,
@@ -149,7 +159,7 @@ fn check_encryption(
         );
         section.fault(value, key, Problem::new(reason, fix));
     }
-    if ways().any(|way| way.transport.is_encrypted()) {
+    if section.holds("concierge") || ways().any(|way| way.transport.is_encrypted()) {
         return;
     }
     for key in ["ca_file", "cert_file", "key_file"] {

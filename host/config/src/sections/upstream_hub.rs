@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    HubLink, Identity,
+    HubLink, Identity, UpstreamPlace,
     reader::{Problem, Section},
     values,
 };
@@ -20,7 +20,8 @@ pub(super) fn is_hub(section: &mut Section<'_, '_, '_>) -> bool {
         .unwrap_or_default()
 }
 
-/// Reads what only a hub has. With a plain profile none of it may be there.
+/// Reads what only a hub has. With a plain profile none of it may be there. The name is empty where each of `hubs` has its
+/// own.
 pub(super) fn hub(
     section: &mut Section<'_, '_, '_>,
     is_hub: bool,
@@ -42,7 +43,7 @@ pub(super) fn hub(
             section.fault(value, key, Problem::new(reason, "remove this line"));
         }
     }
-    if !section.holds("hub") {
+    if !section.holds("hub") && !section.holds("hubs") {
         let problem = Problem::new("there is no name of the hub", "add hub = \"hub.example.com\"");
         section.missing("hub", problem);
     }
@@ -56,5 +57,18 @@ pub(super) fn hub(
         let fix = "add key_file = \"edge.key\" with the key of its device there, or cert_file and key_file";
         section.missing("key_file", Problem::new(reason, fix));
     }
-    (name.map(|name| HubLink { name, key_file }), identity)
+    let is_named = name.is_some() || !section.holds("hub");
+    (is_named.then(|| HubLink { name: name.unwrap_or_default(), key_file }), identity)
+}
+
+/// Gives a name to each hub of a list that has none: where nothing is said, its host is what it is called.
+pub(super) fn name(hub: &mut HubLink, places: &mut [UpstreamPlace]) {
+    if !hub.name.is_empty() {
+        return;
+    }
+    for place in &mut *places {
+        let host = place.ways.first().map(|way| &way.host);
+        place.name = place.name.take().or_else(|| host.cloned());
+    }
+    hub.name = places.first().and_then(|place| place.name.clone()).unwrap_or_default();
 }

@@ -47,10 +47,49 @@ pub enum HubCommand {
     Deploy(HubDeployCommand),
     /// Show telemetry.
     Monitor(HubMonitorArgs),
-    /// Write the registry (devices, twins, deployments) to a file, credentials sealed under a password.
+    /// Write the registry (devices, twins, deployments) to a file, credentials sealed for a hub or under a password.
     Export(HubExportArgs),
     /// Merge an exported registry into this one; doing it again changes nothing.
-    Import(HubExportArgs),
+    Import(HubImportArgs),
+    /// Show the key that other hubs export to, so that this one alone can import it.
+    Recipient,
+    /// Say which hub is the active one, signed: edges that ask /concierge go there.
+    #[command(subcommand)]
+    Concierge(HubConciergeCommand),
+}
+
+/// `hub concierge …`. These need no hub that runs.
+#[derive(Debug, Subcommand)]
+pub enum HubConciergeCommand {
+    /// Show the public key that edges need; makes the key at first.
+    Key(HubConciergeKey),
+    /// Sign which hub is the active one from now on.
+    Sign(HubConciergeSign),
+}
+
+/// Arguments of `hub concierge key`.
+#[derive(Debug, Args)]
+pub struct HubConciergeKey {
+    /// The file with the private key; by default concierge.key in the data folder of hub.toml.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// Arguments of `hub concierge sign`.
+#[derive(Debug, Args)]
+pub struct HubConciergeSign {
+    /// The hub, by its name in `upstream.hubs` of the edges.
+    pub active: String,
+    /// How long edges may follow this: 90s, 10m, 2h, 30d. Those that have followed it stay there afterwards.
+    #[arg(long, value_name = "AGE", default_value = "30d")]
+    pub valid: String,
+    /// Where to write it; `-` is standard output. By default concierge.json in the data folder of hub.toml, which that hub
+    /// answers /concierge with.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The private key.
+    #[command(flatten)]
+    pub key: HubConciergeKey,
 }
 
 /// Arguments of `hub init`.
@@ -214,14 +253,27 @@ pub struct HubDeploySetArgs {
     pub priority: u32,
 }
 
-/// Arguments of `hub export` and `import`.
+/// Arguments of `hub export`.
 #[derive(Debug, Args)]
 pub struct HubExportArgs {
+    /// The file, which must not be there yet.
+    pub file: PathBuf,
+    /// The key of the hub that is to import it, as `holdfast hub recipient` shows it there.
+    #[arg(long, value_name = "KEY", required_unless_present = "password_file")]
+    pub recipient: Option<String>,
+    /// A file with a password, at least 12 characters; its last line end is not part of it.
+    #[arg(long, value_name = "FILE", conflicts_with = "recipient")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Arguments of `hub import`.
+#[derive(Debug, Args)]
+pub struct HubImportArgs {
     /// The file.
     pub file: PathBuf,
-    /// A file with the password, at least 12 characters; its last line end is not part of it.
+    /// A file with the password, if it was exported under one.
     #[arg(long, value_name = "FILE")]
-    pub password_file: PathBuf,
+    pub password_file: Option<PathBuf>,
 }
 
 /// Arguments of `hub monitor`.

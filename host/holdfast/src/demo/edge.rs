@@ -1,17 +1,16 @@
 //! The demo's edge: a process of its own.
 
-use super::device;
+use super::{device, hub, process};
 use crate::commands::client;
 use anyhow::{Context, bail};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
     time::{Duration, Instant},
 };
 use tokio::{
-    process::{Child, Command},
+    process::Child,
     time::{sleep, timeout},
 };
 
@@ -45,15 +44,15 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Makes a folder with a configuration and the modules of this checkout.
-    pub async fn prepare(upstream: SocketAddr) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("holdfast-demo-{}", std::process::id()));
+    /// Fills a folder with a configuration, the key for the hub, and the modules of this checkout.
+    pub async fn prepare(folder: PathBuf, upstream: SocketAddr, key: &str) -> anyhow::Result<Self> {
         let plugins = folder.join("plugins");
         fs::create_dir_all(&plugins).with_context(|| format!("cannot make {}", plugins.display()))?;
         copy_plugins(&plugins)?;
         // A port that is free now; if another process takes it before the edge does, the edge says so.
         let gateway = super::listener().await?.local();
         let config = config(gateway, upstream);
+        fs::write(folder.join("edge.key"), key).context("cannot write edge.key")?;
         let file = folder.join("holdfast.toml");
         fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(Self { folder, gateway, process: None })
@@ -85,23 +84,7 @@ impl Edge {
 
     /// Starts the process and waits until it answers.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let program = std::env::current_exe().context("this program's own file is not known")?;
-        let log: File = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log())
-            .with_context(|| format!("cannot write {}", self.log().display()))?;
-        let child = Command::new(program)
-            .arg("--config")
-            .arg(self.config())
-            .arg("run")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("the edge could not be started")?;
-        self.process = Some(child);
+        self.process = Some(process::start(&self.config(), &["run"], &self.log())?);
         let end = Instant::now() + START_PATIENCE;
         while !client::is_running(&self.control()).await {
             if let Some(status) = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
@@ -175,13 +158,15 @@ const PLUGINS: &[(&str, &[u8])] = &[
 ];
 
 fn config(gateway: SocketAddr, upstream: SocketAddr) -> String {
-    let (user, password) = (device::USER, device::PASSWORD);
+    let (user, password, name, hub) = (device::USER, device::PASSWORD, hub::EDGE, hub::NAME);
     format!(
-        r#"edge = "demo"
+        r#"edge = "{name}"
 
 [upstream]
+profile = "hub"
+hub = "{hub}"
 url = "mqtt://{upstream}"
-version = "5"
+key_file = "edge.key"
 backoff_min = "200 ms"
 backoff_max = "1 s"
 

@@ -1,4 +1,4 @@
-//! The link between the edge and the receiver: a relay that can be cut.
+//! The link between the edge and the hub: a relay that can be cut.
 
 use holdfast_net::{HostName, Listener, Settings, Stream, Target, Timeouts, Way, dial};
 use std::{net::SocketAddr, time::Duration};

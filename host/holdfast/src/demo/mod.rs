@@ -1,13 +1,14 @@
-//! `holdfast demo`: the main job on this machine, with a cut link and a killed host, proved from the receiver's side.
+//! `holdfast demo`: the main job on this machine, with a cut link and a killed host, proved from the hub's stream.
 //!
-//! The edge is a process of its own, started from this very binary, so that killing it is real. The device, the link and
-//! the receiver live in this process; they are what is outside of the edge.
+//! The edge and the hub are processes of their own, started from this very binary, so that killing one is real. The device
+//! and the link live in this process, and so does the consumer that reads the stream.
 
 mod device;
 mod edge;
+mod hub;
 mod link;
+mod process;
 mod proof;
-mod receiver;
 mod screen;
 
 use crate::{cli::DemoArgs, output};
@@ -15,8 +16,8 @@ use anyhow::{Context, bail};
 use device::Tally;
 use edge::Edge;
 use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
+use hub::{Account, Hub};
 use link::Link;
-use receiver::Account;
 use screen::{Screen, View};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -35,6 +36,7 @@ const FRAME: Duration = Duration::from_millis(200);
 /// Everything that takes part.
 struct Stage {
     edge: Edge,
+    hub: Hub,
     link: Link,
     account: Account,
     tally: Tally,
@@ -46,14 +48,15 @@ struct Stage {
 /// Runs the demo. Gives whether nothing was lost.
 pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
     let uplink = listener().await?;
-    let receiver = listener().await?;
-    let to = receiver.local();
+    let folder = std::env::temp_dir().join(format!("holdfast-demo-{}", std::process::id()));
+    let hub = Hub::start(hub::folder(&folder)).await?;
     let account = Account::default();
-    tokio::spawn(receiver::receive(receiver, account.clone()));
-    let edge = Edge::prepare(uplink.local()).await?;
+    tokio::spawn(hub::follow(hub.client()?, account.clone()));
+    let edge = Edge::prepare(folder, uplink.local(), hub.edge_key()).await?;
     let mut stage = Stage {
-        link: Link::start(uplink, to),
+        link: Link::start(uplink, hub.door()),
         edge,
+        hub,
         account,
         tally: Tally::default(),
         screen: Screen::new(args.plain || json),
@@ -70,20 +73,24 @@ pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
     if let Err(error) = played {
         stage.screen.end();
         device.abort();
-        let hint = format!("the edge's log is {}", stage.edge.log().display());
+        let (edge, hub) = (stage.edge.log(), stage.hub.log());
+        let hint = format!("the edge's log is {}, the hub's {}", edge.display(), hub.display());
         stage.edge.kill().await.ok();
+        stage.hub.end().await;
         return Err(error.context(hint));
     }
     device.await.context("the device ended badly")?;
     let faultless = conclude(&mut stage, json).await?;
     if args.keep {
         stage.screen.note(&format!(
-            "the edge runs on; try: holdfast --config {} list   (Ctrl-C ends it)",
-            stage.edge.config().display()
+            "edge and hub run on; try: holdfast --config {} list, or holdfast --config {} hub monitor   (Ctrl-C ends them)",
+            stage.edge.config().display(),
+            stage.hub.config().display()
         ));
         tokio::signal::ctrl_c().await.context("Ctrl-C cannot be waited for")?;
     }
     stage.edge.stop().await?;
+    stage.hub.end().await;
     if faultless {
         stage.edge.clean_up();
     }
@@ -108,7 +115,7 @@ async fn play(stage: &mut Stage, args: &DemoArgs, device_stop: &CancellationToke
             s.tally.acknowledged() > 0 && s.account.ledger().streams().len() >= 3
         })
         .await?;
-    stage.for_some("all is well: readings flow from modules and the device to the receiver", CALM).await?;
+    stage.for_some("all is well: readings flow from modules and the device to the hub", CALM).await?;
 
     stage.link.cut();
     stage.cuts += 1;
@@ -172,6 +179,7 @@ impl Stage {
 
     async fn draw(&mut self, phase: &str) -> anyhow::Result<()> {
         let edge = self.edge.look().await?;
+        let duplicates = self.hub.duplicates().await?;
         let view = {
             let ledger = self.account.ledger();
             View {
@@ -181,30 +189,34 @@ impl Stage {
                 sent: self.tally.sent(),
                 acknowledged: self.tally.acknowledged(),
                 streams: ledger.streams().iter().map(|(name, s)| (name.clone(), s.readings)).collect(),
-                deliveries: ledger.deliveries,
-                duplicates: ledger.duplicates,
+                events: ledger.events,
+                duplicates,
             }
         };
         self.screen.draw(&view)
     }
 }
 
-/// Says what the receiver's account proves. Gives whether nothing is wrong.
+/// Reads the hub's stream once more from its first offset, and says what it proves. Gives whether nothing is wrong.
 async fn conclude(stage: &mut Stage, json: bool) -> anyhow::Result<bool> {
     stage.screen.end();
     let acknowledged = stage.tally.acknowledged();
-    let ledger = stage.account.ledger();
+    let ledger = stage.hub.read_all().await?;
+    let dropped = stage.hub.duplicates().await?;
     let faults = ledger.faults(&[(edge::DEVICE_SOURCE, acknowledged)]);
     if json {
         output::json(&serde_json::json!({
             "acknowledged": acknowledged, "arrived": ledger.last_number(edge::DEVICE_SOURCE),
-            "deliveries": ledger.deliveries, "duplicates_removed": ledger.duplicates, "gaps": ledger.gaps,
+            "events": ledger.events, "duplicates_removed": dropped, "gaps": ledger.gaps,
             "cuts": stage.cuts, "kills": stage.kills, "faults": faults,
         }))?;
         return Ok(faults.is_empty());
     }
     output::line("");
-    output::line(format!("{} link cut, {} times SIGKILL. What the receiver saw:", stage.cuts, stage.kills));
+    output::line(format!(
+        "{} link cut, {} times SIGKILL. What stands in the hub's stream:",
+        stage.cuts, stage.kills
+    ));
     output::line("");
     let mut table = output::Table::new(["SENDER", ">READINGS", ">MISSING", ">SENT TWICE BY SENDER"]);
     for (name, stream) in ledger.streams() {
@@ -215,12 +227,12 @@ async fn conclude(stage: &mut Stage, json: bool) -> anyhow::Result<bool> {
     table.print();
     output::line("");
     output::line(format!(
-        "{} deliveries, {} of them repeated and removed by their stable id, {} gaps.",
-        ledger.deliveries, ledger.duplicates, ledger.gaps
+        "{} messages from offset 0 on, {} gaps. {dropped} that came again were dropped by their stable id.",
+        ledger.events, ledger.gaps
     ));
     if faults.is_empty() {
         output::line(format!(
-            "Nothing was lost: each of the device's {acknowledged} acknowledged readings\narrived, in order."
+            "Nothing was lost: each of the device's {acknowledged} acknowledged readings\nis there, in order."
         ));
     }
     for fault in &faults {

@@ -1,8 +1,8 @@
-//! What the demo proves: the account of the receiver against the account of the senders. Pure.
+//! What the demo proves: what stands in the hub's stream against the account of the senders. Pure.
 
 use std::collections::BTreeMap;
 
-/// A message as the receiver got it.
+/// A message as it stands in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// `edge/epoch/priority` of the stable id.
@@ -15,18 +15,19 @@ pub struct Arrival {
     pub number: Option<u64>,
 }
 
-/// Takes arrivals in order and keeps the account. What was seen before is removed by its stable id, as any receiver
-/// can do that remembers one number for each series.
+/// Takes what stands in the stream, in its order, and keeps the account by the stable ids.
 #[derive(Debug, Default)]
 pub struct Ledger {
     highest: BTreeMap<String, u64>,
     streams: BTreeMap<String, Stream>,
-    /// Deliveries of a record that had been delivered before.
+    /// The offset behind the last event.
+    pub offset: u64,
+    /// Records that stand in the stream more than once, or behind a later one.
     pub duplicates: u64,
     /// Sequences of a series that were passed over: lost, or overtaken by a later one.
     pub gaps: u64,
-    /// Everything that came, duplicates and all.
-    pub deliveries: u64,
+    /// Everything that stands there.
+    pub events: u64,
 }
 
 /// The readings of one sender.
@@ -43,12 +44,11 @@ pub struct Stream {
 }
 
 impl Ledger {
-    /// Notes a delivery. Says whether it was new.
+    /// Notes an event. Says whether it was new.
     pub fn take(&mut self, arrival: &Arrival) -> bool {
-        self.deliveries += 1;
+        self.events += 1;
         match self.highest.get_mut(&arrival.series) {
             Some(highest) if arrival.sequence <= *highest => {
-                // Redelivery goes back to the start of the window, so a lower sequence is one seen before.
                 self.duplicates += 1;
                 return false;
             }
@@ -94,6 +94,12 @@ impl Ledger {
         if self.gaps > 0 {
             faults.push(format!("{} records were lost or overtaken (gaps in their sequence)", self.gaps));
         }
+        if self.duplicates > 0 {
+            faults.push(format!(
+                "{} records stand in the stream twice, or behind a later one",
+                self.duplicates
+            ));
+        }
         for (source, stream) in &self.streams {
             if stream.missing > 0 {
                 faults.push(format!("{source}: {} readings are missing", stream.missing));
@@ -126,10 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_sent_again_is_removed_and_nothing_is_wrong() {
+    fn what_stands_there_once_and_in_order_is_right_and_what_stands_there_twice_is_not() {
+        assert_eq!(ledger(&[(0, 1), (1, 2), (2, 3), (3, 4)]).faults(&[("dev", 4)]), Vec::<String>::new());
         let ledger = ledger(&[(0, 1), (1, 2), (2, 3), (1, 2), (2, 3), (3, 4)]);
-        assert_eq!((ledger.duplicates, ledger.gaps, ledger.deliveries), (2, 0, 6));
-        assert_eq!(ledger.faults(&[("dev", 4)]), Vec::<String>::new());
+        assert_eq!((ledger.duplicates, ledger.gaps, ledger.events), (2, 0, 6));
+        assert_eq!(
+            ledger.faults(&[("dev", 4)]),
+            ["2 records stand in the stream twice, or behind a later one"]
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct View<'a> {
     pub sent: u64,
     pub acknowledged: u64,
     pub streams: Vec<(String, u64)>,
-    pub deliveries: u64,
+    pub events: u64,
     pub duplicates: u64,
 }
 
@@ -74,8 +74,8 @@ impl Screen {
 
 fn summary(view: &View<'_>) -> String {
     format!(
-        "device sent {} acknowledged {}, receiver has {} ({} repeated)",
-        view.sent, view.acknowledged, view.deliveries, view.duplicates
+        "device sent {} acknowledged {}, the hub has {} and dropped {} that came again",
+        view.sent, view.acknowledged, view.events, view.duplicates
     )
 }
 
@@ -91,7 +91,7 @@ fn lines(view: &View<'_>) -> Vec<String> {
         String::new(),
         format!("  {}", view.phase.bold()),
         String::new(),
-        format!("  device ───▶ edge ({edge}) {link} receiver"),
+        format!("  device ───▶ edge ({edge}) {link} hub"),
         String::new(),
         format!("  device     sent {:>8}   acknowledged {:>8}", view.sent, view.acknowledged),
     ];
@@ -104,7 +104,10 @@ fn lines(view: &View<'_>) -> Vec<String> {
         }
         Look::Down | Look::Starting => lines.push("  edge       –".to_owned()),
     }
-    lines.push(format!("  receiver   deliveries {:>8}   repeated {:>6}", view.deliveries, view.duplicates));
+    lines.push(format!(
+        "  hub        in its stream {:>8}   dropped as repeated {:>6}",
+        view.events, view.duplicates
+    ));
     for (name, readings) in &view.streams {
         lines.push(format!("    {name:<38} {readings:>8}"));
     }

@@ -2,7 +2,7 @@
 
 use super::{certificates, doors, life, logging, parts, signals, stop};
 use crate::{
-    commands::hub::{make_token, target, token_file},
+    commands::hub::{make_token, statement_file, target, token_file},
     identities, output,
 };
 use anyhow::Context;
@@ -65,10 +65,13 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
         broker: broker.clone(),
     })
     .await?;
+    if config.hub.primary.is_some() {
+        hub.awaits_registry().await?;
+    }
     let above: Arc<dyn Above> = hub.clone();
     let listen = api_door(&config, &doors)?;
     let gateway = parts::gateway(&config, doors.listen, &broker, registry, Some(above)).await?;
-    let api = ApiServer::bind(listen, Token::new(&token)).await?;
+    let api = ApiServer::bind(listen, Token::new(&token), &statement_file(&config)).await?;
 
     let mut running = stop::Running::default();
     tracing::info!(api = %api.address(), "the API answers");

@@ -85,6 +85,9 @@ pub fn registry(config: &Config) -> anyhow::Result<Registry> {
     })?;
     let mut hosts = vec![devices::hub_host(config), config.edge.to_string()];
     hosts.extend(config.gateway.host_names.iter().cloned());
+    // A child may have been given a token for any hub that this edge goes to.
+    let above = config.upstream.iter().flat_map(|upstream| &upstream.places);
+    hosts.extend(above.filter_map(|place| place.name.clone()));
     hosts.dedup();
     Ok(registry.with_rules(DeviceRules {
         hosts,
@@ -225,7 +228,12 @@ pub fn upstream(
 ) -> anyhow::Result<Upstream> {
     let places = ways::places(given, &config.net)?;
     let mut upstream = UpstreamConfig::new(places, given.client_id.as_str());
-    upstream.choice = ChoiceRules { return_after: given.return_after, failover_after: given.failover_after };
+    upstream.choice = ChoiceRules {
+        return_after: given.return_after,
+        failover_after: given.failover_after,
+        returns: given.return_by_itself,
+    };
+    upstream.concierge = ways::concierge(given, &config.net)?;
     upstream.version = match given.version {
         config::MqttVersion::V311 => Version::V311,
         config::MqttVersion::V5 => Version::V5,

@@ -8,24 +8,43 @@ use holdfast_net::{
     ClientTls, ClientTlsConfig, HostName, Identity, Names, PlainTcp, Proxy, QuicTls, Roots, Settings, Target,
     Way,
 };
-use holdfast_upstream::Place;
+use holdfast_upstream::{Concierge, Place};
 
 /// The hubs or brokers.
 pub fn places(given: &config::Upstream, net: &config::Net) -> anyhow::Result<Vec<Place>> {
     let maker = Maker::new(given, net)?;
     let place = |place: &config::UpstreamPlace| {
         let targets = place.ways.iter().map(|way| maker.target(way)).collect::<anyhow::Result<_>>()?;
-        Ok(Place { name: name(place).into(), targets })
+        let hub = place.name.as_deref().map(Into::into);
+        Ok(Place { name: name(place).into(), hub, targets })
     };
     given.places.iter().map(place).collect()
 }
 
-/// What people call it. An address without a port has the usual one added, since a firewall asks for it.
+/// Who says which hub is the active one.
+pub fn concierge(given: &config::Upstream, net: &config::Net) -> anyhow::Result<Option<Concierge>> {
+    let Some(asked) = &given.concierge else { return Ok(None) };
+    let address = UpstreamAddress {
+        transport: config::Transport::Tls,
+        host: asked.host.clone(),
+        port: asked.port,
+        path: String::new(),
+    };
+    let mut target = Maker::new(given, net)?.target(&address)?;
+    target.settings = Settings::new("upstream.concierge.url", "https://", "https://, nothing else");
+    let (path, key, interval) = (asked.path.as_str().into(), asked.public_key, asked.interval);
+    Ok(Some(Concierge { target, path, key, interval }))
+}
+
+/// What people call it. An address without a name has the usual port added, since a firewall asks for it.
 fn name(place: &config::UpstreamPlace) -> String {
+    if let Some(name) = &place.name {
+        return name.clone();
+    }
     match place.ways.as_slice() {
         [only] if only.host.contains(':') => format!("[{}]:{}", only.host, only.port),
         [only] => format!("{}:{}", only.host, only.port),
-        _ => place.name.clone(),
+        _ => place.address.clone(),
     }
 }
 
@@ -64,6 +83,7 @@ impl<'c> Maker<'c> {
     fn new(given: &'c config::Upstream, net: &'c config::Net) -> anyhow::Result<Self> {
         let encrypted =
             given.places.iter().flat_map(|place| &place.ways).any(|way| way.transport.is_encrypted());
+        let encrypted = encrypted || given.concierge.is_some();
         let tls = encrypted.then(|| tls(given)).transpose()?;
         Ok(Self { given, tls, network: Network::of(net)? })
     }

@@ -15,14 +15,14 @@ use crate::hub::Hub;
 use body::{Body, failed};
 use holdfast_net::{ListenConfig, ListenError, Listener};
 use hyper::{
-    Request, Response,
+    Method, Request, Response,
     body::Incoming,
     header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io::ErrorKind, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,7 @@ impl Token {
 pub struct ApiServer {
     listener: Listener,
     token: Token,
+    concierge: Arc<Path>,
 }
 
 /// What every request has at hand.
@@ -67,15 +68,18 @@ pub struct ApiServer {
 struct Context {
     hub: Arc<Hub>,
     stop: CancellationToken,
+    /// The file with what a concierge says.
+    concierge: Arc<Path>,
 }
 
 impl ApiServer {
-    /// Binds the address; nothing is answered before [`Self::serve`].
+    /// Binds the address; nothing is answered before [`Self::serve`]. What stands in the file `concierge` at the time is the
+    /// answer to `/concierge`, for everybody: it is signed by who has the key, who need not be this hub.
     ///
     /// # Errors
     /// The situation and its fix.
-    pub async fn bind(config: ListenConfig, token: Token) -> Result<Self, ListenError> {
-        Ok(Self { listener: Listener::bind(config).await?, token })
+    pub async fn bind(config: ListenConfig, token: Token, concierge: &Path) -> Result<Self, ListenError> {
+        Ok(Self { listener: Listener::bind(config).await?, token, concierge: concierge.into() })
     }
 
     /// The address, with the port that the system chose.
@@ -87,7 +91,7 @@ impl ApiServer {
     pub async fn serve(self, hub: Arc<Hub>, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
-        let context = Context { hub, stop: stop.clone() };
+        let context = Context { hub, stop: stop.clone(), concierge: self.concierge.clone() };
         loop {
             let place = tokio::select! {
                 () = stop.cancelled() => break,
@@ -129,6 +133,9 @@ async fn answer(context: &Context, token: &Token, request: Request<Incoming>) ->
     if request.uri().path() == "/openapi.json" {
         return body::json(200, &openapi::document());
     }
+    if request.uri().path() == "/concierge" && request.method() == Method::GET {
+        return concierge(&context.concierge).await;
+    }
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer "));
     if !given.is_some_and(|given| token.is(given.trim())) {
@@ -142,5 +149,17 @@ async fn answer(context: &Context, token: &Token, request: Request<Incoming>) ->
     match routes::answer(context, request).await {
         Ok(response) => response,
         Err(error) => failed(error.status(), &error.to_string()),
+    }
+}
+
+/// Hands on what stands in the file. It is read anew each time, so that a new statement holds at once.
+async fn concierge(file: &Path) -> Response<Body> {
+    match tokio::fs::read(file).await {
+        Ok(said) => body::respond(200, "application/json", Body::Whole(said.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => failed(
+            404,
+            "this hub is no concierge; `holdfast hub concierge sign HUB` beside its hub.toml makes it one",
+        ),
+        Err(error) => failed(500, &format!("{} cannot be read: {error}", file.display())),
     }
 }

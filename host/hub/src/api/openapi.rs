@@ -26,10 +26,12 @@ const OPERATIONS: &[(&str, &str, &str, &str)] = &[
     (
         "/registry/export",
         "post",
-        "The registry as lines of JSON, credentials sealed under a password",
+        "The registry as lines of JSON, credentials sealed for a hub or under a password",
         "Export",
     ),
     ("/registry/import", "post", "Merge an export into the registry", "Import"),
+    ("/registry/recipient", "get", "The key that other hubs export to, so that this one can import it", ""),
+    ("/concierge", "get", "Which hub is the active one, signed; needs no token", ""),
     ("/registry/changes", "get", "What has changed after a revision, for a secondary hub", "?after ?wait"),
     ("/deployments", "get", "Every deployment", ""),
     ("/deployments/{id}", "get", "A deployment", ""),
@@ -111,9 +113,9 @@ fn schemas() -> Value {
                 "properties": { "type": "array" }, "system": { "type": "array" } } },
             "life_s": { "type": "integer", "minimum": 1 },
         } },
-        "Export": { "type": "object", "required": ["password"], "additionalProperties": false, "properties": {
-            "password": { "type": "string", "minLength": 12 } } },
-        "Import": { "type": "object", "required": ["password", "text"], "additionalProperties": false, "properties": {
+        "Export": { "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
+            "properties": { "password": { "type": "string", "minLength": 12 }, "recipient": text } },
+        "Import": { "type": "object", "required": ["text"], "additionalProperties": false, "properties": {
             "password": text, "text": text } },
         "Deployment": { "type": "object", "required": ["target", "manifest"], "properties": {
             "target": { "oneOf": [

@@ -11,6 +11,8 @@ use crate::{
     error::HubError,
     follow::{Changes, PATIENCE_S},
     hub::EdgeItem,
+    recipient::PublicKey,
+    transfer::ExportTo,
     twins::{HubTwin, TwinPatch},
 };
 use holdfast_broker::MethodTimes;
@@ -105,13 +107,15 @@ pub(super) async fn answer(
             Ok(done())
         }
         ("POST", ["registry", "export"]) => {
-            let given: PasswordGiven = read(request.into_body()).await?;
-            let text = hub.export(&given.password).await?;
+            let text = hub.export(export_to(read(request.into_body()).await?)?).await?;
             Ok(respond(200, "application/x-ndjson", Body::Whole(text.into())))
         }
         ("POST", ["registry", "import"]) => {
             let given: ImportGiven = read(request.into_body()).await?;
-            Ok(json(200, &hub.import(&given.text, &given.password).await?))
+            Ok(json(200, &hub.import(&given.text, given.password.as_deref()).await?))
+        }
+        ("GET", ["registry", "recipient"]) => {
+            Ok(json(200, &value!({ "recipient": hub.recipient().await?.to_string() })))
         }
         ("GET", ["registry", "changes"]) => changes(context, &query).await,
         (method, _) => Err(HubError::NotFound(format!(
@@ -215,14 +219,25 @@ async fn method(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PasswordGiven {
-    password: String,
+struct ExportGiven {
+    password: Option<String>,
+    recipient: Option<String>,
+}
+
+fn export_to(given: ExportGiven) -> Result<ExportTo, HubError> {
+    match (given.password, given.recipient) {
+        (Some(password), None) => Ok(ExportTo::Password(password)),
+        (None, Some(recipient)) => PublicKey::parse(&recipient).map(ExportTo::Recipient),
+        _ => Err(HubError::Bad(
+            "an export is sealed under either a password or the key of a recipient".to_owned(),
+        )),
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ImportGiven {
-    password: String,
+    password: Option<String>,
     text: String,
 }
 
@@ -243,9 +258,9 @@ async fn changes(context: &Context, query: &[(String, String)]) -> Result<Respon
         _ = is_there => {}
     }
     // An asker that is ahead of all, as one that asks whose registry this is, hears of nothing.
-    let (changes, revision) =
-        if after > hub.revision() { (Vec::new(), after) } else { hub.changes(after).await? };
-    Ok(json(200, &Changes { hub: hub.id().to_owned(), revision, changes }))
+    let (changes, revision, is_all) =
+        if after > hub.revision() { (Vec::new(), after, true) } else { hub.changes(after).await? };
+    Ok(json(200, &Changes { hub: hub.id().to_owned(), revision, changes, is_all }))
 }
 
 /// A message to a device.

@@ -200,6 +200,11 @@ impl<T> Client<T> {
         self.limit = messages.max(1);
     }
 
+    /// The user name of the next CONNECT, where it depends on who is asked.
+    pub fn set_user_name(&mut self, user_name: ByteString) {
+        self.options.user_name = Some(user_name);
+    }
+
     /// The password of the next CONNECT, where one is good for some time only.
     pub fn set_password(&mut self, password: Bytes) {
         self.options.password = Some(password);

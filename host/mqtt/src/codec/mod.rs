@@ -14,6 +14,8 @@ use wire::{REMAINING_BYTES_MAX, Reader, Variable};
 /// Largest packet that MQTT can express: 268,435,455 bytes behind a fixed header of five.
 pub const PACKET_BYTES_MAX: usize = REMAINING_BYTES_MAX + 5;
 
+const REMAINING: &str = "the remaining length";
+
 /// Reads and writes the packets of one connection.
 ///
 /// It holds no bytes: what is not a whole packet yet stays in the caller's buffer. It reserves no memory for a packet
@@ -56,8 +58,18 @@ impl Codec {
         let (remaining, length_bytes) = match wire::variable(src.get(1..).unwrap_or_default()) {
             Variable::Value { value, bytes } => (value, bytes),
             Variable::Incomplete => return Ok(None),
-            Variable::Malformed => return Err(wire::not_minimal("the remaining length")),
+            Variable::Malformed if version == Version::V5 => return Err(wire::not_minimal(REMAINING)),
+            // Section 2.2.3 of 3.1.1; the statement has no number.
+            Variable::Malformed => {
+                return Err(ProtocolError::malformed("the remaining length has more than four bytes"));
+            }
         };
+        // Version 5 wants the shortest form (MQTT-1.5.5-1). 3.1.1 shows it and demands it nowhere, and the way to read it
+        // that it gives takes others too. Which of them a CONNECT is stands in it.
+        let is_shortest = length_bytes == wire::variable_bytes(remaining);
+        if !is_shortest && version == Version::V5 {
+            return Err(wire::not_minimal(REMAINING));
+        }
         let head = length_bytes + 1;
         let total = remaining + head;
         if total > self.max_packet_bytes {
@@ -71,6 +83,9 @@ impl Codec {
         body.advance(head);
         if first >> 4 == decode::CONNECT {
             let connect = connect::connect(body)?;
+            if !is_shortest && connect.version == Version::V5 {
+                return Err(wire::not_minimal(REMAINING));
+            }
             self.version = Some(connect.version);
             return Ok(Some(Packet::Connect(Box::new(connect))));
         }

@@ -81,12 +81,12 @@ impl Reader {
     /// A variable byte integer, in its shortest form (MQTT-1.5.5-1).
     pub(super) fn variable(&mut self, field: &str) -> Result<usize, ProtocolError> {
         match variable(&self.rest) {
-            Variable::Value { value, bytes } => {
+            Variable::Value { value, bytes } if bytes == variable_bytes(value) => {
                 self.rest.advance(bytes);
                 Ok(value)
             }
             Variable::Incomplete => Err(self.short(field)),
-            Variable::Malformed => Err(not_minimal(field)),
+            Variable::Value { .. } | Variable::Malformed => Err(not_minimal(field)),
         }
     }
 
@@ -152,11 +152,11 @@ pub(super) fn once<T>(
 
 /// What the first bytes of a slice say as a variable byte integer.
 pub(super) enum Variable {
-    /// A number and how many bytes it took.
+    /// A number and how many bytes it took, which may be more than it needs.
     Value { value: usize, bytes: usize },
     /// More bytes are needed.
     Incomplete,
-    /// More than four bytes, or more than needed.
+    /// More than four bytes.
     Malformed,
 }
 
@@ -165,8 +165,7 @@ pub(super) fn variable(bytes: &[u8]) -> Variable {
     for (at, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7F) << (7 * at);
         if byte & 0x80 == 0 {
-            let padded = at > 0 && *byte == 0;
-            return if padded { Variable::Malformed } else { Variable::Value { value, bytes: at + 1 } };
+            return Variable::Value { value, bytes: at + 1 };
         }
     }
     if bytes.len() >= 4 { Variable::Malformed } else { Variable::Incomplete }

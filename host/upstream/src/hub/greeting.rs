@@ -66,7 +66,7 @@ impl Hub {
         if welcome.protocol != PROTOCOL {
             return Err(SyncFault::Protocol(welcome.protocol));
         }
-        self.port.greeted();
+        self.port.greeted(welcome.marks);
         let same_hub = known.hub.as_deref() == Some(&*welcome.hub);
         // A hub that was set back counts anew from where it was.
         let since = Some(known.twins).filter(|twins| same_hub && *twins <= welcome.revision);

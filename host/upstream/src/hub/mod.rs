@@ -21,7 +21,7 @@ mod greeting;
 pub(crate) mod port;
 mod reports;
 
-use crate::Secret;
+use crate::{Place, Secret};
 use holdfast_auth::{SharedKey, sas};
 use holdfast_broker::Broker;
 use holdfast_link::{Change, IdentityRecord, Settings, client_id, user_name};
@@ -45,7 +45,7 @@ const RENEW_BEFORE: Duration = Duration::from_secs(300);
 /// What the link to a hub is told, beside what every link is.
 #[derive(Clone)]
 pub struct HubConfig {
-    /// The name of the hub, as tokens say it.
+    /// The name of the hub, as tokens say it, where its [`crate::Place`] has none of its own.
     pub hub: Text,
     /// The key of this edge's device; none if the edge shows a certificate.
     pub key: Option<SharedKey>,
@@ -108,6 +108,8 @@ pub trait Keeper: Send + std::marker::Sync + 'static {
 /// This edge's part of the link beside telemetry.
 pub(crate) struct Hub {
     config: HubConfig,
+    /// What the hub of each place is called.
+    names: Vec<Text>,
     broker: Broker,
     /// Held while something is applied, so that each is made of what the one before left.
     known: Mutex<Known>,
@@ -115,21 +117,28 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new(config: HubConfig, broker: Broker) -> Arc<Self> {
+    pub(crate) fn new(config: HubConfig, places: &[Place], broker: Broker) -> Arc<Self> {
         let known = Mutex::new(config.keeper.known());
-        Arc::new(Self { config, broker, known, port: Port::default() })
+        let names = places.iter().map(|place| place.hub.clone().unwrap_or_else(|| config.hub.clone()));
+        Arc::new(Self { names: names.collect(), config, broker, known, port: Port::default() })
     }
 
     pub(crate) fn client_id(edge: &Name) -> String {
         client_id(edge)
     }
 
-    pub(crate) fn user_name(&self) -> String {
-        user_name(&self.config.hub, self.broker.edge())
+    /// What the hub of a place is called: a token names it, and is good nowhere else.
+    fn name(&self, place: usize) -> &str {
+        self.names.get(place).unwrap_or(&self.config.hub)
     }
 
-    /// A fresh token, if this edge proves itself with one.
-    pub(crate) fn password(&self) -> Option<Secret> {
+    /// Who this edge is at the hub of a place.
+    pub(crate) fn user_name(&self, place: usize) -> String {
+        user_name(self.name(place), self.broker.edge())
+    }
+
+    /// A fresh token for the hub of a place, if this edge proves itself with one.
+    pub(crate) fn password(&self, place: usize) -> Option<Secret> {
         let key = self.config.key.as_ref()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let who = Identity {
@@ -137,7 +146,7 @@ impl Hub {
             module: Name::new(holdfast_link::HUB_MODULE).ok(),
         };
         let expiry_s = now.saturating_add(self.config.token_life).as_secs();
-        Some(Secret(sas::token(&self.config.hub, &who, key, expiry_s).into_bytes().into()))
+        Some(Secret(sas::token(self.name(place), &who, key, expiry_s).into_bytes().into()))
     }
 
     /// How long a connection may live before it is made anew with another token; none if it needs none.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_link::{
-    ANSWER_TOPIC, BODY_BYTES_MAX, Call, Direction, Document, DocumentFault, Problem, STATUS_PROPERTY, Status,
+    ANSWER_TOPIC, BODY_BYTES_MAX, Call, Direction, Document, DocumentFault, Mark, Problem, STATUS_PROPERTY,
+    Status,
 };
 use holdfast_mqtt::{Publish, PublishProperties};
 use std::{
@@ -76,6 +77,8 @@ struct State {
     phase: Phase,
     /// Whether the hub has answered the greeting of this connection.
     is_greeted: bool,
+    /// How far it said there that it has stored this edge's messages, until somebody takes note.
+    marks: Option<Vec<Mark>>,
     out: VecDeque<Publish>,
     waiting: HashMap<u64, oneshot::Sender<Answer>>,
     /// Never used twice while the process lives, so that a late answer of an old connection meets nobody.
@@ -109,14 +112,21 @@ impl Port {
     }
 
     /// The hub has answered the greeting: from here on it takes telemetry.
-    pub(crate) fn greeted(&self) {
-        self.state().is_greeted = true;
+    pub(crate) fn greeted(&self, marks: Vec<Mark>) {
+        let mut state = self.state();
+        (state.is_greeted, state.marks) = (true, Some(marks));
+        drop(state);
         self.to_send.notify_one();
     }
 
     /// Whether the hub takes telemetry.
     pub(crate) fn is_greeted(&self) -> bool {
         self.state().is_greeted
+    }
+
+    /// How far the hub had stored this edge's messages when it was greeted; once for each greeting.
+    pub(crate) fn take_marks(&self) -> Option<Vec<Mark>> {
+        self.state().marks.take()
     }
 
     /// The connection has ended: nobody gets an answer any longer.

@@ -35,14 +35,18 @@ pub async fn check(config: &Config) -> Finding {
         Err(error) => return Finding::Error(format!("{error:#}")),
     };
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for Place { name, targets } in &places {
+    for Place { name, hub, targets } in &places {
         for target in targets {
             let way = format!("{name} by {}", target.way.transport());
-            match try_way(target, upstream, &config.edge).await {
+            match try_way(target, upstream, hub.as_deref(), &config.edge).await {
                 Ok(how) => good.push(format!("{way}: welcomes us ({how})")),
                 Err(why) => bad.push(format!("{way}: {why}")),
             }
         }
+    }
+    match concierge(upstream, config, &places).await {
+        Ok(said) => good.extend(said),
+        Err(why) => bad.push(format!("the concierge: {why}")),
     }
     let all =
         |first: Vec<String>, then: Vec<String>| first.into_iter().chain(then).collect::<Vec<_>>().join("\n");
@@ -53,11 +57,25 @@ pub async fn check(config: &Config) -> Finding {
     }
 }
 
+/// Asks the concierge, if there is one; tells what it says.
+async fn concierge(upstream: &Upstream, config: &Config, places: &[Place]) -> Result<Option<String>, String> {
+    let concierge = ways::concierge(upstream, &config.net).map_err(|error| format!("{error:#}"))?;
+    let Some(concierge) = concierge else { return Ok(None) };
+    let names: Vec<_> = places.iter().map(|place| place.name.clone()).collect();
+    let said = concierge.ask(&names, Timeouts::default()).await.map_err(|fault| fault.to_string())?;
+    Ok(Some(format!("the concierge names {said}")))
+}
+
 /// Tries one way; tells how it is encrypted, or what to do.
-async fn try_way(target: &Target, upstream: &Upstream, edge: &Name) -> Result<String, String> {
+async fn try_way(
+    target: &Target,
+    upstream: &Upstream,
+    hub: Option<&str>,
+    edge: &Name,
+) -> Result<String, String> {
     let stream = dial(target, Timeouts::default()).await.map_err(|error| error.to_string())?;
     let how = stream.describe_encryption().unwrap_or_else(|| "not encrypted".to_owned());
-    match timeout(ANSWER_WITHIN, welcomed(stream, upstream, edge)).await {
+    match timeout(ANSWER_WITHIN, welcomed(stream, upstream, hub, edge)).await {
         Ok(Ok(())) => Ok(how),
         Ok(Err(error)) => Err(format!("{error:#}")),
         Err(_) => Err(format!(
@@ -69,7 +87,12 @@ async fn try_way(target: &Target, upstream: &Upstream, edge: &Name) -> Result<St
 
 /// Connects as the edge does, but under another client id, so that a running edge is not thrown out. A hub knows an edge by
 /// its client id: it is asked as the device, not as the edge's own part that is linked.
-async fn welcomed(stream: Stream, upstream: &Upstream, edge: &Name) -> anyhow::Result<()> {
+async fn welcomed(
+    stream: Stream,
+    upstream: &Upstream,
+    name: Option<&str>,
+    edge: &Name,
+) -> anyhow::Result<()> {
     let version = match upstream.version {
         MqttVersion::V311 => Version::V311,
         MqttVersion::V5 => Version::V5,
@@ -79,10 +102,11 @@ async fn welcomed(stream: Stream, upstream: &Upstream, edge: &Name) -> anyhow::R
     connect.user_name = upstream.user.as_deref().map(Into::into);
     connect.password = parts::password(upstream.password.as_ref())?.map(|secret| secret.0);
     if let Some(hub) = &upstream.hub {
+        let name = name.unwrap_or(&hub.name);
         connect.client_id = edge.as_str().into();
-        connect.user_name = Some(format!("{}/{edge}/?api-version=2021-04-12", hub.name).into());
+        connect.user_name = Some(format!("{name}/{edge}/?api-version=2021-04-12").into());
         let expiry_s = now().0 / 1000 + TOKEN_LIFE_S;
-        let token = |key| sas::token(&hub.name, &Identity::device(edge.clone()), &key, expiry_s);
+        let token = |key| sas::token(name, &Identity::device(edge.clone()), &key, expiry_s);
         connect.password = parts::hub_key(hub)?.map(token).map(|token| token.into_bytes().into());
     }
     wire.push(&Packet::Connect(Box::new(connect)))?;
@@ -90,7 +114,7 @@ async fn welcomed(stream: Stream, upstream: &Upstream, edge: &Name) -> anyhow::R
     match wire.receive().await? {
         Packet::ConnAck(answer) if answer.reason == ReasonCode::Success => Ok(()),
         Packet::ConnAck(answer) if upstream.hub.is_some() => bail!(
-            "the hub refuses us: {}; look at upstream.hub and upstream.key_file, and at `holdfast hub device show {edge}` \
+            "the hub refuses us: {}; look at upstream.hub (or upstream.hubs.name) and upstream.key_file, and at `holdfast hub device show {edge}` \
              there",
             answer.reason.text()
         ),

@@ -5,9 +5,11 @@
     reason = "to read a JSON value by a name never panics: what is absent is null"
 )]
 
+mod concierge;
 mod init;
 mod registry;
 
+pub use concierge::statement_file;
 pub use init::{init, make_token, token_file};
 
 use super::{logs, message};
@@ -51,9 +53,13 @@ pub fn config(named: Option<&Path>) -> anyhow::Result<Config> {
 
 /// Carries out a command that asks a hub.
 pub async fn run(named: Option<&Path>, args: &HubArgs, json: bool) -> anyhow::Result<bool> {
+    if let HubCommand::Concierge(command) = &args.command {
+        concierge::run(named, command, json)?;
+        return Ok(true);
+    }
     let client = client(named, args)?;
     match &args.command {
-        HubCommand::Init(_) | HubCommand::Run => {}
+        HubCommand::Init(_) | HubCommand::Run | HubCommand::Concierge(_) => {}
         HubCommand::Status => print(&client.ask(Method::GET, "/status", None).await?, json)?,
         HubCommand::Edges => edges(&client, json).await?,
         HubCommand::Device(command) => device(&client, named, command, json).await?,
@@ -63,6 +69,10 @@ pub async fn run(named: Option<&Path>, args: &HubArgs, json: bool) -> anyhow::Re
         HubCommand::Deploy(command) => deploy(&client, command, json).await?,
         HubCommand::Export(args) => registry::export(&client, args, json).await?,
         HubCommand::Import(args) => return registry::import(&client, args, json).await,
+        HubCommand::Recipient => {
+            let answer = client.ask(Method::GET, "/registry/recipient", None).await?;
+            if json { output::json(&answer)? } else { output::line(text(&answer["recipient"])) }
+        }
         HubCommand::Monitor(args) => monitor(&client, args, json).await?,
     }
     Ok(true)

@@ -5,7 +5,11 @@
     reason = "to read a JSON value by a name never panics: what is absent is null"
 )]
 
-use crate::{cli::HubExportArgs, output, run::parts::password_file};
+use crate::{
+    cli::{HubExportArgs, HubImportArgs},
+    output,
+    run::parts::password_file,
+};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use holdfast_hub::client::{Client, Method};
@@ -13,16 +17,19 @@ use serde_json::{Value, json};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
+    path::Path,
 };
 
-fn password(args: &HubExportArgs) -> anyhow::Result<String> {
-    let bytes = password_file(&args.password_file)?;
-    String::from_utf8(bytes).with_context(|| format!("{} is no text", args.password_file.display()))
+fn password(file: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(file) = file else { return Ok(None) };
+    let bytes = password_file(file)?;
+    String::from_utf8(bytes).map(Some).with_context(|| format!("{} is no text", file.display()))
 }
 
 /// Writes the registry of the hub to a new file that only this user may read.
 pub async fn export(client: &Client, args: &HubExportArgs, json: bool) -> anyhow::Result<()> {
-    let body = Bytes::from(json!({ "password": password(args)? }).to_string());
+    let password = password(args.password_file.as_deref())?;
+    let body = Bytes::from(json!({ "password": password, "recipient": args.recipient }).to_string());
     let text = client.text(Method::POST, "/registry/export", body).await?;
     let file = args.file.display();
     let mut options = OpenOptions::new();
@@ -41,10 +48,10 @@ pub async fn export(client: &Client, args: &HubExportArgs, json: bool) -> anyhow
 }
 
 /// Merges a file into the registry of the hub. Gives whether all of it was taken.
-pub async fn import(client: &Client, args: &HubExportArgs, json: bool) -> anyhow::Result<bool> {
+pub async fn import(client: &Client, args: &HubImportArgs, json: bool) -> anyhow::Result<bool> {
     let file = args.file.display();
     let text = fs::read_to_string(&args.file).with_context(|| format!("cannot read {file}"))?;
-    let body = json!({ "password": password(args)?, "text": text });
+    let body = json!({ "password": password(args.password_file.as_deref())?, "text": text });
     let answer = client.ask(Method::POST, "/registry/import", Some(body)).await?;
     let Some(refused) = answer["refused"].as_array() else {
         bail!("the hub gave an unexpected answer: {answer}")

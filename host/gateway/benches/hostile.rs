@@ -1,0 +1,323 @@
+//! What hostile clients cost the others: `cargo bench -p holdfast-gateway --bench hostile`.
+//!
+//! Twenty clients with TLS publish a message of QoS 1 each every 10 ms and wait for its acknowledgement, while another process
+//! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure,
+//! how long one more client takes to connect, and what the memory of the host has grown by. Everything runs on one machine;
+//! attackers therefore get what the others leave of the processors (`nice`), as they would bring their own elsewhere.
+//! Names of ways as arguments run only these.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark prints, and may panic"
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use bytes::BytesMut;
+use holdfast_mqtt::*;
+use holdfast_net::{
+    ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
+    Settings, Stream, Target, Timeouts, Way, dial,
+};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use support::{Client, House, connect, hub};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::timeout};
+
+/// The others, and the pace of each.
+const OTHERS: usize = 20;
+const PACE: Duration = Duration::from_millis(10);
+const COUNTED: Duration = Duration::from_secs(5);
+/// Before it is counted, so that the attack is under way.
+const WARM: Duration = Duration::from_secs(2);
+/// Connections that attack at once.
+const AT_ONCE: usize = 64;
+/// What an attack may add to the memory of the host: the connections that say nothing, the buffers of those that do, the
+/// queues of those that do not read.
+const GROWN_BYTES_MAX: u64 = 64 << 20;
+
+const WAYS: [&str; 8] =
+    ["silence", "handshakes", "endless", "lengths", "wildcards", "passwords", "tokens", "identity"];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--as") {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let port = arguments[at + 3].parse().unwrap();
+        return runtime.unwrap().block_on(work(&arguments[at + 1], Path::new(&arguments[at + 2]), port));
+    }
+    let chosen = |way: &&str| {
+        let named = WAYS.iter().any(|way| arguments.iter().any(|argument| argument == way));
+        !named || arguments.iter().any(|argument| argument == way)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, door) = papers(folder.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let house = runtime.block_on(House::at("0.0.0.0:0".parse().unwrap(), door));
+    let port = house.address.port();
+    let me = |part: &str| start(part, &certificate, port);
+    let quiet = latency(me("others"));
+    let quiet_connect = connecting(me("newcomers"));
+    println!("quiet: p50 {} us, p99 {} us; a new client is there in {} us", quiet.0, quiet.1, quiet_connect);
+    for way in WAYS.iter().filter(|way| chosen(way)) {
+        let before = (resident(), house.counted());
+        let mut attack = me(way);
+        std::thread::sleep(WARM);
+        let found = latency(me("others"));
+        let connect = connecting(me("newcomers"));
+        let now = house.counted();
+        attack.kill().unwrap();
+        attack.wait().unwrap();
+        let grown = resident().saturating_sub(before.0);
+        let times = |now: u64, then: u64| now as f64 / then as f64;
+        let holds = found.0 <= 2 * quiet.0 && found.1 <= 2 * quiet.1 && grown <= GROWN_BYTES_MAX;
+        println!(
+            "{way}: p50 {} us ({:.2}), p99 {} us ({:.2}); a new client is there in {} us; memory grown by {:.1} MiB; {}",
+            found.0,
+            times(found.0, quiet.0),
+            found.1,
+            times(found.1, quiet.1),
+            connect,
+            grown as f64 / f64::from(1 << 20),
+            if holds { "within the goals" } else { "OVER a goal" }
+        );
+        println!(
+            "  refused {}, protocol errors {}, pushed out {}, too late {}, messages in {}, open {}",
+            now.connects_refused - before.1.connects_refused,
+            now.protocol_errors - before.1.protocol_errors,
+            now.connections_pushed_out - before.1.connections_pushed_out,
+            now.connects_too_late - before.1.connects_too_late,
+            now.messages_in - before.1.messages_in,
+            now.connections
+        );
+        let end = Instant::now() + Duration::from_secs(20);
+        while house.counted().connections > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn papers(folder: &Path) -> (PathBuf, Door) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "127.0.0.2".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let identity = Identity { certificates: certificate.clone(), key };
+    let tls = ServerTls::build(&ServerTlsConfig { identity, clients: ClientAuth::Asked }).unwrap();
+    (certificate, Door::Tls(tls))
+}
+
+/// This program again, as one of the parts; attackers with what is left of the processors.
+fn start(part: &str, certificate: &Path, port: u16) -> Child {
+    let mut command = if WAYS.contains(&part) { Command::new("nice") } else { Command::new("env") };
+    if WAYS.contains(&part) {
+        command.args(["-n", "19"]);
+    }
+    command.arg(std::env::current_exe().unwrap()).args(["--as", part]).arg(certificate).arg(port.to_string());
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn said(child: Child) -> Vec<u64> {
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    let text = String::from_utf8(out.stdout).unwrap();
+    text.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+/// Half of the messages, and all but one of a hundred, are acknowledged in so many microseconds.
+fn latency(others: Child) -> (u64, u64) {
+    let found = said(others);
+    (found[0], found[1])
+}
+
+/// How long a new client needs, with handshake and proof, half of the times.
+fn connecting(newcomers: Child) -> u64 {
+    said(newcomers)[0]
+}
+
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+async fn work(part: &str, certificate: &Path, port: u16) {
+    // Whoever dials an address of the loopback comes from the same one.
+    let from = if WAYS.contains(&part) { "127.0.0.1" } else { "127.0.0.2" };
+    let roots = Roots::File(certificate.to_owned());
+    let tls = ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() }).unwrap();
+    let way = Way::Tls(tls);
+    let door = Target::new(HostName::new(from).unwrap(), port, way, Settings::of_section("bench"));
+    let door = Arc::new(door);
+    match part {
+        "others" => return others(&door).await,
+        "newcomers" => return newcomers(&door).await,
+        _ => {}
+    }
+    let mut attackers = JoinSet::new();
+    for n in 0..AT_ONCE {
+        let (part, door) = (part.to_owned(), door.clone());
+        attackers.spawn(async move {
+            loop {
+                // What becomes of one attempt is not the attacker's concern.
+                let attempt = Box::pin(attack(&part, &door, port, n));
+                let _ = timeout(Duration::from_secs(20), attempt).await;
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    attackers.join_all().await;
+}
+
+/// One attempt, until the host has enough of it.
+async fn attack(way: &str, door: &Target, port: u16, n: usize) -> Option<()> {
+    let zeros = [0; 16 << 10];
+    match way {
+        "silence" => {
+            // The head of a handshake, byte by byte.
+            let mut all = Vec::new();
+            for _ in 0..8 {
+                all.push(TcpStream::connect(("127.0.0.1", port)).await.ok()?);
+            }
+            for byte in [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3] {
+                for stream in &mut all {
+                    // One that was closed stays in the list until all are made anew.
+                    let _ = stream.write_all(&[byte]).await;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        "handshakes" => drop(dial(door, Timeouts::default()).await.ok()?),
+        "endless" => {
+            let mut stream = dial(door, Timeouts::default()).await.ok()?;
+            let header = if n.is_multiple_of(2) {
+                [0x10, 0xff, 0xff, 0xff, 0x7f]
+            } else {
+                [0x10, 0x80, 0x80, 0x01, 0]
+            };
+            stream.write_all(&header).await.ok()?;
+            loop {
+                stream.write_all(&zeros).await.ok()?;
+            }
+        }
+        "lengths" => {
+            let mut client = greeted(door, &format!("lengths-{n}"), "press").await?;
+            let header: &[u8] = match n % 3 {
+                0 => &[0x30, 0xff, 0xff, 0xff, 0x7f],
+                1 => &[0x32, 0xff, 0xff, 0x13],
+                _ => &[0x82, 20, 0, 1, 0xff, 0xff, 0xff, 0x7f],
+            };
+            client.stream.write_all(header).await.ok()?;
+            loop {
+                client.stream.write_all(&zeros).await.ok()?;
+            }
+        }
+        "wildcards" => {
+            let mut client = greeted(door, &format!("wild-{n}"), "press").await?;
+            let filter = |k: usize| format!("plant/{}#", "+/".repeat(k % 40));
+            let subscriptions = (0..500).map(|k| Subscription::new(filter(k), QoS::AtMostOnce)).collect();
+            let packet_id = PacketId::MIN;
+            let subscribe =
+                Subscribe { packet_id, subscription_id: None, user_properties: vec![], subscriptions };
+            client.send(&Packet::Subscribe(Box::new(subscribe))).await;
+            let mut bytes = BytesMut::new();
+            for k in 0..32 {
+                let topic = format!("plant/{}{n}", "x/".repeat(k));
+                client.codec.encode(&Packet::Publish(Publish::new(topic, "flood")), &mut bytes).ok()?;
+            }
+            // What comes for it is not read.
+            loop {
+                client.stream.write_all(&bytes).await.ok()?;
+            }
+        }
+        "passwords" => {
+            let stream = dial(door, Timeouts::default()).await.ok()?;
+            let mut client = Client::over(stream, Version::V311);
+            let wrong =
+                Connect { password: Some(format!("wrong {n}").into()), ..connect(Version::V311, "w") };
+            client.send(&Packet::Connect(Box::new(wrong))).await;
+            client.next().await;
+        }
+        "tokens" => {
+            let stream = dial(door, Timeouts::default()).await.ok()?;
+            let mut client = Client::over(stream, Version::V311);
+            let password = Some(hub::sas_token(hub::HUB, "lathe", &[8; 32], 4_000_000_000).into());
+            let wrong = Connect { password, ..hub::connect_device("lathe") };
+            client.send(&Packet::Connect(Box::new(wrong))).await;
+            client.next().await;
+        }
+        // One of the others by its client identifier, with a password that is right for somebody else.
+        "identity" => drop(greeted(door, &format!("other-{}", n % OTHERS), "oven").await?),
+        other => panic!("there is no way {other:?}"),
+    }
+    Some(())
+}
+
+async fn greeted(door: &Target, id: &str, user: &str) -> Option<Client<Stream>> {
+    let mut client = Client::over(dial(door, Timeouts::default()).await.ok()?, Version::V5);
+    let hello = Connect { user_name: Some(user.to_owned().into()), ..connect(Version::V5, id) };
+    client.send(&Packet::Connect(Box::new(hello))).await;
+    matches!(client.next().await, Some(Packet::ConnAck(ack)) if ack.reason == ReasonCode::Success)
+        .then_some(client)
+}
+
+async fn others(door: &Arc<Target>) {
+    let mut all = JoinSet::new();
+    for n in 0..OTHERS {
+        let door = door.clone();
+        all.spawn(async move {
+            let mut client = greeted(&door, &format!("other-{n}"), "press").await.expect("it is let in");
+            let mut times = Vec::new();
+            let mut next = Instant::now() + PACE * n as u32 / OTHERS as u32;
+            let local = PublishProperties {
+                user_properties: vec![("local".into(), "1".into())],
+                ..PublishProperties::default()
+            };
+            for number in 0..COUNTED.as_millis() / PACE.as_millis() {
+                tokio::time::sleep_until(next.into()).await;
+                next += PACE;
+                let packet_id = PacketId::new(number as u16 + 1);
+                let publish = Publish {
+                    qos: QoS::AtLeastOnce,
+                    packet_id,
+                    properties: Some(Box::new(local.clone())),
+                    ..Publish::new("press/temperature", vec![7; 256])
+                };
+                let sent = Instant::now();
+                client.send(&Packet::Publish(publish)).await;
+                let ack = client.next().await;
+                assert!(matches!(ack, Some(Packet::PubAck(_))), "{ack:?}");
+                times.push(sent.elapsed());
+            }
+            times
+        });
+    }
+    let mut times: Vec<Duration> = all.join_all().await.into_iter().flatten().collect();
+    times.sort();
+    let at = |share: usize| times[times.len() * share / 100].as_micros();
+    println!("{} {}", at(50), at(99));
+}
+
+async fn newcomers(door: &Target) {
+    let mut times = Vec::new();
+    for n in 0..20 {
+        let begin = Instant::now();
+        let client = greeted(door, &format!("new-{n}"), "press").await.expect("it is let in");
+        times.push(begin.elapsed());
+        drop(client);
+    }
+    times.sort();
+    println!("{}", times[times.len() / 2].as_micros());
+    // Whoever waits for it reads a pipe.
+    std::io::stdout().flush().unwrap();
+}
