@@ -191,6 +191,16 @@ fn d3_a_secondary_that_imported_the_registry_has_edge_and_child_without_the_prim
     assert_eq!(imported, json!({ "changed": 3, "same": 0, "refused": [] }));
     let again = second.json(&["import", file]).remove(0);
     assert_eq!(again, json!({ "changed": 0, "same": 3, "refused": [] }), "D4");
+    // Or under a password, as for a backup.
+    let backup = first.folder().join("backup.jsonl");
+    let backup = backup.to_str().unwrap();
+    let password = first.folder().join("password");
+    fs::write(&password, "correct horse battery\n").unwrap();
+    let password = ["--password-file", password.to_str().unwrap()];
+    first.run(&[&["export", backup], &password[..]].concat()).expect_good();
+    second.run(&["import", backup]).expect_refused(&["--password-file"]);
+    let same = second.json(&[&["import", backup], &password[..]].concat()).remove(0);
+    assert_eq!(same, json!({ "changed": 0, "same": 3, "refused": [] }));
 
     edge.start();
     wait_at(&edge, "hub-a.test");
