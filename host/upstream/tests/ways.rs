@@ -222,7 +222,7 @@ async fn a_hub_that_refuses_the_edge_is_left_for_the_next_as_one_that_is_out_of_
     let first = support::scripted::Scripted::new().await;
     let second = Taker::behind(Door::Tcp).await;
     let edge = Edge::new();
-    let mut link = edge.link(to(vec![
+    let link = edge.link(to(vec![
         place("hub-a", vec![target(first.port)]),
         place("hub-b", vec![target(second.port())]),
     ]));
