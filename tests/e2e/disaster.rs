@@ -1,7 +1,7 @@
 //! A hub dies: another one goes on. All of it the whole binary. The names of the stories begin with the requirement that they
 //! show.
 
-use crate::support::{Above, Edge, Link, Sdk, publish, wait_for};
+use crate::support::{Above, Edge, Link, Sdk, host, publish, wait_for};
 use serde_json::{Value, json};
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -162,11 +162,6 @@ fn d2_the_concierge_says_where_to_go_and_nobody_else() {
     concierge.run(&["concierge", "sign", "hub-a.test"]).expect_good();
     wait_at(&edge, "hub-a.test");
     assert!(edge.stop().success());
-}
-
-/// An address of the loopback that no other test has; the SDK knows no other port than its own.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
 }
 
 #[test]
