@@ -1,16 +1,11 @@
 //! The unmodified device SDKs of Azure IoT for Python and Node.js at the whole binary, and the commands of an operator beside it. The
 //! ports are fixed in the SDK, so that each story has an address of its own; 443 needs the right to listen there.
 
-use crate::support::{Broker, Edge, Link, Receiver, Sdk, wait_for};
+use crate::support::{Broker, Edge, Link, Receiver, Sdk, host, wait_for};
 use holdfast_auth::Thumbprint;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
-
-/// An address of the loopback that no other test has.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 1 + std::process::id() % 99, std::process::id() / 99 % 250)
-}
 
 /// An edge that devices find at an address, with an upstream link to this port.
 fn edge_at(host: &str, upstream: u16, more: &str) -> Edge {

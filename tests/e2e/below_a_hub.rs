@@ -1,7 +1,7 @@
 //! An edge below a hub, both the whole binary: synchronise once, run offline for ever, come back and compare. The names of
 //! the stories begin with the requirement that they show.
 
-use crate::support::{Above, Dice, Edge, Link, Publisher, Sdk, number, publish, wait_for, wait_within};
+use crate::support::{Above, Dice, Edge, Link, Publisher, Sdk, host, number, publish, wait_for, wait_within};
 use serde_json::{Value, json};
 use std::{
     fs, thread,
@@ -10,11 +10,6 @@ use std::{
 
 /// Everything goes up.
 const ROUTES: &str = "[routes]\nup = 'FROM /messages/* INTO $upstream'\n";
-
-/// An address of the loopback that no other test has; the SDK knows no other port than its own.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
-}
 
 /// An edge whose gateway the SDK finds at `host`.
 fn edge_at(hub: &Above, link: &Link, host: &str) -> Edge {

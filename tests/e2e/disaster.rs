@@ -1,7 +1,7 @@
 //! A hub dies: another one goes on. All of it the whole binary. The names of the stories begin with the requirement that they
 //! show.
 
-use crate::support::{Above, Edge, Link, Sdk, publish, wait_for};
+use crate::support::{Above, Edge, Link, Sdk, host, publish, wait_for};
 use serde_json::{Value, json};
 use std::{fs, path::Path, thread, time::Duration};
 
@@ -164,11 +164,6 @@ fn d2_the_concierge_says_where_to_go_and_nobody_else() {
     assert!(edge.stop().success());
 }
 
-/// An address of the loopback that no other test has; the SDK knows no other port than its own.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
-}
-
 #[test]
 fn d3_a_secondary_that_imported_the_registry_has_edge_and_child_without_the_primary() {
     let (mut first, second) = (Above::named("hub-a.test", ""), Above::named("hub-b.test", ""));
@@ -191,6 +186,16 @@ fn d3_a_secondary_that_imported_the_registry_has_edge_and_child_without_the_prim
     assert_eq!(imported, json!({ "changed": 3, "same": 0, "refused": [] }));
     let again = second.json(&["import", file]).remove(0);
     assert_eq!(again, json!({ "changed": 0, "same": 3, "refused": [] }), "D4");
+    // Or under a password, as for a backup.
+    let backup = first.folder().join("backup.jsonl");
+    let backup = backup.to_str().unwrap();
+    let password = first.folder().join("password");
+    fs::write(&password, "correct horse battery\n").unwrap();
+    let password = ["--password-file", password.to_str().unwrap()];
+    first.run(&[&["export", backup], &password[..]].concat()).expect_good();
+    second.run(&["import", backup]).expect_refused(&["--password-file"]);
+    let same = second.json(&[&["import", backup], &password[..]].concat()).remove(0);
+    assert_eq!(same, json!({ "changed": 0, "same": 3, "refused": [] }));
 
     edge.start();
     wait_at(&edge, "hub-a.test");

@@ -1,13 +1,8 @@
 //! The hub: devices of an unmodified SDK connect to it directly, and its commands show and reach them. The ports are fixed
 //! in the SDK, so that each story has an address of its own.
 
-use crate::support::{Hub, Sdk, holdfast, wait_for};
+use crate::support::{Hub, Sdk, holdfast, host, wait_for};
 use serde_json::{Value, json};
-
-/// An address of the loopback that no other test has.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
-}
 
 fn hub_at(host: &str) -> Hub {
     Hub::prepare(&[format!("tls://{host}:8883")], host, "")

@@ -141,7 +141,7 @@ pub struct DemoArgs {
 /// Arguments of `upstream`.
 #[derive(Debug, Args)]
 pub struct UpstreamArgs {
-    /// The hub or broker, as `holdfast status` names it; `auto` lets the edge choose again.
+    /// The hub or broker, as `holdfast status` names it; `auto` lets the edge choose again, beginning with the preferred one.
     #[arg(long = "use", value_name = "NAME")]
     pub place: String,
 }

@@ -96,6 +96,13 @@ async fn turn(hub: &Hub, primary: &Client, known: &mut Option<(String, u64)>) ->
         return Err(FollowError::Itself);
     }
     match known {
+        Some((id, after)) if *id == answer.hub && answer.revision < *after => {
+            tracing::warn!(
+                primary = %answer.hub, revision = answer.revision, followed_to = *after,
+                "the registry of the primary hub was set back to an older state; all of it is merged again"
+            );
+            *after = 0;
+        }
         Some((id, after)) if *id == answer.hub => {
             let any = !answer.changes.is_empty();
             for item in answer.changes {

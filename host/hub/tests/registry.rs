@@ -18,7 +18,7 @@ use holdfast_hub::{
 use holdfast_link::Access;
 use holdfast_net::{Door, HostName, ListenConfig, PlainTcp, Settings, Target, Way};
 use serde_json::json;
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use support::{TestHub, device, record};
 use tokio_util::sync::CancellationToken;
 
@@ -150,35 +150,95 @@ async fn a_hub_that_is_to_follow_lets_no_edge_in_before_it_has_a_registry() {
     assert!(holdfast_gateway::Above::link(&*second.hub, &edge).is_ok());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_follower_misses_nothing_that_changes_while_it_asks() {
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (first, second) = (TestHub::open(one.path()).await, TestHub::open(two.path()).await);
-    let listen = ListenConfig {
-        address: "127.0.0.1:0".parse().unwrap(),
-        door: Door::Tcp,
-        plain: PlainTcp::LoopbackOnly,
-        settings: Settings::of_section("hub"),
-    };
-    let api = ApiServer::bind(listen, Token::new("token"), Path::new("none")).await.unwrap();
-    let host = HostName::new("127.0.0.1").unwrap();
-    let target = Target::new(host, api.address().port(), Way::Tcp, Settings::of_section("hub"));
-    let stop = CancellationToken::new();
-    let served = tokio::spawn(api.serve(first.hub.clone(), stop.clone()));
-    let follows = tokio::spawn(follow(second.hub.clone(), Client::new(target, "token"), stop.clone()));
-    for n in 0..200 {
-        first.put(&format!("edge-{n}"), true, None).await;
-        first.put(&format!("press-{n}"), false, Some(&format!("edge-{n}"))).await;
+/// Lets one hub follow another, until both are ended.
+struct Followed {
+    stop: CancellationToken,
+    tasks: [tokio::task::JoinHandle<()>; 2],
+}
+
+impl Followed {
+    async fn begin(first: &TestHub, second: &TestHub) -> Self {
+        let listen = ListenConfig {
+            address: "127.0.0.1:0".parse().unwrap(),
+            door: Door::Tcp,
+            plain: PlainTcp::LoopbackOnly,
+            settings: Settings::of_section("hub"),
+        };
+        let api = ApiServer::bind(listen, Token::new("token"), Path::new("none")).await.unwrap();
+        let host = HostName::new("127.0.0.1").unwrap();
+        let target = Target::new(host, api.address().port(), Way::Tcp, Settings::of_section("hub"));
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(api.serve(first.hub.clone(), stop.clone()));
+        let follows = follow(second.hub.clone(), Client::new(target, "token"), stop.clone());
+        Self { stop, tasks: [served, tokio::spawn(follows)] }
     }
-    let registry = second.hub.directory().registry();
+
+    async fn end(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+async fn has(hub: &TestHub, devices: usize) {
+    let registry = hub.hub.directory().registry();
     tokio::time::timeout(Duration::from_secs(60), async {
-        while registry.devices_len() < 400 {
+        while registry.devices_len() < devices {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
-    .unwrap_or_else(|_| panic!("{} of 400 devices came", registry.devices_len()));
-    stop.cancel();
-    follows.await.unwrap();
-    served.await.unwrap();
+    .unwrap_or_else(|_| panic!("{} of {devices} devices came", registry.devices_len()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_misses_nothing_that_changes_while_it_asks() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (TestHub::open(one.path()).await, TestHub::open(two.path()).await);
+    let followed = Followed::begin(&first, &second).await;
+    for n in 0..200 {
+        first.put(&format!("edge-{n}"), true, None).await;
+        first.put(&format!("press-{n}"), false, Some(&format!("edge-{n}"))).await;
+    }
+    has(&second, 400).await;
+    followed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_goes_on_with_a_primary_that_was_set_back_to_a_backup() {
+    let [one, backup, two] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let first = TestHub::open(one.path()).await;
+    first.put("before", false, None).await;
+    first.close();
+    for entry in fs::read_dir(one.path()).unwrap() {
+        copy(&entry.unwrap().path(), backup.path());
+    }
+    let (first, second) = (TestHub::open(one.path()).await, TestHub::open(two.path()).await);
+    let followed = Followed::begin(&first, &second).await;
+    for n in 0..5 {
+        first.put(&format!("lost-{n}"), false, None).await;
+    }
+    has(&second, 6).await;
+    followed.end().await;
+    first.close();
+
+    let first = TestHub::open(backup.path()).await;
+    first.put("after", false, None).await;
+    let followed = Followed::begin(&first, &second).await;
+    has(&second, 7).await;
+    assert!(second.hub.directory().get(&device("after")).is_some());
+    followed.end().await;
+}
+
+fn copy(from: &Path, into: &Path) {
+    let to = into.join(from.file_name().unwrap());
+    if from.is_dir() {
+        fs::create_dir(&to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            copy(&entry.unwrap().path(), &to);
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+    }
 }

@@ -218,6 +218,31 @@ async fn a_refusal_is_an_answer_and_other_ways_are_not_tried_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_refuses_the_edge_is_left_for_the_next_as_one_that_is_out_of_reach() {
+    let first = support::scripted::Scripted::new().await;
+    let second = Taker::behind(Door::Tcp).await;
+    let edge = Edge::new();
+    let link = edge.link(to(vec![
+        place("hub-a", vec![target(first.port)]),
+        place("hub-b", vec![target(second.port())]),
+    ]));
+    let refuses = async {
+        loop {
+            let refusal = holdfast_mqtt::ConnAck::new(holdfast_mqtt::ReasonCode::NotAuthorized);
+            drop(first.welcomed(refusal).await);
+        }
+    };
+    tokio::select! {
+        () = refuses => {}
+        () = until("it is at the next one", || link.status.status().state.is_connected()) => {}
+    }
+    assert_eq!(&*link.status.status().target, "hub-b");
+    edge.fill("meter", 0, 50).await;
+    second.has_all(50).await;
+    link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_hub_acknowledged_before_it_died_for_good_is_with_the_next_one_and_no_hub_gets_it_twice() {
     let first = Taker::behind(Door::Tcp).await;
     let second = Taker::behind(Door::Tcp).await;

@@ -69,6 +69,11 @@ pub fn free_port() -> u16 {
     panic!("no port between 18000 and 32000 is free");
 }
 
+/// An address of the loopback that no other test has; the SDK knows no other port than its own.
+pub fn host(number: u8) -> String {
+    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
+}
+
 /// A file of this checkout.
 pub fn checkout(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)

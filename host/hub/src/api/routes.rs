@@ -252,14 +252,16 @@ async fn changes(context: &Context, query: &[(String, String)]) -> Result<Respon
     let wait = Duration::from_secs(number("wait")?.unwrap_or_default().min(PATIENCE_S));
     let hub = &context.hub;
     let mut news = hub.backend.revision();
-    let is_there = tokio::time::timeout(wait, news.wait_for(|revision| *revision > after));
+    // One that is behind was set back, which is news too.
+    let is_there = tokio::time::timeout(wait, news.wait_for(|revision| *revision != after));
     tokio::select! {
         () = context.stop.cancelled() => {}
         _ = is_there => {}
     }
-    // An asker that is ahead of all, as one that asks whose registry this is, hears of nothing.
+    // An asker that is ahead of all, as one that asks whose registry this is, hears how far this one is.
+    let now = hub.revision();
     let (changes, revision, is_all) =
-        if after > hub.revision() { (Vec::new(), after, true) } else { hub.changes(after).await? };
+        if after > now { (Vec::new(), now, true) } else { hub.changes(after).await? };
     Ok(json(200, &Changes { hub: hub.id().to_owned(), revision, changes, is_all }))
 }
 
