@@ -110,10 +110,10 @@ fn by_dialect(
     certificates: &[CertificateDer<'_>],
     link: Option<&str>,
 ) -> Result<Who, Refused> {
-    if let Some(version) = link.filter(|version| shared.above.is_none() || *version != LINK_VERSION) {
-        let why = match &shared.above {
+    if let Some(version) = link.filter(|version| shared.links.is_none() || *version != LINK_VERSION) {
+        let why = match &shared.links {
             Some(_) => format!("version {version:?} of the link is not spoken here, but {LINK_VERSION} is"),
-            None => "an edge wants to link to a hub, and this is none".to_owned(),
+            None => "an edge wants to link here, and nothing here serves links".to_owned(),
         };
         return Err(refused(ReasonCode::NotAuthorized, why));
     }

@@ -7,11 +7,13 @@
 
 use crate::identities::Identities;
 use anyhow::{Context, anyhow, bail};
-use holdfast_auth::{Credential, Device, DeviceStatus, SharedKey, Thumbprint};
+use bytes::Bytes;
+use holdfast_auth::{Credential, DEVICES_MAX, Device, DeviceStatus, SharedKey, Thumbprint};
 use holdfast_broker::Broker;
 use holdfast_link::{Access, Change, IdentityRecord, Proof};
+use holdfast_links::ASSIGNED_SPACE;
 use holdfast_store::{DocumentWrite, Store};
-use holdfast_types::{Identity, Name, UnixMillis};
+use holdfast_types::{Identity, Name, Text, UnixMillis};
 use holdfast_upstream::{Identities as Given, Keeper, Kept, Known, Sync};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -61,6 +63,20 @@ impl HubKeeper {
         }
     }
 
+    /// What is kept of edges below: those of which nothing is said any longer go.
+    fn below(&self, sync: &Sync) -> anyhow::Result<Vec<DocumentWrite>> {
+        let mut writes: BTreeMap<Text, Option<Bytes>> = BTreeMap::new();
+        if let Given::All(_) = &sync.identities {
+            let before = self.broker.store().documents(ASSIGNED_SPACE, "", DEVICES_MAX)?;
+            writes.extend(before.into_iter().map(|(key, _)| (key, None)));
+        }
+        for one in &sync.below {
+            writes.insert(one.edge.text().clone(), Some(serde_json::to_vec(one)?.into()));
+        }
+        let write = |(key, value)| DocumentWrite { space: ASSIGNED_SPACE.into(), key, value };
+        Ok(writes.into_iter().map(write).collect())
+    }
+
     async fn carry_out(&self, sync: Sync) -> anyhow::Result<Vec<Identity>> {
         let edge = self.broker.edge().clone();
         let before = read(self.broker.store())?;
@@ -76,8 +92,9 @@ impl HubKeeper {
             time_to_live_s,
         };
         let value = serde_json::to_vec(&state)?.into();
-        let write = DocumentWrite { space: SPACE.into(), key: KEY.into(), value: Some(value) };
-        let gone = self.identities.change(|known| plan(sync.identities, &edge, known), write).await?;
+        let mut writes = vec![DocumentWrite { space: SPACE.into(), key: KEY.into(), value: Some(value) }];
+        writes.extend(self.below(&sync)?);
+        let gone = self.identities.change(|known| plan(sync.identities, &edge, known), writes).await?;
         self.put_in_force(time_to_live_s);
         Ok(gone)
     }
@@ -139,7 +156,7 @@ fn plan(given: Given, edge: &Name, known: &[Arc<Device>]) -> Plan {
                             remove.push(who);
                         }
                     }
-                    Change::Deployment(_) | Change::Settings(_) => {}
+                    Change::Deployment(_) | Change::Settings(_) | Change::Below(_) => {}
                 }
             }
         }

@@ -248,6 +248,7 @@ impl Deployments {
     pub(crate) async fn reassign(
         &self,
         edge: &Name,
+        above: &[Name],
         tags: &Map<String, Value>,
     ) -> Result<Option<(u64, Option<Deployment>, Settings)>, BackendError> {
         let _turn = self.turn.lock().await;
@@ -260,10 +261,9 @@ impl Deployments {
         if before == id {
             return Ok(None);
         }
-        let writes = vec![
-            Write::set(Space::Hub, &assigned_key(edge), id.clone()).when(Expect::Anything),
-            Write::set(Space::Edges, edge, Bytes::new()),
-        ];
+        let mut writes = vec![Write::set(Space::Hub, &assigned_key(edge), id.clone()).when(Expect::Anything)];
+        let told = std::iter::once(edge).chain(above);
+        writes.extend(told.map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
         let revision = self.backend.put(writes).await?;
         self.assigned.write().unwrap_or_else(PoisonError::into_inner).insert(edge.clone(), id);
         Ok(Some((revision, deployment, settings)))

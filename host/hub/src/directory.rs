@@ -11,6 +11,7 @@ use holdfast_auth::{
     Sealer, SharedKey, Thumbprint,
 };
 use holdfast_link::{Access, Change, IdentityRecord, Proof, Secret};
+use holdfast_links::record_of;
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -98,33 +99,6 @@ pub struct Directory {
     /// Held from the check of a change until memory has it.
     turn: Mutex<()>,
     changes: AtomicU64,
-}
-
-/// A record as an edge and the API see it.
-pub fn record_of(device: &Device) -> IdentityRecord {
-    let secret = |key: &SharedKey| Secret(key.expose());
-    let proof = match &device.credential {
-        Credential::SharedKey { primary, secondary } => {
-            Proof::Sas { primary: secret(primary), secondary: secondary.as_ref().map(secret) }
-        }
-        Credential::Thumbprints { primary, secondary } => Proof::SelfSigned {
-            primary: primary.to_string(),
-            secondary: secondary.as_ref().map(ToString::to_string),
-        },
-        Credential::CertificateAuthority => Proof::CertificateAuthority,
-        Credential::None => Proof::None,
-    };
-    IdentityRecord {
-        identity: device.identity.clone(),
-        proof,
-        status: match device.status {
-            DeviceStatus::Enabled => Access::Enabled,
-            DeviceStatus::Disabled => Access::Disabled,
-        },
-        parent: device.parent.clone(),
-        generation: device.generation.to_string(),
-        edge: device.edge,
-    }
 }
 
 fn device_of(record: &IdentityRecord, added: UnixMillis) -> Result<Device, DirectoryError> {
@@ -241,38 +215,37 @@ impl Directory {
         edges.map(|one| one.identity.device.clone()).collect()
     }
 
-    /// What an edge should know: itself, its modules, its children and their modules, each device before its modules.
+    /// What an edge should know: itself, its children, and what is behind those that are edges, all with their modules, each
+    /// device before its modules.
     pub(crate) fn of_edge(&self, edge: &Name) -> Vec<Arc<Device>> {
         let devices = self.registry.devices();
-        let children: BTreeSet<&Name> = devices
+        let parents: BTreeMap<&Name, &Name> = devices
             .iter()
-            .filter(|one| one.identity.module.is_none() && one.parent.as_ref() == Some(edge))
-            .map(|one| &one.identity.device)
+            .filter(|one| one.identity.module.is_none())
+            .filter_map(|one| Some((&one.identity.device, one.parent.as_ref()?)))
             .collect();
-        let known =
-            |one: &&Arc<Device>| one.identity.device == *edge || children.contains(&one.identity.device);
+        let known = |one: &&Arc<Device>| {
+            let above = |name: &&Name| parents.get(*name).copied();
+            std::iter::successors(Some(&one.identity.device), above).take(LEVELS_MAX + 1).any(|at| at == edge)
+        };
         devices.iter().filter(known).cloned().collect()
     }
 
-    /// The edge through which an identity is reached: of an edge itself, and of its modules, that edge.
+    /// The edges above a device, the nearest first.
+    pub(crate) fn above(&self, device: &Name) -> Vec<Name> {
+        let parent = |at: &Name| self.registry.device(&Identity::device(at.clone()))?.parent.clone();
+        std::iter::successors(parent(device), parent).take(LEVELS_MAX).collect()
+    }
+
+    /// The edge whose link leads to an identity: the uppermost one above it, or itself if it is an edge below none.
     pub(crate) fn way_to(&self, who: &Identity) -> Option<Name> {
         let device = self.registry.device(&Identity::device(who.device.clone()))?;
-        if device.edge { Some(who.device.clone()) } else { device.parent.clone() }
+        self.above(&who.device).pop().or_else(|| device.edge.then(|| who.device.clone()))
     }
 
     /// Whether an edge may speak for a device: itself, its children, and theirs.
     pub(crate) fn may_speak_for(&self, edge: &Name, device: &Name) -> bool {
-        let mut at = device.clone();
-        for _ in 0..=LEVELS_MAX {
-            if at == *edge {
-                return true;
-            }
-            match self.registry.device(&Identity::device(at)).and_then(|one| one.parent.clone()) {
-                Some(parent) => at = parent,
-                None => return false,
-            }
-        }
-        false
+        device == edge || self.above(device).contains(edge)
     }
 
     /// Adds a device or module, or changes it. `added` is for one that is new.
@@ -291,13 +264,23 @@ impl Directory {
         let mut told: BTreeMap<Name, Vec<Change>> = BTreeMap::new();
         let (old_way, new_way) =
             (self.ways(&device.identity, before.as_deref()), self.ways(&device.identity, Some(&device)));
+        let is_device = device.identity.module.is_none();
+        // A device that moves takes with it what is behind it.
+        let behind: Vec<Arc<Device>> = match before.as_ref().filter(|before| is_device && before.edge) {
+            Some(_) => self.of_edge(&device.identity.device),
+            None => Vec::new(),
+        };
+        let others = |one: &&Arc<Device>| one.identity.device != device.identity.device;
         for edge in old_way.difference(&new_way) {
-            told.entry(edge.clone()).or_default().push(Change::Removed(device.identity.clone()));
+            let changes = told.entry(edge.clone()).or_default();
+            let devices = behind.iter().filter(others).filter(|one| one.identity.module.is_none());
+            changes.extend(devices.map(|one| Change::Removed(one.identity.clone())));
+            changes.push(Change::Removed(device.identity.clone()));
         }
         for edge in &new_way {
             let changes = told.entry(edge.clone()).or_default();
             changes.push(Change::Identity(record_of(&device)));
-            if !old_way.contains(edge) && device.identity.module.is_none() {
+            if !old_way.contains(edge) && is_device {
                 // A child that comes brings its modules.
                 let own = self.registry.with_modules(&device.identity);
                 let modules = own.iter().filter(|one| one.module.is_some());
@@ -306,6 +289,7 @@ impl Directory {
                         .filter_map(|one| self.registry.device(one))
                         .map(|one| Change::Identity(record_of(&one))),
                 );
+                changes.extend(behind.iter().filter(others).map(|one| Change::Identity(record_of(one))));
             }
         }
         let mut writes =
@@ -343,20 +327,23 @@ impl Directory {
             }
             Some(_) => {}
         }
-        let mut at = parent.clone();
-        for level in 0.. {
-            if at == *name {
-                return Err(refused("it would be above itself"));
-            }
-            if level >= LEVELS_MAX {
-                return Err(refused("there would be more than 5 edges above one another"));
-            }
-            match self.registry.device(&Identity::device(at)).and_then(|one| one.parent.clone()) {
-                Some(above) => at = above,
-                None => break,
-            }
+        let above: Vec<Name> = std::iter::once(parent.clone()).chain(self.above(parent)).collect();
+        if above.contains(name) {
+            return Err(refused("it would be above itself"));
+        }
+        let below = if device.edge { self.levels_from(name) } else { 0 };
+        if above.len() + below > LEVELS_MAX {
+            return Err(refused("there would be more than 5 edges above one another"));
         }
         Ok(())
+    }
+
+    /// How many edges stand above one another from this one downwards, itself among them.
+    fn levels_from(&self, edge: &Name) -> usize {
+        let edges =
+            self.registry.devices().into_iter().filter(|one| one.edge && one.identity.module.is_none());
+        let above = edges.filter_map(|one| self.above(&one.identity.device).iter().position(|at| at == edge));
+        1 + above.map(|between| between + 1).max().unwrap_or_default()
     }
 
     fn check_childless(&self, device: &Name) -> Result<(), DirectoryError> {
@@ -372,14 +359,15 @@ impl Directory {
         }
     }
 
-    /// The edges that know an identity: its parent, and itself if it is one.
+    /// The edges that know an identity: all above it, and itself if it is one.
     fn ways(&self, who: &Identity, device: Option<&Device>) -> BTreeSet<Name> {
         let Some(device) = device else { return BTreeSet::new() };
         let of_module =
             who.module.as_ref().and_then(|_| self.registry.device(&Identity::device(who.device.clone())));
         let device = of_module.as_deref().unwrap_or(device);
         let own = device.edge.then(|| device.identity.device.clone());
-        device.parent.iter().cloned().chain(own).collect()
+        let above = device.parent.iter().flat_map(|parent| self.above(parent));
+        device.parent.iter().cloned().chain(above).chain(own).collect()
     }
 
     /// Removes a device with its modules, or a module, and their twins.

@@ -6,13 +6,13 @@ use crate::{
     devicebound::Devicebound,
     directory::{Applied, Directory},
     error::HubError,
-    ingest::{Counts, Ingest},
-    link::{Down, Link},
     twins::{HubTwin, TwinPatch, Twins},
+    upper::Stream,
 };
 use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::Broker;
-use holdfast_link::{Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_link::{Assigned, Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_links::{Counts, Down, Ingest, Link};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde_json::Value;
 use std::{
@@ -168,10 +168,6 @@ impl Hub {
         self.tasks.spawn(task);
     }
 
-    pub(crate) fn count_refused(&self) {
-        self.counts.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Waits for what is under way; the gateway has stopped.
     pub async fn stopped(&self) {
         self.tasks.close();
@@ -245,16 +241,33 @@ impl Hub {
         // A module changes nothing of what its device is.
         let is_edge = record.edge || record.identity.module.is_some();
         let edge = is_edge.then(|| device.clone());
-        let applied = self.directory.put(record, added).await?;
+        let is_below = record.parent.is_some() && record.identity.module.is_none();
+        let mut applied = self.directory.put(record, added).await?;
+        for (edge, changes) in &mut applied.told {
+            let below = changes.iter().filter_map(|change| match change {
+                Change::Identity(record) if record.edge && record.identity.device != *edge => {
+                    Some(Change::Below(self.assigned(&record.identity.device)))
+                }
+                _ => None,
+            });
+            let below: Vec<_> = below.collect();
+            changes.extend(below);
+        }
         let revision = self.tell(applied);
-        if let (None, Some(link)) = (&edge, lock(&self.links).get(&device)) {
-            // It is no edge any longer.
+        if let (true, Some(link)) = (edge.is_none() || is_below, lock(&self.links).get(&device)) {
+            // It is no edge any longer, or is to connect to its parent.
             link.over.cancel();
         }
         if let Some(edge) = edge {
             self.reassign(&edge).await?;
         }
         Ok(revision)
+    }
+
+    /// What is assigned to an edge.
+    fn assigned(&self, edge: &Name) -> Assigned {
+        let (deployment, settings) = self.deployments.for_edge(edge, &self.twins.tags(edge));
+        Assigned { edge: edge.clone(), deployment, settings }
     }
 
     /// Removes a device with its modules, or a module.
@@ -276,7 +289,7 @@ impl Hub {
     fn tell(&self, applied: Applied) -> u64 {
         let Applied { revision, told } = applied;
         for (edge, changes) in told {
-            if let Some(link) = self.link(&edge) {
+            if let Some(link) = self.linked(&edge) {
                 link.tell(Down::Changes { revision, changes });
             }
         }
@@ -335,7 +348,7 @@ impl Hub {
         let version = after.desired_version;
         let (before, after) = (before.desired.clone(), after.desired.clone());
         self.broker.twins().changed_elsewhere(who, before, after, version, patch);
-        if let Some(link) = self.directory.way_to(who).and_then(|edge| self.link(&edge)) {
+        if let Some(link) = self.directory.way_to(who).and_then(|edge| self.linked(&edge)) {
             link.tell(Down::Desired(DesiredChange { identity: who.clone(), version, revision: None, form }));
         }
     }
@@ -379,10 +392,15 @@ impl Hub {
         if !is_edge {
             return Ok(());
         }
-        let tags = self.twins.tags(edge);
-        if let Some((revision, deployment, settings)) = self.deployments.reassign(edge, &tags).await? {
+        let (tags, above) = (self.twins.tags(edge), self.directory.above(edge));
+        if let Some((revision, deployment, settings)) = self.deployments.reassign(edge, &above, &tags).await?
+        {
+            let below =
+                Assigned { edge: edge.clone(), deployment: deployment.clone(), settings: settings.clone() };
             let changes = vec![Change::Deployment(deployment), Change::Settings(settings)];
-            self.tell(Applied { revision, told: BTreeMap::from([(edge.clone(), changes)]) });
+            let mut told = BTreeMap::from([(edge.clone(), changes)]);
+            told.extend(above.into_iter().map(|edge| (edge, vec![Change::Below(below.clone())])));
+            self.tell(Applied { revision, told });
         }
         Ok(())
     }
@@ -404,7 +422,7 @@ impl Hub {
         for edge in self.directory.edges() {
             let status = self.backend.get(Space::Statuses, &edge).await?;
             items.push(EdgeItem {
-                linked: self.link(&edge).is_some_and(|link| link.is_ready()),
+                linked: self.linked(&edge).is_some_and(|link| link.is_ready()),
                 revision: self.edge_revision(&edge).await?,
                 progress: self.backend.progress(&edge).await?,
                 deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
@@ -419,11 +437,11 @@ impl Hub {
         Ok(self.backend.get(Space::Edges, edge).await?.map_or(0, |stored| stored.revision))
     }
 
-    pub(crate) fn link(&self, edge: &Name) -> Option<Arc<Link>> {
+    pub(crate) fn linked(&self, edge: &Name) -> Option<Arc<Link>> {
         lock(&self.links).get(edge).filter(|link| !link.over.is_cancelled()).cloned()
     }
 
-    pub(crate) fn link_ended(&self, link: &Arc<Link>) {
+    pub(crate) fn forget_link(&self, link: &Arc<Link>) {
         let mut links = lock(&self.links);
         if links.get(&link.edge).is_some_and(|one| Arc::ptr_eq(one, link)) {
             links.remove(&link.edge);
@@ -450,7 +468,7 @@ impl Hub {
         if self.is_present(who) {
             return true;
         }
-        let linked = |edge: &Name| self.link(edge).is_some_and(|link| link.is_ready());
+        let linked = |edge: &Name| self.linked(edge).is_some_and(|link| link.is_ready());
         match self.directory.way_to(who) {
             Some(edge) if edge == who.device && who.module.is_none() => linked(&edge),
             Some(edge) => {
@@ -462,7 +480,9 @@ impl Hub {
 
     pub(crate) fn ingest(&self, edge: &Name) -> Arc<Ingest> {
         let mut ingests = lock(&self.ingests);
-        let made = || Arc::new(Ingest::new(edge.clone(), self.backend.clone(), self.counts.clone()));
+        let made = || {
+            Arc::new(Ingest::new(edge.clone(), Arc::new(Stream(self.backend.clone())), self.counts.clone()))
+        };
         ingests.entry(edge.clone()).or_insert_with(made).clone()
     }
 }

@@ -118,7 +118,7 @@ async fn what_an_edge_may_not_send_is_refused_and_leaves_no_gap() {
 }
 
 async fn page(edge: &mut Edge, what: Part) -> Page {
-    edge.call(Call::Sync, &SyncRequest { what, since: None, page: None }).await.unwrap()
+    edge.call(Call::Sync, &SyncRequest { what, of: None, since: None, page: None }).await.unwrap()
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn o4_o5_an_edge_fetches_its_children_and_is_told_of_those_that_come_and_g
     assert!(welcome.full_sync);
     let (mut all, mut token, mut pages) = (Vec::new(), None, 0);
     loop {
-        let request = SyncRequest { what: Part::Identities, since: None, page: token };
+        let request = SyncRequest { what: Part::Identities, of: None, since: None, page: token };
         let page: Page = edge.call(Call::Sync, &request).await.unwrap();
         assert_eq!(page.revision, welcome.revision);
         let PageContent::Identities(records) = page.content else { panic!("{page:?}") };
@@ -326,7 +326,7 @@ async fn o11_a_deployment_reaches_the_edges_that_it_is_for() {
 
 #[tokio::test]
 async fn a_device_that_is_no_edge_gets_no_link_and_one_that_is_none_any_longer_loses_it() {
-    use holdfast_gateway::Above;
+    use holdfast_gateway::Links;
     let dir = tempfile::tempdir().unwrap();
     let hub = TestHub::open(dir.path()).await;
     hub.put("pump", false, None).await;

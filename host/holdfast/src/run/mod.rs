@@ -60,7 +60,8 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
     );
     let identities =
         Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
-    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
+    let gateway =
+        parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None, None).await?;
     let deployer = Deployer::open(&config, &broker, file).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config)?, broker.clone())?;
     let engine = engine.with_plan(deployer.plan());

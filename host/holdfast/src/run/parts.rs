@@ -14,7 +14,7 @@ use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, Sha
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
-use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
+use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits, Links};
 use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
@@ -142,6 +142,7 @@ pub async fn gateway(
     broker: &Broker,
     registry: Arc<Registry>,
     hub: Option<Arc<dyn Above>>,
+    links: Option<Arc<dyn Links>>,
 ) -> anyhow::Result<Option<Gateway>> {
     if listen.is_empty() {
         return Ok(None);
@@ -168,9 +169,12 @@ pub async fn gateway(
         anonymous: config.gateway.anonymous.clone(),
         instance,
     };
-    Ok(Some(match hub {
-        Some(hub) => Gateway::bind_as_hub(gateway, broker.clone(), registry, hub).await?,
-        None => Gateway::bind(gateway, broker.clone(), registry).await?,
+    Ok(Some(match (hub, links) {
+        (Some(hub), Some(links)) => {
+            Gateway::bind_as_hub(gateway, broker.clone(), registry, hub, links).await?
+        }
+        (None, Some(links)) => Gateway::bind_with_links(gateway, broker.clone(), registry, links).await?,
+        (_, None) => Gateway::bind(gateway, broker.clone(), registry).await?,
     }))
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::{Broker, BrokerConfig};
-use holdfast_gateway::{Above, EdgeDoor, Fates};
+use holdfast_gateway::{EdgeDoor, Fates, Links};
 use holdfast_hub::{
     Hub, HubConfig,
     backend::{Embedded, EmbeddedConfig},

@@ -50,6 +50,7 @@ fn report(status: &DeploymentStatus) -> Option<DeploymentReport> {
         reason: said(&module.reason),
     });
     (status.origin == DeploymentOrigin::Hub && !status.id.is_empty()).then(|| DeploymentReport {
+        edge: None,
         deployment: status.id.to_string(),
         state,
         reason: said(&status.reason),

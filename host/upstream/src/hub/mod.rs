@@ -24,7 +24,7 @@ mod reports;
 use crate::{Place, Secret};
 use holdfast_auth::{SharedKey, sas};
 use holdfast_broker::Broker;
-use holdfast_link::{Change, IdentityRecord, Settings, client_id, user_name};
+use holdfast_link::{Assigned, Change, IdentityRecord, Settings, client_id, user_name};
 use holdfast_types::{Identity, Name, Text};
 use port::Port;
 use std::{
@@ -79,6 +79,8 @@ pub struct Sync {
     pub identities: Identities,
     /// How messages are kept, if that is said.
     pub settings: Option<Settings>,
+    /// What edges below are to run: with all identities of all of them, with changes of those that change.
+    pub below: Vec<Assigned>,
     /// How far this leads.
     pub known: Known,
 }
