@@ -33,6 +33,7 @@ mod gateway_peers;
 mod hub;
 mod languages;
 mod modules;
+mod nested;
 mod registry;
 mod service;
 mod sessions;

@@ -11,7 +11,7 @@ use holdfast_auth::{
     Sealer, SharedKey, Thumbprint,
 };
 use holdfast_link::{Access, Change, IdentityRecord, Proof, Secret};
-use holdfast_links::record_of;
+use holdfast_links::{LEVELS_MAX, above, behind, record_of};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -25,9 +25,6 @@ use tokio::sync::Mutex;
 
 /// Documents read at once when the hub starts.
 const PAGE: usize = 1000;
-
-/// Most edges above one another (IoT Edge: 5 levels).
-const LEVELS_MAX: usize = 5;
 
 /// Why the directory does not take a change. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -218,23 +215,12 @@ impl Directory {
     /// What an edge should know: itself, its children, and what is behind those that are edges, all with their modules, each
     /// device before its modules.
     pub(crate) fn of_edge(&self, edge: &Name) -> Vec<Arc<Device>> {
-        let devices = self.registry.devices();
-        let parents: BTreeMap<&Name, &Name> = devices
-            .iter()
-            .filter(|one| one.identity.module.is_none())
-            .filter_map(|one| Some((&one.identity.device, one.parent.as_ref()?)))
-            .collect();
-        let known = |one: &&Arc<Device>| {
-            let above = |name: &&Name| parents.get(*name).copied();
-            std::iter::successors(Some(&one.identity.device), above).take(LEVELS_MAX + 1).any(|at| at == edge)
-        };
-        devices.iter().filter(known).cloned().collect()
+        behind(&self.registry, edge)
     }
 
     /// The edges above a device, the nearest first.
     pub(crate) fn above(&self, device: &Name) -> Vec<Name> {
-        let parent = |at: &Name| self.registry.device(&Identity::device(at.clone()))?.parent.clone();
-        std::iter::successors(parent(device), parent).take(LEVELS_MAX).collect()
+        above(&self.registry, device)
     }
 
     /// The edge whose link leads to an identity: the uppermost one above it, or itself if it is an edge below none.

@@ -8,13 +8,15 @@
 //! What it does not do: it opens no door (the gateway does, and asks this room through [`holdfast_gateway::Links`]), has no
 //! link upwards, and knows neither the hub nor what fetches from it.
 
+mod below;
 mod ingest;
 mod link;
 mod upper;
 
+pub use below::{Below, Moved, Point};
 pub use ingest::{Appended, Batch, Came, Counts, Event, Gap, Ingest, Keeps, Origin, Progress};
 pub use link::{CallFault, Door, Down, Link};
-pub use upper::{Answered, Soon, Upper, record_of};
+pub use upper::{Answered, LEVELS_MAX, Soon, Upper, above, behind, record_of};
 
 /// Where an edge keeps what is assigned to each edge below it: [`holdfast_link::Assigned`] as JSON, under its name.
 pub const ASSIGNED_SPACE: &str = "below";

@@ -2,10 +2,14 @@
 
 use crate::{ingest::Ingest, link::Link};
 use bytes::Bytes;
+use holdfast_auth::Registry;
 use holdfast_auth::{Credential, Device, DeviceStatus, SharedKey};
 use holdfast_link::{Access, Call, IdentityRecord, Problem, Proof, Secret, Status};
-use holdfast_types::{Name, UnixMillis};
-use std::{future::Future, pin::Pin, sync::Arc};
+use holdfast_types::{Identity, Name, UnixMillis};
+use std::{collections::BTreeMap, future::Future, iter::successors, pin::Pin, sync::Arc};
+
+/// Most edges above one another (IoT Edge: 5 levels).
+pub const LEVELS_MAX: usize = 5;
 
 /// What is there later.
 pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,6 +48,27 @@ pub trait Upper: Send + Sync + 'static {
 
     /// Runs a task beside; it ends before this is said to have stopped.
     fn spawn(&self, task: Soon<'static, ()>);
+}
+
+/// The edges above a device, the nearest first.
+pub fn above(registry: &Registry, device: &Name) -> Vec<Name> {
+    let parent = |at: &Name| registry.device(&Identity::device(at.clone()))?.parent.clone();
+    successors(parent(device), parent).take(LEVELS_MAX).collect()
+}
+
+/// An edge, its children, and what is behind those that are edges, all with their modules, each device before its modules.
+pub fn behind(registry: &Registry, edge: &Name) -> Vec<Arc<Device>> {
+    let devices = registry.devices();
+    let parents: BTreeMap<&Name, &Name> = devices
+        .iter()
+        .filter(|one| one.identity.module.is_none())
+        .filter_map(|one| Some((&one.identity.device, one.parent.as_ref()?)))
+        .collect();
+    let known = |one: &&Arc<Device>| {
+        let above = |name: &&Name| parents.get(*name).copied();
+        successors(Some(&one.identity.device), above).take(LEVELS_MAX + 1).any(|at| at == edge)
+    };
+    devices.iter().filter(known).cloned().collect()
 }
 
 /// A record as an edge and services see it.

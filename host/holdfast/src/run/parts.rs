@@ -15,6 +15,7 @@ use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits, Links};
+use holdfast_links::Below;
 use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
@@ -229,6 +230,7 @@ pub fn upstream(
     config: &Config,
     broker: &Broker,
     identities: &Arc<Identities>,
+    below: &Arc<Below>,
 ) -> anyhow::Result<Upstream> {
     let places = ways::places(given, &config.net)?;
     let mut upstream = UpstreamConfig::new(places, given.client_id.as_str());
@@ -262,7 +264,8 @@ pub fn upstream(
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;
     if let Some(hub) = &given.hub {
-        let keeper = HubKeeper::open(identities.clone(), broker.clone(), config.store.time_to_live)?;
+        let keeper =
+            HubKeeper::open(identities.clone(), broker.clone(), config.store.time_to_live, below.clone())?;
         upstream.hub = Some(HubConfig {
             hub: hub.name.as_str().into(),
             key: hub_key(hub)?,

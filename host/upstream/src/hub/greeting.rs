@@ -56,7 +56,9 @@ impl Hub {
         }
         tokio::select! {
             () = self.port.closed() => {}
-            ((), ()) = async { tokio::join!(self.tell_reports(), self.tell_deployments()) } => {}
+            ((), (), ()) = async {
+                tokio::join!(self.tell_reports(), self.tell_deployments(), self.tell_statuses())
+            } => {}
         }
     }
 
