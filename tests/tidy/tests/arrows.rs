@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
     ("links", &["types", "mqtt", "link", "auth", "store", "broker", "gateway"]),
-    ("hub", &["types", "mqtt", "link", "links", "auth", "net", "store", "broker", "gateway"]),
+    ("hub", &["types", "mqtt", "link", "links", "auth", "config", "net", "store", "broker", "gateway"]),
     ("jetstream", &["types", "link", "hub"]),
 ];
 
