@@ -34,6 +34,7 @@ mod hub;
 mod languages;
 mod modules;
 mod nested;
+mod offline;
 mod registry;
 mod service;
 mod sessions;
