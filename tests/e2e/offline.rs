@@ -76,9 +76,9 @@ fn o3_offline_children_and_modules_talk_to_each_other_by_messages_and_methods() 
     let config = "[routes]\n\
         readings = 'FROM /messages/* WHERE is_defined($body.celsius) INTO BrokeredEndpoint(\"/modules/threshold/inputs/in\")'\n\
         alerts = 'FROM /messages/modules/threshold/* INTO BrokeredEndpoint(\"/modules/thermostat/inputs/in\")'\n";
-    let threshold = "[config]\nfield = \"celsius\"\nkey = \"\"\nabove = 30.0\nhysteresis = 1.0\nraised_max = 10\n";
-    let (_hub, _link, mut edge) =
-        cut_off(61, config, &[("threshold", threshold), ("thermostat", "")]);
+    let threshold =
+        "[config]\nfield = \"celsius\"\nkey = \"\"\nabove = 30.0\nhysteresis = 1.0\nraised_max = 10\n";
+    let (_hub, _link, mut edge) = cut_off(61, config, &[("threshold", threshold), ("thermostat", "")]);
     edge.wait_module("threshold", "running");
     edge.wait_module("thermostat", "running");
     let mut press = Sdk::connected(&edge.authority(), &connection_string(&edge, "press"), false);
@@ -118,9 +118,11 @@ fn o10_the_store_lies_where_it_is_told_stays_within_its_bound_and_drops_by_its_p
     for n in 0..40 {
         publish(edge.gateway(), &["-q", "1", "-t", "plant/a", "-m", &format!("{n:02}{body}")]).expect_good();
     }
-    let queue = || edge.json(&["queue", "list"]).into_iter().find(|queue| queue["log"] == "upstream").unwrap();
+    let queue =
+        || edge.json(&["queue", "list"]).into_iter().find(|queue| queue["log"] == "upstream").unwrap();
     let full = queue();
-    let dropped: u64 = full["dropped"].as_array().into_iter().flatten().filter_map(|one| one[1].as_u64()).sum();
+    let dropped: u64 =
+        full["dropped"].as_array().into_iter().flatten().filter_map(|one| one[1].as_u64()).sum();
     let waiting = full["waiting"].as_u64().unwrap();
     assert_eq!(dropped + waiting, 40, "each is there or was counted: {full}");
     assert!(dropped > 0 && full["bytes"].as_u64().unwrap() <= 1 << 20, "{full}");
@@ -267,12 +269,14 @@ fn o12_a_broker_that_nobody_here_wrote_takes_messages_over_websockets_with_and_w
         key.display()
     ));
     let mut receiver = Receiver::start(broker.port(), "up/#");
-    for (url, more) in
-        [(format!("ws://127.0.0.1:{plain}/mqtt"), String::new()), (format!("wss://127.0.0.1:{secure}/mqtt"), format!("ca_file = {certificate:?}\n"))]
-    {
+    for (url, more) in [
+        (format!("ws://127.0.0.1:{plain}/mqtt"), String::new()),
+        (format!("wss://127.0.0.1:{secure}/mqtt"), format!("ca_file = {certificate:?}\n")),
+    ] {
         let scheme = url.split(':').next().unwrap().to_owned();
-        let mut edge =
-            Edge::started(&format!("[upstream]\nurl = {url:?}\nversion = \"5\"\ntopic = \"up/{scheme}\"\n{more}"));
+        let mut edge = Edge::started(&format!(
+            "[upstream]\nurl = {url:?}\nversion = \"5\"\ntopic = \"up/{scheme}\"\n{more}"
+        ));
         for n in 1..=20 {
             edge.run(&["send", "--from", "oven/heat", &n.to_string()]).expect_good();
         }

@@ -17,7 +17,10 @@ impl Above for Hub {
         message.system.creation_time.get_or_insert(received);
         let source = Source::Child { child: from.device.clone(), topic: None };
         let envelope = Arc::new(Envelope { message, source, received, hops: 0 });
-        let batch = Batch { events: vec![Event { envelope, origin: Origin::Direct }], ..Batch::default() };
+        let batch = Batch {
+            events: vec![Event { envelope, origin: Origin::Direct, brought: None }],
+            ..Batch::default()
+        };
         let appended = |result: Result<(), BackendError>| {
             done(match result {
                 Ok(()) => Ok(Receipt { durable: 1, ..Receipt::default() }),

@@ -93,13 +93,10 @@ impl Hub {
     async fn sync(&self, link: &Link, request: &SyncRequest) -> Answered {
         let edge = &link.edge;
         let revision = self.edge_revision(edge).await.map_err(|why| failed(&why))?;
-<<<<<<< HEAD
         // IMPORTANT: after the revision was read, or the edge would take it for one that it has.
         self.is_settled().await;
-=======
         let of = request.of.as_ref().unwrap_or(edge);
         self.may(edge, &Identity::device(of.clone()))?;
->>>>>>> 37a2118 (links: the upper end of links in a room of its own; hub: an edge knows what is behind the edges below it, and edges with a parent connect there)
         let begin = match &request.page {
             Some(token) => match Identity::parse(token) {
                 Some(identity) => Some(identity),

@@ -355,7 +355,8 @@ async fn layers_go_on_the_base_that_they_outrank_and_the_higher_one_holds() {
     let put = |id: &str, priority, content: serde_json::Value| {
         let target = Target::Condition("tags.site = 'north'".to_owned());
         let manifest = json!({ "modulesContent": content });
-        let given = StoredDeployment { id: id.into(), target, priority, manifest, created_ms: 0, revision: 0 };
+        let given =
+            StoredDeployment { id: id.into(), target, priority, manifest, created_ms: 0, revision: 0 };
         hub.hub.put_deployment(given)
     };
     let module = |image: &str| {
@@ -366,8 +367,14 @@ async fn layers_go_on_the_base_that_they_outrank_and_the_higher_one_holds() {
         "systemModules": {}, "modules": { "sensor": module("r/sensor:1") } });
     let edge_hub = json!({ "schemaVersion": "1.1", "routes": { "up": "FROM /messages/* INTO $upstream" },
         "storeAndForwardConfiguration": { "timeToLiveSecs": 60 } });
-    put("base", 10, json!({ "$edgeAgent": { "properties.desired": agent },
-        "$edgeHub": { "properties.desired": edge_hub } })).await.unwrap();
+    put(
+        "base",
+        10,
+        json!({ "$edgeAgent": { "properties.desired": agent },
+        "$edgeHub": { "properties.desired": edge_hub } }),
+    )
+    .await
+    .unwrap();
     let below = json!({ "$edgeAgent": { "properties.desired.modules.never": module("r/never:1") } });
     put("below", 5, below).await.unwrap();
     let low = json!({ "$edgeAgent": { "properties.desired.modules.filter": module("r/filter:1") },
@@ -404,7 +411,9 @@ async fn layers_go_on_the_base_that_they_outrank_and_the_higher_one_holds() {
     let error = put("bad", 40, json!({ "$edgeAgent": { "desired.modules": {} } })).await.unwrap_err();
     assert!(error.to_string().contains("properties.desired.a.b"), "{error}");
     // Layers that do not fit leave the base as it is.
-    put("odd", 50, json!({ "$edgeHub": { "properties.desired.routes.extra": "FROM nowhere" } })).await.unwrap();
+    put("odd", 50, json!({ "$edgeHub": { "properties.desired.routes.extra": "FROM nowhere" } }))
+        .await
+        .unwrap();
     let (delta, _) = edge.called::<Delta>(Call::Delta).await;
     let Change::Deployment(Some(sent)) = &delta.changes[0] else { panic!("{delta:?}") };
     assert!(sent.id.starts_with("base@") && !sent.id.contains('+'), "{}", sent.id);

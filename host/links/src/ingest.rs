@@ -43,6 +43,8 @@ pub struct Event {
     pub envelope: Arc<Envelope>,
     /// Which way it came.
     pub origin: Origin,
+    /// The identity that the edge gave it that brings it, if it was made at another one; marks follow it. Not kept.
+    pub brought: Option<StableId>,
 }
 
 /// How far an edge's messages of one epoch and priority are stored, and what is missing below.
@@ -220,8 +222,11 @@ impl Ingest {
             marks.insert(key, self.reached(known, key, id.sequence, now));
             // Consumers see where a message was made; the mark follows the edge that brings it.
             events.extend(one.event.map(|event| {
-                let origin = event.origin.clone().unwrap_or_else(|| id.clone());
-                stored(event, Origin::Edge(origin), now)
+                let (origin, brought) = match event.origin.clone() {
+                    Some(origin) => (origin, Some(id)),
+                    None => (id, None),
+                };
+                Event { brought, ..stored(event, Origin::Edge(origin), now) }
             }));
         }
         let progress = touched.iter().filter_map(|key| Some((self.edge.clone(), *marks.get(key)?)));
@@ -272,5 +277,5 @@ fn again((ticket, _): (Ticket, Outcome)) -> (Ticket, Outcome) {
 
 fn stored(event: holdfast_link::Event, origin: Origin, received: UnixMillis) -> Event {
     let holdfast_link::Event { source, message, .. } = event;
-    Event { envelope: Arc::new(Envelope { message, source, received, hops: 0 }), origin }
+    Event { envelope: Arc::new(Envelope { message, source, received, hops: 0 }), origin, brought: None }
 }

@@ -70,14 +70,9 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
     }
     let above: Arc<dyn Above> = hub.clone();
     let listen = api_door(&config, &doors)?;
-<<<<<<< HEAD
-    let gateway = parts::gateway(&config, doors.listen, &broker, registry, Some(above)).await?;
-    let api = ApiServer::bind(listen, Token::new(&token), &statement_file(&config)).await?;
-=======
     let gateway =
         parts::gateway(&config, doors.listen, &broker, registry, Some(above), Some(hub.clone())).await?;
-    let api = ApiServer::bind(listen, Token::new(&token)).await?;
->>>>>>> 37a2118 (links: the upper end of links in a room of its own; hub: an edge knows what is behind the edges below it, and edges with a parent connect there)
+    let api = ApiServer::bind(listen, Token::new(&token), &statement_file(&config)).await?;
 
     let mut running = stop::Running::default();
     tracing::info!(api = %api.address(), "the API answers");

@@ -15,7 +15,7 @@ use bytes::Bytes;
 pub use holdfast_links::{Batch, Event, Gap, Origin, Progress};
 pub use holdfast_store::Chain;
 use holdfast_types::{Name, Text};
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin};
 use tokio::sync::{mpsc, watch};
 
 /// An answer of a backend.

@@ -132,7 +132,7 @@ mod tests {
         let source = Source::Module { module: name("mean"), output: Some(name("out")) };
         let envelope =
             Arc::new(Envelope { message: Message::new("x"), source, received: UnixMillis(0), hops: 0 });
-        let passed = passed_on(Event { envelope, origin: Origin::Edge(id) });
+        let passed = passed_on(Event { envelope, origin: Origin::Edge(id), brought: None });
         assert_eq!(passed.source, Source::Child { child: name("edge-2"), topic: None });
         assert_eq!(passed.message.system.value(SystemKey::ConnectionModule), Some("mean"));
         let fields = event::encode(None, &passed.source, &passed.message);
