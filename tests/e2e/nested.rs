@@ -1,17 +1,12 @@
 //! An edge under an edge under a hub, all of them the whole binary, with a device of the unmodified SDK at the lowest edge:
 //! cut at any place, killed at any moment. The names of the stories begin with the requirement that they show.
 
-use crate::support::{Above, Dice, Edge, Link, Publisher, Sdk, USER, wait_for, wait_within};
+use crate::support::{Above, Dice, Edge, Link, Publisher, Sdk, USER, host, wait_for, wait_within};
 use serde_json::{Value, json};
 use std::{fs, thread, time::Duration};
 
 /// Everything goes up.
 const ROUTES: &str = "[routes]\nup = 'FROM /messages/* INTO $upstream'\n";
-
-/// An address of the loopback that no other test has; the SDK knows no other port than its own.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
-}
 
 /// A hub, an edge below it, and an edge below that; the links between them can be cut.
 struct Tower {

@@ -1,7 +1,7 @@
 //! What an edge does by itself while nothing above answers, and how it finds a way up again. The names of the stories begin
 //! with the requirement that they show.
 
-use crate::support::{Above, Broker, Edge, Hub, Link, Receiver, Sdk, free_port, publish, wait_for};
+use crate::support::{Above, Broker, Edge, Hub, Link, Receiver, Sdk, free_port, host, publish, wait_for};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -12,11 +12,6 @@ use std::{
     },
     thread,
 };
-
-/// An address of the loopback that no other test has; the SDK knows no other port than its own.
-fn host(number: u8) -> String {
-    format!("127.{}.{}.{number}", 101 + std::process::id() % 99, std::process::id() / 99 % 250)
-}
 
 /// An edge with two children at a hub, which has been synchronised once and is cut off since.
 fn cut_off(number: u8, config: &str, modules: &[(&str, &str)]) -> (Above, Link, Edge) {

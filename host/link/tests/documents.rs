@@ -128,7 +128,9 @@ fn message() -> impl Strategy<Value = Message> {
             system: {
                 let mut all = SystemProperties::new();
                 all.creation_time = created;
-                system.iter().for_each(|(key, value)| all.set(SystemKey::ALL[*key], value));
+                // Where a message was made has a property of its own, which only edges set.
+                let given = system.iter().filter(|(key, _)| SystemKey::ALL[*key] != SystemKey::Origin);
+                given.for_each(|(key, value)| all.set(SystemKey::ALL[*key], value));
                 all
             },
         }
