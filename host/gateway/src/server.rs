@@ -74,6 +74,9 @@ pub enum BindError {
     Sessions(#[from] RestoreError),
 }
 
+/// Who keeps telemetry and twins in the broker's place, and who serves the links of edges.
+type Behind = (Option<Arc<dyn Above>>, Option<Arc<dyn Links>>);
+
 impl Gateway {
     /// Binds all listeners and takes up the sessions that were kept. Nothing is accepted before [`Self::run`].
     pub async fn bind(
@@ -109,7 +112,7 @@ impl Gateway {
         config: GatewayConfig,
         broker: Broker,
         registry: Arc<Registry>,
-        (above, links): (Option<Arc<dyn Above>>, Option<Arc<dyn Links>>),
+        (above, links): Behind,
     ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in config.listen {

@@ -130,7 +130,8 @@ impl StoredDeployment {
                 let rest = key.strip_prefix(DESIRED);
                 rest.is_some_and(|rest| rest.is_empty() || rest.len() > 1 && rest.starts_with('.'))
             };
-            for key in properties.as_object().into_iter().flat_map(Map::keys).filter(|key| !is_desired(key)) {
+            let mut keys = properties.as_object().into_iter().flat_map(Map::keys);
+            if let Some(key) = keys.find(|key| !is_desired(key)) {
                 return Err(DeploymentError::NoLayer { module: module.clone(), key: key.clone() });
             }
         }
@@ -254,7 +255,7 @@ impl Deployments {
         };
         let mut meant: Vec<_> =
             known.values().filter_map(|one| Some((rank(&one)?, one.stored.clone()))).collect();
-        meant.sort_by(|one, other| one.0.cmp(&other.0));
+        meant.sort_by_key(|(rank, _)| *rank);
         meant.into_iter().map(|(_, stored)| stored).collect()
     }
 

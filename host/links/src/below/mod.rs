@@ -165,7 +165,7 @@ impl Below {
                     told.push(Change::Settings(assigned.settings.clone()));
                 }
                 Change::Below(assigned) if self.may_speak_for(edge, &assigned.edge) => {
-                    told.push(change.clone())
+                    told.push(change.clone());
                 }
                 Change::Removed(_) => told.push(change.clone()),
                 Change::Identity(_) | Change::Below(_) | Change::Deployment(_) | Change::Settings(_) => {}

@@ -25,7 +25,7 @@ impl Hub {
                 }
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Tells how the deployment stands now, and then each change, the newest of several.
