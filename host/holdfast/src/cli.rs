@@ -187,12 +187,9 @@ pub struct ModuleName {
     pub module: String,
 }
 
-/// What a message is made of on the command line.
+/// What a message says.
 #[derive(Debug, Args)]
-pub struct MessageArgs {
-    /// Who sends it: `module/output`, `module`, or `child:topic`.
-    #[arg(long, value_name = "SOURCE", default_value = "operator:operator")]
-    pub from: String,
+pub struct ContentArgs {
     /// The body as text; `-` reads it from standard input.
     #[arg(default_value = "")]
     pub body: String,
@@ -207,6 +204,17 @@ pub struct MessageArgs {
     pub json_body: bool,
 }
 
+/// What a message is made of on the command line.
+#[derive(Debug, Args)]
+pub struct MessageArgs {
+    /// Who sends it: `module/output`, `module`, or `child:topic`.
+    #[arg(long, value_name = "SOURCE", default_value = "operator:operator")]
+    pub from: String,
+    /// The rest of it.
+    #[command(flatten)]
+    pub content: ContentArgs,
+}
+
 /// Arguments of `send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
@@ -215,23 +223,14 @@ pub struct SendArgs {
     pub message: MessageArgs,
 }
 
-/// Arguments of `cloud-to-device`.
+/// Arguments of `cloud-to-device` and of `hub send`.
 #[derive(Debug, Args)]
 pub struct CloudToDeviceArgs {
-    /// The child.
-    pub child: String,
-    /// The body as text; `-` reads it from standard input.
-    #[arg(default_value = "")]
-    pub body: String,
-    /// An application property, `name=value`. May be given more than once.
-    #[arg(short, long = "property", value_name = "NAME=VALUE")]
-    pub properties: Vec<String>,
-    /// A system property by its name in routes, `correlationId=7`. May be given more than once.
-    #[arg(short, long = "system", value_name = "NAME=VALUE")]
-    pub system: Vec<String>,
-    /// Short for contentType=application/json and contentEncoding=utf-8.
-    #[arg(short, long)]
-    pub json_body: bool,
+    /// The device.
+    pub device: String,
+    /// The message.
+    #[command(flatten)]
+    pub content: ContentArgs,
     /// How long it is of use, at most 2d: 90s, 10m, 2h, 1d.
     #[arg(long, value_name = "AGE")]
     pub expires_in: Option<String>,

@@ -12,7 +12,7 @@ use holdfast_auth::{DEVICES_MAX, Device, DeviceStatus, Registry, RegistryFault, 
 use holdfast_store::{Commit, DocumentWrite, Store};
 use holdfast_types::Identity;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     path::Path,
     sync::Arc,
@@ -214,7 +214,7 @@ fn make_key(file: &Path) -> anyhow::Result<[u8; SEAL_KEY_BYTES]> {
         out.sync_all()?;
         fs::rename(&new, file)?;
         #[cfg(unix)]
-        file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())?;
         Ok(())
     };
     make().with_context(|| format!("cannot make {}", file.display()))?;

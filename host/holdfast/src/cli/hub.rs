@@ -1,6 +1,6 @@
 //! The arguments of `holdfast hub`.
 
-use super::{DeviceName, MethodCallArgs};
+use super::{CloudToDeviceArgs, DeviceName, MethodCallArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ pub enum HubCommand {
     /// Call a method of a device or module, wherever it is connected.
     Method(MethodCallArgs),
     /// Leave a message for a device.
-    Send(HubSendArgs),
+    Send(CloudToDeviceArgs),
     /// What edges should run.
     #[command(subcommand)]
     Deploy(HubDeployCommand),
@@ -193,28 +193,6 @@ pub struct HubTwinSetArgs {
     pub who: String,
     /// A JSON object; null deletes a key.
     pub patch: String,
-}
-
-/// Arguments of `hub send`.
-#[derive(Debug, Args)]
-pub struct HubSendArgs {
-    /// The device.
-    pub device: String,
-    /// The body as text; `-` reads it from standard input.
-    #[arg(default_value = "")]
-    pub body: String,
-    /// An application property, `name=value`. May be given more than once.
-    #[arg(short, long = "property", value_name = "NAME=VALUE")]
-    pub properties: Vec<String>,
-    /// A system property by its name in routes, `messageId=7`. May be given more than once.
-    #[arg(short, long = "system", value_name = "NAME=VALUE")]
-    pub system: Vec<String>,
-    /// Short for contentType=application/json and contentEncoding=utf-8.
-    #[arg(short, long)]
-    pub json_body: bool,
-    /// How long it is of use, at most 2d: 90s, 10m, 2h, 1d.
-    #[arg(long, value_name = "AGE")]
-    pub expires_in: Option<String>,
 }
 
 /// `hub deploy …`.

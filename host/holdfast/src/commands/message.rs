@@ -1,33 +1,28 @@
 //! A message as the command line writes it.
 
-use crate::cli::MessageArgs;
+use crate::cli::{ContentArgs, MessageArgs};
 use anyhow::{Context, bail};
 use holdfast_types::{Message, Name, Source, SystemKey, Topic};
 use std::io::Read;
 
 /// The message that the arguments describe, and who sends it.
 pub fn parse(args: &MessageArgs) -> anyhow::Result<(Source, Message)> {
-    let message = built(&args.body, &args.properties, &args.system, args.json_body)?;
+    let message = built(&args.content)?;
     Ok((source(&args.from)?, message))
 }
 
-/// A message of these parts, as the arguments give them.
-pub fn built(
-    text: &str,
-    properties: &[String],
-    system: &[String],
-    json_body: bool,
-) -> anyhow::Result<Message> {
-    let mut message = Message::new(body(text)?);
-    for property in properties {
+/// A message with this content.
+pub fn built(args: &ContentArgs) -> anyhow::Result<Message> {
+    let mut message = Message::new(body(&args.body)?);
+    for property in &args.properties {
         let (key, value) = pair(property, "--property")?;
         message.properties.set(key, value);
     }
-    if json_body {
+    if args.json_body {
         message.system.set(SystemKey::ContentType, "application/json");
         message.system.set(SystemKey::ContentEncoding, "utf-8");
     }
-    for property in system {
+    for property in &args.system {
         let (key, value) = pair(property, "--system")?;
         message.system.set(system_key(key)?, value);
     }
@@ -84,13 +79,9 @@ mod tests {
     use super::*;
 
     fn args(from: &str) -> MessageArgs {
-        MessageArgs {
-            from: from.into(),
-            body: "21".into(),
-            properties: vec![],
-            system: vec![],
-            json_body: false,
-        }
+        let content =
+            ContentArgs { body: "21".into(), properties: vec![], system: vec![], json_body: false };
+        MessageArgs { from: from.into(), content }
     }
 
     #[test]
@@ -105,18 +96,18 @@ mod tests {
     #[test]
     fn properties_are_taken_by_name_and_bad_ones_say_how_to_write_them() {
         let mut good = args("m/o");
-        good.properties = vec!["level=high=very".into()];
-        good.system = vec!["correlationid=7".into()];
-        good.json_body = true;
+        good.content.properties = vec!["level=high=very".into()];
+        good.content.system = vec!["correlationid=7".into()];
+        good.content.json_body = true;
         let (_, message) = parse(&good).unwrap();
         assert_eq!(message.properties.value("level"), Some("high=very"));
         assert_eq!(message.system.value(SystemKey::CorrelationId), Some("7"));
         assert_eq!(message.system.value(SystemKey::ContentType), Some("application/json"));
         let mut bad = args("m/o");
-        bad.properties = vec!["level".into()];
+        bad.content.properties = vec!["level".into()];
         assert!(parse(&bad).unwrap_err().to_string().contains("NAME=VALUE"));
         bad = args("m/o");
-        bad.system = vec!["colour=red".into()];
+        bad.content.system = vec!["colour=red".into()];
         assert!(parse(&bad).unwrap_err().to_string().contains("contentType"));
     }
 }

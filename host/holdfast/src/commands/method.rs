@@ -37,9 +37,9 @@ pub async fn call(control: &Path, args: &MethodCallArgs, json: bool) -> anyhow::
 
 /// Leaves a message for a child.
 pub async fn cloud_to_device(control: &Path, args: &CloudToDeviceArgs, json: bool) -> anyhow::Result<()> {
-    let message = message::built(&args.body, &args.properties, &args.system, args.json_body)?;
+    let message = message::built(&args.content)?;
     let request = Request::CloudToDevice(DeviceboundRequest {
-        child: args.child.clone(),
+        child: args.device.clone(),
         message: MessageText::of(&message, usize::MAX),
         life_ms: args.expires_in.as_deref().map(logs::age_ms).transpose()?,
     });

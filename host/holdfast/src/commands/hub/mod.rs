@@ -16,8 +16,8 @@ use super::{logs, message};
 use crate::{
     certificates,
     cli::{
-        DeviceName, HubArgs, HubCommand, HubDeployCommand, HubDeviceArgs, HubDeviceCommand, HubMonitorArgs,
-        HubSendArgs, HubTwinCommand, MethodCallArgs,
+        CloudToDeviceArgs, DeviceName, HubArgs, HubCommand, HubDeployCommand, HubDeviceArgs, HubDeviceCommand, HubMonitorArgs,
+        HubTwinCommand, MethodCallArgs,
     },
     output::{self, Table},
     run::devices::hub_host,
@@ -339,8 +339,8 @@ async fn method(client: &Client, args: &MethodCallArgs, json: bool) -> anyhow::R
     Ok(answer["status"].as_i64().is_some_and(|status| (200..400).contains(&status)))
 }
 
-async fn send(client: &Client, args: &HubSendArgs, json: bool) -> anyhow::Result<()> {
-    let built = message::built(&args.body, &args.properties, &args.system, args.json_body)?;
+async fn send(client: &Client, args: &CloudToDeviceArgs, json: bool) -> anyhow::Result<()> {
+    let built = message::built(&args.content)?;
     let life_s = args.expires_in.as_deref().map(logs::age_ms).transpose()?.map(|ms| ms.div_ceil(1000));
     let body = json!({ "message": WireMessage::from(&built), "life_s": life_s });
     let path = format!("/devices/{}/messages/devicebound", segment(&args.device));
