@@ -79,8 +79,7 @@ mod tests {
     use super::*;
 
     fn args(from: &str) -> MessageArgs {
-        let content =
-            ContentArgs { body: "21".into(), properties: vec![], system: vec![], json_body: false };
+        let content = ContentArgs { body: "21".into(), properties: vec![], system: vec![], json_body: false };
         MessageArgs { from: from.into(), content }
     }
 

@@ -16,8 +16,8 @@ use super::{logs, message};
 use crate::{
     certificates,
     cli::{
-        CloudToDeviceArgs, DeviceName, HubArgs, HubCommand, HubDeployCommand, HubDeviceArgs, HubDeviceCommand, HubMonitorArgs,
-        HubTwinCommand, MethodCallArgs,
+        CloudToDeviceArgs, DeviceName, HubArgs, HubCommand, HubDeployCommand, HubDeviceArgs,
+        HubDeviceCommand, HubMonitorArgs, HubTwinCommand, MethodCallArgs,
     },
     output::{self, Table},
     run::devices::hub_host,
