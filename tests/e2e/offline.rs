@@ -117,7 +117,7 @@ fn o10_the_store_lies_where_it_is_told_stays_within_its_bound_and_drops_by_its_p
         || edge.json(&["queue", "list"]).into_iter().find(|queue| queue["log"] == "upstream").unwrap();
     let full = queue();
     let dropped: u64 =
-        full["dropped"].as_array().into_iter().flatten().filter_map(|one| one[1].as_u64()).sum();
+        full["dropped"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
     let waiting = full["waiting"].as_u64().unwrap();
     assert_eq!(dropped + waiting, 40, "each is there or was counted: {full}");
     assert!(dropped > 0 && full["bytes"].as_u64().unwrap() <= 1 << 20, "{full}");

@@ -52,10 +52,13 @@ impl Sdk {
         Self { process, orders, told, waiting: Vec::new() }
     }
 
-    /// A device, by the connection string that `holdfast device add` has printed; connected.
+    /// A device, by the connection string that `holdfast device add` has printed; connected. It says who takes what comes
+    /// down before it connects, as what waits comes at once, and the SDK drops what nobody takes.
     pub fn connected(authority: &Path, connection: &str, websockets: bool) -> Self {
         let mut sdk = Self::start(authority, json!({ "connection": connection, "websockets": websockets }));
-        sdk.connect();
+        sdk.order(json!({ "do": "listen" }));
+        while sdk.tells("connection")["connected"] != true {}
+        sdk.tells("listening");
         sdk
     }
 
