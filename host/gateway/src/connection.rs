@@ -39,6 +39,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    task::yield_now,
     time::{sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -85,7 +86,11 @@ pub(crate) struct Client {
     /// Losses of the queue that have been dealt with.
     pub(crate) seen_lost: Losses,
     pub(crate) out: BytesMut,
-    inbuf: BytesMut,
+    pub(crate) inbuf: BytesMut,
+    /// Whether packets were left in it at the end of a turn.
+    pub(crate) more: bool,
+    /// Whether the last read was a large one, so that others are to be looked at before the next.
+    filled: bool,
     read_bytes: usize,
     inbound: Inbound,
     /// Present if the client speaks the dialect of IoT Hub.
@@ -158,6 +163,8 @@ impl Client {
             denied: shared.registry.denied(&key.user),
             out: BytesMut::new(),
             inbuf: greeted.rest,
+            more: false,
+            filled: false,
             read_bytes: *READ_BYTES.start(),
             board,
             fates: Vec::new(),
@@ -201,7 +208,7 @@ impl Client {
         }
     }
 
-    fn check_sendable(&self) -> Result<(), End> {
+    pub(crate) fn check_sendable(&self) -> Result<(), End> {
         self.unsendable.map_or(Ok(()), |packet| Err(End::Unsendable { packet }))
     }
 
@@ -226,6 +233,9 @@ impl Client {
         let mut messages: Vec<Published> = Vec::new();
         let board = self.board.clone();
         loop {
+            if std::mem::take(&mut self.filled) {
+                yield_now().await;
+            }
             self.write_backlog();
             self.keep_flow();
             let deadline = self.deadline();
@@ -233,7 +243,7 @@ impl Client {
                 armed = deadline;
                 timer.as_mut().reset(armed.into());
             }
-            let reading = self.may_take_packets();
+            let reading = self.may_take_packets() && !self.more;
             if reading && self.inbuf.capacity() - self.inbuf.len() < self.read_bytes / 2 {
                 self.inbuf.reserve(self.read_bytes);
             }
@@ -251,6 +261,7 @@ impl Client {
                 end = &mut cut => Err(end),
                 () = board.written() => self.settle(),
                 written = write_some(writer, &mut self.out), if self.has_to_write() => self.written(written),
+                _turn = self.shared.heavy.turn(), if self.more => self.go_on(),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
                 news = self.beside.news(reading), if self.beside.is_possible() => self.beside_news(news),
                 events = hub::next(&mut self.hub, room) => self.hub_events(events),
@@ -302,23 +313,10 @@ impl Client {
         } else if count < self.read_bytes / 8 {
             self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
         }
+        self.filled = count >= READ_BYTES.end() / 2;
         self.connection.heard(Instant::now());
         self.spend(0, count);
         self.process()
-    }
-
-    /// Takes the packets that are in the buffer, as far as the client may be ahead.
-    pub(crate) fn process(&mut self) -> Result<(), End> {
-        let mut taken = 0_usize;
-        while self.may_take_packets() {
-            let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
-            taken += self.take(packet)?;
-        }
-        self.link_flush();
-        self.count_messages(taken);
-        // Refusals are settled at once.
-        self.release()?;
-        self.check_sendable()
     }
 
     /// Takes one packet. Gives how many messages it was.

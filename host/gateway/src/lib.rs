@@ -26,6 +26,7 @@ mod end;
 mod episodes;
 mod farewell;
 mod greet;
+mod heavy;
 mod hub;
 mod inbound;
 mod life;

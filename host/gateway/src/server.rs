@@ -214,7 +214,7 @@ async fn admit(
     let within = shared.limits.connect_time_max;
     // Boxed: what a handshake needs is given back when it is over, and not kept as long as the connection.
     let begin = Box::pin(async {
-        let mut stream = match incoming.handshake(within).await {
+        let mut stream = match shared.heavy.in_turns(incoming.handshake(within)).await {
             Ok(stream) => stream,
             Err(fault) => {
                 warn_once!(shared.episodes, &format!("tls {}", peer.ip()), %peer, %fault, "a handshake failed");

@@ -4,6 +4,7 @@ use crate::{
     above::{Above, Links},
     cuts::Cuts,
     episodes::Episodes,
+    heavy::Heavy,
     hub::HubShared,
     limits::Limits,
     retained::Retained,
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     /// What clients of the dialect of IoT Hub share.
     pub(crate) hub: HubShared,
     pub(crate) password_checks: Turns,
+    /// Turns of what takes long.
+    pub(crate) heavy: Heavy,
     /// Makes assigned client identifiers differ between processes.
     pub(crate) instance: u64,
     assigned: AtomicU64,
@@ -83,6 +86,7 @@ impl Shared {
             episodes: Episodes::default(),
             hub: HubShared::default(),
             password_checks: Turns::new(limits.password_checks_max),
+            heavy: Heavy::new(),
             instance,
             assigned: AtomicU64::new(0),
             awaited: Arc::default(),

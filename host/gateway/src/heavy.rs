@@ -1,0 +1,105 @@
+//! Long work takes turns, so that nobody waits for it.
+//!
+//! A thread that serves one connection serves no other meanwhile. The packets of a client are therefore taken for so long at
+//! once, and then the other connections are looked at. Whoever has more, as a client that floods topics on which
+//! hundreds listen, goes on with half of the threads at most, which all of these share with the handshakes of strangers,
+//! which are arithmetic: a client that needs little finds a thread that is free.
+
+use crate::{connection::Client, end::End};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::ready,
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
+
+/// Longest time for packets of one client at once: a full read of small messages for a few subscribers, some hundred of them.
+const TURN_TIME_MAX: Duration = Duration::from_millis(1);
+
+/// Whose turn it is.
+pub(crate) struct Heavy(Arc<Semaphore>);
+
+impl Heavy {
+    /// Half of the threads that there are processors for.
+    pub(crate) fn new() -> Self {
+        let threads = available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new((threads / 2).max(1))))
+    }
+
+    /// Waits for a turn, behind those who wait already, and until the other connections of this thread were looked at. Cancel
+    /// safe.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::task::yield_now().await;
+        self.0.clone().acquire_owned().await.ok()
+    }
+
+    /// Does something of which each step is a turn. Who waits for the other side holds none.
+    pub(crate) async fn in_turns<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut turns = PollSemaphore::new(self.0.clone());
+        poll_fn(|context| {
+            let _turn = ready!(turns.poll_acquire(context));
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+impl Client {
+    /// Takes the packets that are in the buffer, as far as the client may be ahead and its turn lasts.
+    pub(crate) fn process(&mut self) -> Result<(), End> {
+        if self.more {
+            return Ok(());
+        }
+        let end = Instant::now() + TURN_TIME_MAX;
+        let mut taken = 0_usize;
+        while self.may_take_packets() {
+            let Some(packet) = self.codec.decode(&mut self.inbuf).map_err(End::Protocol)? else { break };
+            taken += self.take(packet)?;
+            if Instant::now() >= end {
+                self.more = !self.inbuf.is_empty();
+                break;
+            }
+        }
+        self.link_flush();
+        self.count_messages(taken);
+        // Refusals are settled at once.
+        self.release()?;
+        self.check_sendable()
+    }
+
+    /// The same with what was left of the last turn.
+    pub(crate) fn go_on(&mut self) -> Result<(), End> {
+        self.more = false;
+        self.process()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn who_waits_for_the_other_side_holds_no_turn_and_who_works_has_one() {
+        let heavy = Heavy(Arc::new(Semaphore::new(1)));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut steps = 0;
+        let mut work = Box::pin(heavy.in_turns(poll_fn(|_| {
+            steps += 1;
+            assert_eq!(heavy.0.available_permits(), 0, "a step is a turn");
+            if steps < 3 { Poll::Pending } else { Poll::Ready(()) }
+        })));
+        assert!(work.as_mut().poll(&mut context).is_pending());
+        assert_eq!(heavy.0.available_permits(), 1, "it waits");
+        let other = heavy.0.clone().try_acquire_owned().unwrap();
+        assert!(work.as_mut().poll(&mut context).is_pending(), "it is another's turn");
+        drop(other);
+        assert!(work.as_mut().poll(&mut context).is_pending());
+        assert!(work.as_mut().poll(&mut context).is_ready());
+    }
+}
