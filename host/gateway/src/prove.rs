@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
+use tokio::sync::oneshot;
 
 /// A client that has proved who it is.
 pub(crate) struct Who {
@@ -162,17 +163,25 @@ async fn by_password(shared: &Arc<Shared>, connect: &Connect, peer: SocketAddr) 
     if let Some(answer) = shared.registry.who_quickly(evidence) {
         return answer;
     }
-    let _turn = shared.password_checks.take(peer.ip()).await;
+    let turn = shared.password_checks.take(peer.ip()).await;
     // Another connection of the same user may have proved the password in the meantime.
     if let Some(answer) = shared.registry.who_quickly(evidence) {
         return answer;
     }
     let registry = shared.registry.clone();
     let (user, password) = (connect.user_name.clone(), connect.password.clone());
-    let checked = tokio::task::spawn_blocking(move || {
-        registry.who(Evidence { user: user.as_deref(), password: password.as_deref() })
+    let (answer, checked) = oneshot::channel();
+    // A thread for each check: the megabytes of one that has ended are there for the next, while each thread of a pool would
+    // keep its own. The turn lasts as long as the check, also where the client is gone before.
+    let check = std::thread::Builder::new().name("password".into()).spawn(move || {
+        let _turn = turn;
+        // Who asked may be gone.
+        let _ = answer.send(registry.who(Evidence { user: user.as_deref(), password: password.as_deref() }));
     });
-    checked.await.unwrap_or(Err(NotProved::Missing("proof: the host is stopping")))
+    if let Err(error) = check {
+        tracing::warn!(%error, "no thread can be started for the check of a password; the client is refused");
+    }
+    checked.await.unwrap_or(Err(NotProved::Missing("proof that could be checked now")))
 }
 
 /// The time of the wall clock, which tokens and certificates go by.

@@ -9,31 +9,31 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The turns that there are. Those who wait for one are connections that have not proved who they are, and bounded as these.
 pub(crate) struct Turns {
-    all: Semaphore,
+    all: Arc<Semaphore>,
     of_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
 /// A turn; given back when dropped.
-pub(crate) struct Turn<'a> {
+pub(crate) struct Turn {
     _of_address: Option<OwnedSemaphorePermit>,
-    _of_all: Option<SemaphorePermit<'a>>,
+    _of_all: Option<OwnedSemaphorePermit>,
 }
 
 impl Turns {
     /// So many at once over all addresses.
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { all: Semaphore::new(at_once.max(1)), of_address: Mutex::default() }
+        Self { all: Arc::new(Semaphore::new(at_once.max(1))), of_address: Mutex::default() }
     }
 
     /// Waits for a turn, behind those who came before from the same address.
-    pub(crate) async fn take(&self, from: IpAddr) -> Turn<'_> {
+    pub(crate) async fn take(&self, from: IpAddr) -> Turn {
         // Nobody closes a semaphore here, so that each waits until there is a permit.
         let of_address = self.of_address(from).acquire_owned().await.ok();
-        Turn { _of_address: of_address, _of_all: self.all.acquire().await.ok() }
+        Turn { _of_address: of_address, _of_all: self.all.clone().acquire_owned().await.ok() }
     }
 
     fn of_address(&self, from: IpAddr) -> Arc<Semaphore> {

@@ -185,6 +185,8 @@ async fn no_will_is_said_after_a_goodbye_and_one_is_after_a_goodbye_that_asks_fo
             client.send(&Packet::Disconnect(Box::new(Disconnect::new(reason)))).await;
             client.end().await;
         }
+        let wills = u64::from(version == Version::V5);
+        until("the will is said", || house.counted().wills == wills).await;
         house.client(version, "sender").await.publish("plant/wills", "after", 1).await;
         if version == Version::V5 {
             assert_eq!(witness.message().await.payload, "gone");
