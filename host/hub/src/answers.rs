@@ -63,7 +63,13 @@ impl Hub {
     }
 
     async fn hello(&self, link: &Link, ingest: &Arc<Ingest>, hello: &Hello) -> Answered {
+        self.take_over(&link.edge).await;
         let stored = ingest.marks().await.map_err(|why| failed(&why))?;
+        self.attend(&link.edge);
+        // Another process may have chosen by what it knew then.
+        if let Err(error) = self.reassign(&link.edge).await {
+            return Err(failed(&error));
+        }
         // From here on changes are told; those before stand in the revision that is read next.
         link.ready.store(true, Ordering::Release);
         let revision = self.edge_revision(&link.edge).await.map_err(|why| failed(&why))?;
@@ -150,8 +156,8 @@ impl Hub {
                 (PageContent::Settings(settings), None)
             }
         };
+        // What an edge has fetched it says with its answer to the next change; until then it is sent once too often.
         if next.is_none() {
-            link.known.fetch_max(revision, Ordering::AcqRel);
             link.post.notify_one();
         }
         encoded(&Page { revision, next: next.map(|one| one.to_string()), content })

@@ -4,7 +4,7 @@
 //! the key of this hub. A change is on disk, with a new revision for every edge that it concerns, before the registry in
 //! memory has it.
 
-use crate::backend::{Backend, BackendError, Space, Write};
+use crate::backend::{Backend, BackendError, DocumentChange, Expect, Space, Stored, Write};
 use bytes::Bytes;
 use holdfast_auth::{
     BadKey, BadThumbprint, Credential, Device, DeviceStatus, Registry, RegistryFault, SEAL_RANDOM_BYTES,
@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::Mutex;
 
@@ -82,11 +83,48 @@ struct Document {
     added_ms: u64,
 }
 
+/// The document that every change of the registry writes, in the space `hub`: of two processes that change it at once, the
+/// second looks again at what there is.
+const TURN_KEY: &str = "registry";
+
+/// How often a change is tried anew when another one came between.
+const TRIES_MAX: usize = 300;
+
+/// How long to wait for what another process has changed meanwhile.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// A change and whom it concerns.
+#[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) revision: u64,
     /// For each edge what it is told.
-    pub(crate) told: BTreeMap<Name, Vec<Change>>,
+    pub(crate) told: BTreeMap<Name, Told>,
+}
+
+/// What an edge is told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The revision that it must have before.
+    pub(crate) from: u64,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// Changes by the edge that is told of them.
+type Concerned = BTreeMap<Name, Vec<Change>>;
+
+/// The writes that give edges a new revision, and the revisions that they have now.
+pub(crate) async fn new_revisions<'e>(
+    backend: &dyn Backend,
+    edges: impl IntoIterator<Item = &'e Name>,
+) -> Result<(Vec<Write>, BTreeMap<Name, u64>), BackendError> {
+    let (mut writes, mut before) = (Vec::new(), BTreeMap::new());
+    for edge in edges {
+        let found = backend.get(Space::Edges, edge).await?;
+        let expect = Expect::as_found(found.as_ref());
+        writes.push(Write::set(Space::Edges, edge, Bytes::new()).when(expect));
+        before.insert(edge.clone(), found.map_or(0, |stored| stored.revision));
+    }
+    Ok((writes, before))
 }
 
 /// The registry and its form on disk.
@@ -97,6 +135,8 @@ pub struct Directory {
     hub: Name,
     /// Held from the check of a change until memory has it.
     turn: Mutex<()>,
+    /// The revision of the last change of the registry that memory has.
+    seen: AtomicU64,
     changes: AtomicU64,
 }
 
@@ -169,15 +209,14 @@ impl Directory {
         sealer: Sealer,
         hub: Name,
     ) -> Result<Self, DirectoryError> {
-        let directory =
-            Self { registry, backend, sealer, hub, turn: Mutex::default(), changes: AtomicU64::new(0) };
+        let seen = backend.get(Space::Hub, TURN_KEY).await?.map_or(0, |stored| stored.revision);
+        let (seen, changes) = (AtomicU64::new(seen), AtomicU64::new(0));
+        let directory = Self { registry, backend, sealer, hub, turn: Mutex::default(), seen, changes };
         let mut after: Option<String> = None;
         loop {
             let page = directory.backend.list(Space::Identities, "", after.as_deref(), PAGE).await?;
             for (key, stored) in &page {
-                let document = directory.unsealed(key, &stored.value)?;
-                let device = device_of(&document.record, UnixMillis(document.added_ms))?;
-                directory.registry.add(device)?;
+                directory.registry.add(directory.device(key, &stored.value)?)?;
             }
             match page.last() {
                 Some((key, _)) if page.len() == PAGE => after = Some(key.to_string()),
@@ -198,6 +237,11 @@ impl Directory {
         let mut random = [0; SEAL_RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|why| fault(why.to_string()))?;
         Ok(self.sealer.seal(name, text, &random).map_err(|why| fault(why.to_string()))?.into())
+    }
+
+    fn device(&self, key: &str, sealed: &[u8]) -> Result<Device, DirectoryError> {
+        let document = self.unsealed(key, sealed)?;
+        device_of(&document.record, UnixMillis(document.added_ms))
     }
 
     fn unsealed(&self, key: &str, sealed: &[u8]) -> Result<Document, DirectoryError> {
@@ -281,6 +325,36 @@ impl Directory {
         record: IdentityRecord,
         added: UnixMillis,
     ) -> Result<Applied, DirectoryError> {
+        for _ in 0..TRIES_MAX {
+            match self.try_put(record.clone(), added).await {
+                Err(DirectoryError::Backend(BackendError::Conflict { .. })) => {}
+                result => return result,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.try_put(record, added).await
+    }
+
+    /// Stores a change of the registry, if nobody has changed it since memory was, with new revisions for those whom it
+    /// concerns. The caller holds the turn.
+    async fn store(&self, mut writes: Vec<Write>, concerned: Concerned) -> Result<Applied, DirectoryError> {
+        let (revisions, before) = new_revisions(&*self.backend, concerned.keys()).await?;
+        writes.extend(revisions);
+        let expect = match self.seen.load(Ordering::Acquire) {
+            0 => Expect::Absent,
+            seen => Expect::Revision(seen),
+        };
+        writes.push(Write::set(Space::Hub, TURN_KEY, Bytes::new()).when(expect));
+        let revision = self.backend.put(writes).await?;
+        self.seen.store(revision, Ordering::Release);
+        let told = concerned.into_iter().map(|(edge, changes)| {
+            let from = before.get(&edge).copied().unwrap_or_default();
+            (edge, Told { from, changes })
+        });
+        Ok(Applied { revision, told: told.collect() })
+    }
+
+    async fn try_put(&self, record: IdentityRecord, added: UnixMillis) -> Result<Applied, DirectoryError> {
         let _turn = self.turn.lock().await;
         let before = self.registry.device(&record.identity);
         let mut device = device_of(&record, before.as_ref().map_or(added, |before| before.added))?;
@@ -288,15 +362,89 @@ impl Directory {
             device.parent = None;
         }
         self.check(&device, before.as_deref())?;
-        let mut told: BTreeMap<Name, Vec<Change>> = BTreeMap::new();
+        let concerned = self.concerned(&device, before.as_deref());
+        let writes = vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
+        let applied = self.store(writes, concerned).await?;
+        self.keep(device)?;
+        Ok(applied)
+    }
+
+    /// Takes a device into memory.
+    fn keep(&self, device: Device) -> Result<(), DirectoryError> {
+        match self.registry.device(&device.identity) {
+            Some(_) => self.registry.replace(device)?,
+            None => self.registry.add(device)?,
+        }
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Takes what another process has changed. What cannot be read is logged and passed over.
+    pub(crate) async fn heard(&self, batch: &[DocumentChange]) -> Applied {
+        let _turn = self.turn.lock().await;
+        let (mut revision, mut concerned) = (0, Concerned::new());
+        for change in batch {
+            revision = change.revision;
+            match (change.space, Identity::parse(&change.key)) {
+                (Space::Hub, _) if *change.key == *TURN_KEY => {
+                    self.seen.store(change.revision, Ordering::Release);
+                }
+                (Space::Identities, Some(who)) => match self.heard_of(&who, change) {
+                    Ok(more) => {
+                        more.into_iter()
+                            .for_each(|(edge, more)| concerned.entry(edge).or_default().extend(more));
+                    }
+                    Err(error) => {
+                        tracing::error!(device = %who, %error, "what another hub process has changed cannot be taken");
+                    }
+                },
+                _ => {}
+            }
+        }
+        let before = |edge: &Name| {
+            let of_edge =
+                |change: &&DocumentChange| change.space == Space::Edges && *change.key == *edge.as_str();
+            let found = batch.iter().find(of_edge).and_then(|change| change.before.as_ref());
+            found.map_or(0, |stored: &Stored| stored.revision)
+        };
+        let told = concerned.into_iter().map(|(edge, changes)| {
+            let from = before(&edge);
+            (edge, Told { from, changes })
+        });
+        Applied { revision, told: told.collect() }
+    }
+
+    fn heard_of(&self, who: &Identity, change: &DocumentChange) -> Result<Concerned, DirectoryError> {
+        let before = self.registry.device(who);
+        match (&change.value, before) {
+            (Some(sealed), before) => {
+                let device = self.device(&change.key, sealed)?;
+                let concerned = self.concerned(&device, before.as_deref());
+                self.keep(device)?;
+                Ok(concerned)
+            }
+            (None, Some(before)) => {
+                let concerned = self.concerned_by_removal(who, &before);
+                self.registry.remove(who)?;
+                self.changes.fetch_add(1, Ordering::AcqRel);
+                Ok(concerned)
+            }
+            // It went with its device.
+            (None, None) => Ok(Concerned::new()),
+        }
+    }
+
+    /// What edges are told when a device becomes this one.
+    fn concerned(&self, device: &Device, before: Option<&Device>) -> Concerned {
+        let mut told = Concerned::new();
         let (old_way, new_way) =
-            (self.ways(&device.identity, before.as_deref()), self.ways(&device.identity, Some(&device)));
+            (self.ways(&device.identity, before), self.ways(&device.identity, Some(device)));
         for edge in old_way.difference(&new_way) {
             told.entry(edge.clone()).or_default().push(Change::Removed(device.identity.clone()));
         }
         for edge in &new_way {
             let changes = told.entry(edge.clone()).or_default();
-            changes.push(Change::Identity(record_of(&device)));
+            changes.push(Change::Identity(record_of(device)));
             if !old_way.contains(edge) && device.identity.module.is_none() {
                 // A child that comes brings its modules.
                 let own = self.registry.with_modules(&device.identity);
@@ -308,16 +456,15 @@ impl Directory {
                 );
             }
         }
-        let mut writes =
-            vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
-        writes.extend(told.keys().map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
-        let revision = self.backend.put(writes).await?;
-        match before {
-            Some(_) => self.registry.replace(device)?,
-            None => self.registry.add(device)?,
-        }
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        Ok(Applied { revision, told })
+        told
+    }
+
+    /// What edges are told when a device or module is gone.
+    fn concerned_by_removal(&self, who: &Identity, device: &Device) -> Concerned {
+        let ways = self.ways(who, Some(device)).into_iter();
+        ways.filter(|edge| who.module.is_some() || *edge != who.device)
+            .map(|edge| (edge, vec![Change::Removed(who.clone())]))
+            .collect()
     }
 
     fn check(&self, device: &Device, before: Option<&Device>) -> Result<(), DirectoryError> {
@@ -384,18 +531,24 @@ impl Directory {
 
     /// Removes a device with its modules, or a module, and their twins.
     pub(crate) async fn remove(&self, who: &Identity) -> Result<Applied, DirectoryError> {
+        for _ in 0..TRIES_MAX {
+            match self.try_remove(who).await {
+                Err(DirectoryError::Backend(BackendError::Conflict { .. })) => {}
+                result => return result,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.try_remove(who).await
+    }
+
+    async fn try_remove(&self, who: &Identity) -> Result<Applied, DirectoryError> {
         let _turn = self.turn.lock().await;
         let device = self.registry.device(who).ok_or_else(|| RegistryFault::NoSuchDevice(who.clone()))?;
         if who.module.is_none() {
             self.check_childless(&who.device)?;
         }
         let all = self.registry.with_modules(who);
-        let told: BTreeMap<Name, Vec<Change>> = self
-            .ways(who, Some(&device))
-            .into_iter()
-            .filter(|edge| who.module.is_some() || *edge != who.device)
-            .map(|edge| (edge, vec![Change::Removed(who.clone())]))
-            .collect();
+        let concerned = self.concerned_by_removal(who, &device);
         let mut writes = Vec::new();
         for one in &all {
             writes.push(Write::delete(Space::Identities, &one.to_string()));
@@ -405,10 +558,9 @@ impl Directory {
             writes.push(Write::delete(Space::Edges, &who.device));
             writes.push(Write::delete(Space::Statuses, &who.device));
         }
-        writes.extend(told.keys().map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
-        let revision = self.backend.put(writes).await?;
+        let applied = self.store(writes, concerned).await?;
         self.registry.remove(who)?;
         self.changes.fetch_add(1, Ordering::AcqRel);
-        Ok(Applied { revision, told })
+        Ok(applied)
     }
 }

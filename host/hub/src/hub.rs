@@ -1,29 +1,30 @@
 //! The hub itself: what it holds, and what services ask of it.
 
 use crate::{
-    backend::{Backend, BackendError, Events, Progress, Space, Span, Write},
+    backend::{Backend, BackendError, Events, Expect, Progress, Space, Span, Write},
     deployments::{Deployments, StoredDeployment},
     devicebound::Devicebound,
-    directory::{Applied, Directory},
+    directory::{Applied, Directory, Told},
     error::HubError,
     ingest::{Counts, Ingest},
     link::{Down, Link},
+    peers::{Attendance, Peers},
     twins::{HubTwin, TwinPatch, Twins},
 };
 use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::Broker;
-use holdfast_link::{Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_link::{ChildState, DesiredChange, DesiredForm, IdentityRecord};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The key of the name of the registry, in the space `hub`.
 const ID_KEY: &str = "id";
@@ -43,6 +44,8 @@ pub struct HubConfig {
     pub sealer: Sealer,
     /// Serves methods, desired changes and messages of devices that are connected here.
     pub broker: Broker,
+    /// The other processes of this hub, if the storage is shared.
+    pub peers: Option<Arc<dyn Peers>>,
 }
 
 /// An edge as services see it.
@@ -87,6 +90,9 @@ pub struct Hub {
     pub(crate) deployments: Deployments,
     pub(crate) devicebound: Devicebound,
     pub(crate) broker: Broker,
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    /// Devices for which this process answers to the others.
+    pub(crate) attended: Mutex<HashMap<Name, Attendance>>,
     pub(crate) links: Mutex<HashMap<Name, Arc<Link>>>,
     pub(crate) ingests: Mutex<HashMap<Name, Arc<Ingest>>>,
     pub(crate) present: Mutex<HashMap<Identity, usize>>,
@@ -95,6 +101,7 @@ pub struct Hub {
     pub(crate) tasks: TaskTracker,
     /// Whether edges are let in: not while this hub has a part of a registry only.
     pub(crate) is_whole: AtomicBool,
+    pub(crate) stop: CancellationToken,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,7 +114,10 @@ impl Hub {
     /// # Errors
     /// The storage cannot be read.
     pub async fn open(config: HubConfig) -> Result<Arc<Self>, HubError> {
-        let HubConfig { name, backend, registry, sealer, broker } = config;
+        let HubConfig { name, backend, registry, sealer, broker, peers } = config;
+        // What comes from now on is taken upon what is read from now on.
+        let heard = backend.heard().await?;
+        let questions = peers.as_ref().and_then(|peers| peers.questions());
         let id = id(&*backend).await?;
         let directory = Directory::open(backend.clone(), registry, sealer, name.clone()).await?;
         let twins = Twins::open(backend.clone()).await?;
@@ -123,6 +133,8 @@ impl Hub {
             deployments,
             devicebound,
             broker,
+            peers,
+            attended: Mutex::default(),
             links: Mutex::default(),
             ingests: Mutex::default(),
             present: Mutex::default(),
@@ -130,7 +142,10 @@ impl Hub {
             counts: Arc::default(),
             tasks: TaskTracker::new(),
             is_whole: AtomicBool::new(true),
+            stop: CancellationToken::new(),
         });
+        heard.into_iter().for_each(|heard| hub.spawn(hub.clone().hear(heard)));
+        questions.into_iter().for_each(|questions| hub.spawn(hub.clone().answer_peers(questions)));
         // A kill may have come between a change and what follows from it.
         hub.reassign_all().await?;
         Ok(hub)
@@ -174,6 +189,7 @@ impl Hub {
 
     /// Waits for what is under way; the gateway has stopped.
     pub async fn stopped(&self) {
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -273,11 +289,11 @@ impl Hub {
     }
 
     /// Tells edges what has changed for them.
-    fn tell(&self, applied: Applied) -> u64 {
+    pub(crate) fn tell(&self, applied: Applied) -> u64 {
         let Applied { revision, told } = applied;
-        for (edge, changes) in told {
+        for (edge, Told { from, changes }) in told {
             if let Some(link) = self.link(&edge) {
-                link.tell(Down::Changes { revision, changes });
+                link.tell(Down::Changes { from, revision, changes });
             }
         }
         revision
@@ -380,9 +396,8 @@ impl Hub {
             return Ok(());
         }
         let tags = self.twins.tags(edge);
-        if let Some((revision, deployment, settings)) = self.deployments.reassign(edge, &tags).await? {
-            let changes = vec![Change::Deployment(deployment), Change::Settings(settings)];
-            self.tell(Applied { revision, told: BTreeMap::from([(edge.clone(), changes)]) });
+        if let Some(applied) = self.deployments.reassign(edge, &tags).await? {
+            self.tell(applied);
         }
         Ok(())
     }
@@ -427,6 +442,7 @@ impl Hub {
         let mut links = lock(&self.links);
         if links.get(&link.edge).is_some_and(|one| Arc::ptr_eq(one, link)) {
             links.remove(&link.edge);
+            lock(&self.attended).remove(&link.edge);
         }
     }
 
@@ -475,6 +491,13 @@ async fn id(backend: &dyn Backend) -> Result<String, HubError> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|why| BackendError::Failed(why.to_string()))?;
     let id = format!("{:016x}", u64::from_be_bytes(random));
-    backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone())]).await?;
-    Ok(id)
+    match backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone()).when(Expect::Absent)]).await {
+        Ok(_) => Ok(id),
+        // Another process has drawn one at this moment.
+        Err(conflict @ BackendError::Conflict { .. }) => match backend.get(Space::Hub, ID_KEY).await? {
+            Some(stored) => Ok(String::from_utf8_lossy(&stored.value).into_owned()),
+            None => Err(conflict.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
 }

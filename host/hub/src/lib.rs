@@ -21,6 +21,7 @@ mod down;
 mod error;
 mod events;
 mod follow;
+mod heard;
 mod hub;
 mod ingest;
 mod link;

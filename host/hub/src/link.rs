@@ -56,7 +56,7 @@ pub(crate) enum CallFault {
 
 /// What an edge is told in order.
 pub(crate) enum Down {
-    Changes { revision: u64, changes: Vec<Change> },
+    Changes { from: u64, revision: u64, changes: Vec<Change> },
     Desired(DesiredChange),
 }
 
@@ -179,12 +179,13 @@ impl Link {
         }
         let (call, body) = match &down {
             Down::Desired(change) => (Call::Desired, change.encode()),
-            Down::Changes { revision, changes } => {
-                let from = self.known.load(Ordering::Acquire);
-                if *revision <= from {
+            Down::Changes { from, revision, changes } => {
+                if *revision <= self.known.load(Ordering::Acquire) {
                     return;
                 }
-                (Call::Delta, Delta { from, revision: *revision, changes: changes.clone() }.encode())
+                // An edge that has another revision than that before this change fetches everything.
+                let (from, revision) = (*from, *revision);
+                (Call::Delta, Delta { from, revision, changes: changes.clone() }.encode())
             }
         };
         let result = match body {

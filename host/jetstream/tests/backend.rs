@@ -9,13 +9,13 @@
 
 #[path = "../../hub/tests/contract/mod.rs"]
 mod contract;
-mod support;
+mod nats;
 
 use contract::Maker;
 use holdfast_hub::backend::{Backend, BackendError, Space, Write};
 use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
 use std::sync::Arc;
-use support::Nats;
+use nats::Nats;
 
 /// One server, and a process on it after the other.
 struct OneServer {
