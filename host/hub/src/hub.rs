@@ -216,6 +216,11 @@ impl Hub {
         Ok(self.backend.events(from, events_max, bytes_max).await?)
     }
 
+    /// What is wrong with the storage now.
+    pub fn fault(&self) -> Option<String> {
+        self.backend.fault()
+    }
+
     /// Where the stream begins and ends.
     ///
     /// # Errors

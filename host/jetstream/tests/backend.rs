@@ -14,8 +14,8 @@ mod nats;
 use contract::Maker;
 use holdfast_hub::backend::{Backend, BackendError, Space, Write};
 use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
-use std::sync::Arc;
 use nats::Nats;
+use std::sync::Arc;
 
 /// One server, and a process on it after the other.
 struct OneServer {

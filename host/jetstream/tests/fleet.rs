@@ -236,7 +236,10 @@ async fn one_of_three_servers_and_one_of_three_hubs_die_under_load_and_nothing_i
         living()[0].put(&format!("edge-{edge}"), true, None).await;
     }
     for hub in living() {
-        until("every edge is known", || (hub.hub.directory().registry().devices_len() == EDGES).then_some(())).await;
+        until("every edge is known", || {
+            (hub.hub.directory().registry().devices_len() == EDGES).then_some(())
+        })
+        .await;
     }
     let mut edges = tokio::task::JoinSet::new();
     for edge in 0..EDGES {
@@ -247,7 +250,8 @@ async fn one_of_three_servers_and_one_of_three_hubs_die_under_load_and_nothing_i
         let what = format!("{count} messages are stored");
         eventually(&what, async || {
             let edges = watched.hub.edges().await.unwrap_or_default();
-            let sum: u64 = edges.iter().flat_map(|one| &one.progress).map(|one| one.mark.sequence.0 + 1).sum();
+            let sum: u64 =
+                edges.iter().flat_map(|one| &one.progress).map(|one| one.mark.sequence.0 + 1).sum();
             (sum >= count as u64).then_some(())
         })
         .await;
