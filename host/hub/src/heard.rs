@@ -119,7 +119,7 @@ impl Hub {
             Ok(_) => tracing::info!(%edge, "an edge was taken over from another hub process"),
             Err(AskFault::Nobody) => {}
             Err(fault) => {
-                tracing::warn!(%edge, %fault, "an edge is taken over from another hub process without its answer")
+                tracing::warn!(%edge, %fault, "an edge is taken over from another hub process without its answer");
             }
         }
     }

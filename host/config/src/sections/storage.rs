@@ -80,7 +80,7 @@ fn servers(section: &mut Section<'_, '_, '_>) -> Vec<String> {
         let item = Value(item);
         match values::text(item, "\"nats://nats-1.example:4222\"") {
             Ok(text) if text.starts_with("nats://") || text.starts_with("tls://") => {
-                found.push(text.to_owned())
+                found.push(text.to_owned());
             }
             Ok(text) => {
                 let reason = format!("{text:?} is no address of a NATS server");
