@@ -29,13 +29,23 @@ const LOOK: Duration = Duration::from_millis(5);
 
 impl Hub {
     /// Takes what other processes change, until the hub stops.
-    pub(crate) async fn hear(self: Arc<Self>, mut heard: mpsc::Receiver<Vec<DocumentChange>>) {
+    pub(crate) async fn hear(self: Arc<Self>) {
+        let mut news = self.backend.revision();
         loop {
-            let batch = tokio::select! {
+            // IMPORTANT: seen before it is looked, so that what comes meanwhile is looked for again.
+            news.borrow_and_update();
+            self.catch_up().await;
+            tokio::select! {
                 () = self.stop.cancelled() => return,
-                batch = heard.recv() => batch,
-            };
-            let Some(batch) = batch else { return };
+                changed = news.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Takes what the storage has told by now.
+    pub(crate) async fn catch_up(&self) {
+        let mut heard = self.heard.lock().await;
+        while let Some(batch) = heard.as_mut().and_then(|heard| heard.try_recv().ok()) {
             self.take_heard(&batch).await;
         }
     }

@@ -1,7 +1,7 @@
 //! The hub itself: what it holds, and what services ask of it.
 
 use crate::{
-    backend::{Backend, BackendError, Events, Expect, Progress, Space, Span, Write},
+    backend::{Backend, BackendError, DocumentChange, Events, Expect, Progress, Space, Span, Write},
     deployments::{Deployments, StoredDeployment},
     devicebound::Devicebound,
     directory::{Applied, Directory, Told},
@@ -24,13 +24,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The key of the name of the registry, in the space `hub`.
 const ID_KEY: &str = "id";
 
 /// Children whose presence an edge has told are remembered up to this number.
-const CHILD_STATES_MAX: usize = 100_000;
+pub(crate) const CHILD_STATES_MAX: usize = 100_000;
 
 /// What a hub is made of.
 pub struct HubConfig {
@@ -102,6 +103,8 @@ pub struct Hub {
     /// Whether edges are let in: not while this hub has a part of a registry only.
     pub(crate) is_whole: AtomicBool,
     pub(crate) stop: CancellationToken,
+    /// What other processes have changed and memory does not have yet; none if this process is alone.
+    pub(crate) heard: tokio::sync::Mutex<Option<mpsc::Receiver<Vec<DocumentChange>>>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -143,8 +146,9 @@ impl Hub {
             tasks: TaskTracker::new(),
             is_whole: AtomicBool::new(true),
             stop: CancellationToken::new(),
+            heard: tokio::sync::Mutex::new(heard),
         });
-        heard.into_iter().for_each(|heard| hub.spawn(hub.clone().hear(heard)));
+        hub.spawn(hub.clone().hear());
         questions.into_iter().for_each(|questions| hub.spawn(hub.clone().answer_peers(questions)));
         // A kill may have come between a change and what follows from it.
         hub.reassign_all().await?;
@@ -384,6 +388,7 @@ impl Hub {
 
     /// Waits until what is on disk by now is in memory too.
     pub(crate) async fn is_settled(&self) {
+        self.catch_up().await;
         self.directory.is_settled().await;
         self.deployments.is_settled().await;
     }
@@ -411,80 +416,6 @@ impl Hub {
     pub(crate) async fn keep_status(&self, edge: &Name, status: &Value) -> Result<(), BackendError> {
         let value = serde_json::to_vec(status).unwrap_or_default();
         self.backend.put(vec![Write::set(Space::Statuses, edge, value)]).await.map(drop)
-    }
-
-    // Edges and presence.
-
-    /// Every edge, and how it fares.
-    ///
-    /// # Errors
-    /// The storage cannot be read.
-    pub async fn edges(&self) -> Result<Vec<EdgeItem>, HubError> {
-        let mut items = Vec::new();
-        for edge in self.directory.edges() {
-            let status = self.backend.get(Space::Statuses, &edge).await?;
-            items.push(EdgeItem {
-                linked: self.link(&edge).is_some_and(|link| link.is_ready()),
-                revision: self.edge_revision(&edge).await?,
-                progress: self.backend.progress(&edge).await?,
-                deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
-                edge,
-            });
-        }
-        Ok(items)
-    }
-
-    /// The revision that an edge should have: that of the last change that concerns it.
-    pub(crate) async fn edge_revision(&self, edge: &Name) -> Result<u64, BackendError> {
-        Ok(self.backend.get(Space::Edges, edge).await?.map_or(0, |stored| stored.revision))
-    }
-
-    pub(crate) fn link(&self, edge: &Name) -> Option<Arc<Link>> {
-        lock(&self.links).get(edge).filter(|link| !link.over.is_cancelled()).cloned()
-    }
-
-    pub(crate) fn link_ended(&self, link: &Arc<Link>) {
-        let mut links = lock(&self.links);
-        if links.get(&link.edge).is_some_and(|one| Arc::ptr_eq(one, link)) {
-            links.remove(&link.edge);
-            lock(&self.attended).remove(&link.edge);
-        }
-    }
-
-    pub(crate) fn is_present(&self, who: &Identity) -> bool {
-        lock(&self.present).contains_key(who)
-    }
-
-    pub(crate) fn child_states(&self, edge: &Name, states: Vec<ChildState>) {
-        let mut all = lock(&self.child_states);
-        for state in states {
-            if self.directory.may_speak_for(edge, &state.identity.device)
-                && (all.len() < CHILD_STATES_MAX || all.contains_key(&state.identity))
-            {
-                all.insert(state.identity.clone(), state);
-            }
-        }
-    }
-
-    /// Whether a device or module is connected: here, or at a linked edge.
-    pub fn is_connected(&self, who: &Identity) -> bool {
-        if self.is_present(who) {
-            return true;
-        }
-        let linked = |edge: &Name| self.link(edge).is_some_and(|link| link.is_ready());
-        match self.directory.way_to(who) {
-            Some(edge) if edge == who.device && who.module.is_none() => linked(&edge),
-            Some(edge) => {
-                linked(&edge) && lock(&self.child_states).get(who).is_some_and(|state| state.connected)
-            }
-            None => false,
-        }
-    }
-
-    pub(crate) fn ingest(&self, edge: &Name) -> Arc<Ingest> {
-        let mut ingests = lock(&self.ingests);
-        let made = || Arc::new(Ingest::new(edge.clone(), self.backend.clone(), self.counts.clone()));
-        ingests.entry(edge.clone()).or_insert_with(made).clone()
     }
 }
 

@@ -26,6 +26,7 @@ mod hub;
 mod ingest;
 mod link;
 pub mod peers;
+mod presence;
 mod query;
 mod recipient;
 mod transfer;
