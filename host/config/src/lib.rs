@@ -95,9 +95,11 @@
 //! | `hub.primary.token_file` | none | file with the token of that API |
 //! | `hub.primary.ca_file` | the system's | authority to trust there |
 //! | `storage.servers` | none: the store of this machine | NATS servers with JetStream that keep what the hub keeps: `["nats://nats-1.example:4222"]` |
-//! | `storage.user`, `storage.password_file` | none | who this hub is there |
+//! | `storage.user` | none | who this hub is there |
+//! | `storage.password_file` | needed with `storage.user` | file with its password |
 //! | `storage.ca_file` | the system's | authority to trust with `tls://` |
-//! | `storage.cert_file`, `storage.key_file` | none | certificate and key of this hub (PEM) |
+//! | `storage.cert_file` | none | certificate of this hub (PEM) |
+//! | `storage.key_file` | none | its private key (PEM) |
 //! | `storage.replicas` | 3 | how many servers keep each message: 1, 3 or 5 |
 //! | `storage.prefix` | `"holdfast"` | what the names of streams begin with |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |

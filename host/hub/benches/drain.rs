@@ -14,10 +14,13 @@
 
 #[path = "../../net/tests/authority/mod.rs"]
 mod authority;
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "../../upstream/benches/support/edge.rs"]
 mod edge;
 
 use authority::{Authority, VALID};
+use cpu::cpu_time;
 use edge::Edge;
 use holdfast_auth::{Registry, Sealer, SharedKey};
 use holdfast_broker::{Broker, BrokerConfig};
@@ -200,15 +203,6 @@ fn target(way: &str, port: u16, root: &Path) -> Target {
         _ => Way::Quic(QuicTls::build(&config).unwrap()),
     };
     Target::new(HostName::new("127.0.0.1").unwrap(), port, way, Settings::of_section("upstream"))
-}
-
-/// The time that a process has computed.
-fn cpu_time(process: &str) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
-    // A tick is a hundredth of a second on every Linux that this runs on.
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
 fn drain(messages: u64) {

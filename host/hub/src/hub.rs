@@ -120,6 +120,7 @@ impl Hub {
         let HubConfig { name, backend, registry, sealer, broker, peers } = config;
         // What comes from now on is taken upon what is read from now on.
         let heard = backend.heard().await?;
+        let is_shared = heard.is_some();
         let questions = peers.as_ref().and_then(|peers| peers.questions());
         let id = id(&*backend).await?;
         let directory = Directory::open(backend.clone(), registry, sealer, name.clone()).await?;
@@ -148,7 +149,9 @@ impl Hub {
             stop: CancellationToken::new(),
             heard: tokio::sync::Mutex::new(heard),
         });
-        hub.spawn(hub.clone().hear());
+        if is_shared {
+            hub.spawn(hub.clone().hear());
+        }
         questions.into_iter().for_each(|questions| hub.spawn(hub.clone().answer_peers(questions)));
         // A kill may have come between a change and what follows from it.
         hub.reassign_all().await?;
