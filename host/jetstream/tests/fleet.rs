@@ -11,7 +11,7 @@ mod nats;
 #[path = "../../hub/tests/support/mod.rs"]
 mod support;
 
-use holdfast_hub::{StoredDeployment, Target, TwinPatch, backend::Backend};
+use holdfast_hub::{StoredDeployment, Target, TwinPatch, backend::Backend, peers::Peers};
 use holdfast_jetstream::{JetStream, JetStreamConfig};
 use holdfast_link::{
     Call, Change, CloudToDevice, Delta, DesiredChange, Done, MethodAnswer, MethodRequest, Revision,
@@ -156,6 +156,9 @@ async fn n4_an_edge_that_moves_between_processes_has_each_message_stored_once() 
     here.put("edge-1", true, None).await;
     until("the edge is known there", || there.hub.directory().get(&device("edge-1"))).await;
     let (mut old, _) = Edge::linked(&here, "edge-1", 0).await;
+    // Once the servers know where the edge is, it is let go there.
+    let asked = async || storage.peers().ask(&name("edge-1"), "{}".into(), Duration::from_secs(5)).await.ok();
+    eventually("the first process answers for it", asked).await;
     old.send(0..50);
     // It comes to the other process while its messages are on their way, and sends them again.
     let (mut new, welcome) = Edge::linked(&there, "edge-1", 0).await;
