@@ -36,6 +36,8 @@ mod languages;
 mod modules;
 #[path = "../../host/jetstream/tests/nats/mod.rs"]
 mod nats;
+mod nested;
+mod offline;
 mod registry;
 mod service;
 mod sessions;

@@ -38,6 +38,8 @@ pub enum Cut {
     Removed,
     /// It was disabled.
     Disabled,
+    /// It has another parent.
+    Moved,
     /// Its credential is another one; whoever has the new one comes back.
     CredentialChanged,
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Cut {
         f.write_str(match self {
             Self::Removed => "it was removed from the registry",
             Self::Disabled => "it was disabled",
+            Self::Moved => "it has another parent",
             Self::CredentialChanged => "its credential was changed",
         })
     }
@@ -300,6 +303,10 @@ impl Devices {
 fn cut(before: &Device, after: &Device) -> Option<Cut> {
     match after.status {
         _ if before.generation != after.generation => Some(Cut::Removed),
+        // It reaches the hub another way from now on.
+        _ if before.parent.is_some() && after.parent.is_some() && before.parent != after.parent => {
+            Some(Cut::Moved)
+        }
         DeviceStatus::Disabled => Some(Cut::Disabled),
         DeviceStatus::Enabled if before.credential != after.credential => Some(Cut::CredentialChanged),
         DeviceStatus::Enabled => None,

@@ -38,8 +38,9 @@ pub use task::{
     documents::Documents,
     methods::{
         METHOD_BYTES_MAX, METHOD_NAME_MAX, METHODS_IN_FLIGHT_MAX, MethodCall, MethodError, MethodReply,
-        MethodServer, MethodTimes, Methods,
+        MethodServer, MethodTimes, MethodWay, Methods, WayAnswer,
     },
+    pass_on::PassedOn,
     publish::Done,
     reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
     sessions::{
@@ -47,5 +48,5 @@ pub use task::{
     },
     subscriber::{Budget, Held, Losses, Published, Room, Subscriber},
     tap::{Passing, Tap, TapLagged},
-    twins::{DesiredPatch, DesiredWatch, Report, ReportedWatch, TWINS_LISTED_MAX, Twin, TwinError, Twins},
+    twins::{DesiredPatch, DesiredWatch, Report, TWINS_LISTED_MAX, Twin, TwinError, Twins, TwinsWatch},
 };

@@ -1,7 +1,7 @@
-//! What stands above the dialect where this process is the hub itself: whoever keeps telemetry and twins for all devices,
-//! and serves the links of edges.
+//! What stands above the dialect where this process is the hub itself: whoever keeps telemetry and twins for all devices. On an
+//! edge there is nothing here: the broker takes telemetry and keeps twins. The two look alike to a device.
 //!
-//! On an edge there is nothing here: the broker takes telemetry and keeps twins. The two look alike to a device.
+//! And whoever serves the links of edges: the hub, and an edge for those below it.
 
 use crate::board::Board;
 use holdfast_broker::{Done, Twin, TwinError};
@@ -32,18 +32,21 @@ pub trait Above: Send + Sync + 'static {
 
     /// A device or module has connected here, or has gone.
     fn present(&self, who: &Identity, present: bool);
+}
 
-    /// Whether a device is an edge that may link to this hub, and if so its end of the link. `edge` has proved who it is.
+/// Whoever serves the links of edges: a hub, or an edge that is their parent.
+pub trait Links: Send + Sync + 'static {
+    /// Whether a device is an edge that may link here, and if so the upper end of the link. `edge` has proved who it is.
     fn link(&self, edge: &Name) -> Result<EdgeLink, String>;
 }
 
-/// The hub's end of a link, for the time of one connection.
+/// The upper end of a link, for the time of one connection.
 pub struct EdgeLink {
     /// Takes what the edge sends. Dropped when the connection has ended.
     pub door: Box<dyn EdgeDoor>,
     /// What the edge is to be sent, in order.
     pub outgoing: mpsc::Receiver<Publish>,
-    /// Cancelled by the hub to end the connection.
+    /// Cancelled by the upper side to end the connection.
     pub over: CancellationToken,
 }
 

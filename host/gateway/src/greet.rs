@@ -45,7 +45,7 @@ pub(crate) struct Greeted {
     pub(crate) thread: Option<Thread>,
     /// Who it is, if it speaks the dialect of IoT Hub.
     pub(crate) hub: Option<Caller>,
-    /// The hub's end, if it is the link of an edge.
+    /// The upper end, if it is the link of an edge.
     pub(crate) link: Option<EdgeLink>,
     pub(crate) client_id: String,
     /// Whether the client brought no identifier and has to be told the one it was given.
@@ -160,9 +160,9 @@ async fn decide(
         }
         _ => None,
     };
-    let link = match &shared.above {
-        Some(above) if link => {
-            Some(above.link(&user).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)
+    let link = match &shared.links {
+        Some(links) if link => {
+            Some(links.link(&user).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)
         }
         _ => None,
     };

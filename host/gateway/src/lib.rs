@@ -47,7 +47,7 @@ mod translate;
 mod turns;
 mod wills;
 
-pub use above::{Above, EdgeDoor, EdgeLink, Fates, TwinAnswer};
+pub use above::{Above, EdgeDoor, EdgeLink, Fates, Links, TwinAnswer};
 pub use limits::{FAIR_SHARE, Limits};
 pub use listing::{SessionList, ShownSession};
 pub use server::{BindError, Gateway, GatewayConfig};

@@ -61,6 +61,7 @@ pub(crate) async fn prove(
     }
     let device = |claimed: Result<Proved, DeviceNotProved>, identity: Option<&Identity>| match claimed {
         Ok(proved) => {
+            belongs_here(shared, &proved.identity.device)?;
             Ok(Who { name: proved.identity.device.clone(), proved: Some(proved), hub: None, link: false })
         }
         Err(why) => Err(Refused {
@@ -103,6 +104,22 @@ fn refused(reason: ReasonCode, why: String) -> Refused {
     Refused { reason, why, known: None }
 }
 
+/// An edge knows who is behind the edges below it, and is not where those come in: only one way leads to each.
+fn belongs_here(shared: &Shared, device: &Name) -> Result<(), Refused> {
+    let is_hub = shared.above.is_some();
+    let known = shared.registry.device(&Identity::device(device.clone()));
+    match known.and_then(|known| known.parent.clone()) {
+        Some(parent) if !is_hub && parent != *shared.broker.edge() => Err(Refused {
+            known: Some(Identity::device(device.clone())),
+            ..refused(
+                ReasonCode::NotAuthorized,
+                format!("{device} is a child of the edge {parent}; let it connect there"),
+            )
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn by_dialect(
     shared: &Shared,
     hub: ClientName,
@@ -110,10 +127,10 @@ fn by_dialect(
     certificates: &[CertificateDer<'_>],
     link: Option<&str>,
 ) -> Result<Who, Refused> {
-    if let Some(version) = link.filter(|version| shared.above.is_none() || *version != LINK_VERSION) {
-        let why = match &shared.above {
+    if let Some(version) = link.filter(|version| shared.links.is_none() || *version != LINK_VERSION) {
+        let why = match &shared.links {
             Some(_) => format!("version {version:?} of the link is not spoken here, but {LINK_VERSION} is"),
-            None => "an edge wants to link to a hub, and this is none".to_owned(),
+            None => "an edge wants to link here, and nothing here serves links".to_owned(),
         };
         return Err(refused(ReasonCode::NotAuthorized, why));
     }
@@ -129,7 +146,10 @@ fn by_dialect(
     };
     let claim = Claim { identity: &identity, password, certificates, now: now() };
     match shared.registry.who_device(&claim) {
-        Ok(proved) => Ok(Who { name: device, proved: Some(proved), hub: Some(hub), link: link.is_some() }),
+        Ok(proved) => {
+            belongs_here(shared, &device)?;
+            Ok(Who { name: device, proved: Some(proved), hub: Some(hub), link: link.is_some() })
+        }
         Err(why) => Err(Refused {
             known: shared.registry.device(&identity).map(|_| identity),
             ..refused(ReasonCode::NotAuthorized, why.to_string())

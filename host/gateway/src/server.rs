@@ -1,7 +1,7 @@
 //! Listening, letting in, and stopping.
 
 use crate::{
-    above::Above,
+    above::{Above, Links},
     beside::Beside,
     episodes::warn_once,
     greet::{Greeted, greet},
@@ -74,6 +74,9 @@ pub enum BindError {
     Sessions(#[from] RestoreError),
 }
 
+/// Who keeps telemetry and twins in the broker's place, and who serves the links of edges.
+type Behind = (Option<Arc<dyn Above>>, Option<Arc<dyn Links>>);
+
 impl Gateway {
     /// Binds all listeners and takes up the sessions that were kept. Nothing is accepted before [`Self::run`].
     pub async fn bind(
@@ -81,7 +84,17 @@ impl Gateway {
         broker: Broker,
         registry: Arc<Registry>,
     ) -> Result<Self, BindError> {
-        Self::bind_below(config, broker, registry, None).await
+        Self::bind_below(config, broker, registry, (None, None)).await
+    }
+
+    /// The same where edges may link to this one.
+    pub async fn bind_with_links(
+        config: GatewayConfig,
+        broker: Broker,
+        registry: Arc<Registry>,
+        links: Arc<dyn Links>,
+    ) -> Result<Self, BindError> {
+        Self::bind_below(config, broker, registry, (None, Some(links))).await
     }
 
     /// The same where this process is the hub, which keeps telemetry and twins and serves the links of edges.
@@ -90,22 +103,24 @@ impl Gateway {
         broker: Broker,
         registry: Arc<Registry>,
         hub: Arc<dyn Above>,
+        links: Arc<dyn Links>,
     ) -> Result<Self, BindError> {
-        Self::bind_below(config, broker, registry, Some(hub)).await
+        Self::bind_below(config, broker, registry, (Some(hub), Some(links))).await
     }
 
     async fn bind_below(
         config: GatewayConfig,
         broker: Broker,
         registry: Arc<Registry>,
-        above: Option<Arc<dyn Above>>,
+        (above, links): Behind,
     ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(config.listen.len());
         for listen in config.listen {
             listeners.push(Listener::bind(listen).await?);
         }
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
-        let shared = Arc::new(Shared::new(broker, registry, above, config.limits, unsaid, config.instance));
+        let shared =
+            Arc::new(Shared::new(broker, registry, above, links, config.limits, unsaid, config.instance));
         let gateway = Arc::downgrade(&shared);
         shared.registry.watch_cuts(move |identity, cut| {
             if let (Some(shared), Cut::Removed, None) = (gateway.upgrade(), cut, &identity.module) {

@@ -1,8 +1,15 @@
 //! What all connections share.
 
 use crate::{
-    above::Above, cuts::Cuts, episodes::Episodes, hub::HubShared, limits::Limits, retained::Retained,
-    sessions::Sessions, stats::Stats, turns::Turns,
+    above::{Above, Links},
+    cuts::Cuts,
+    episodes::Episodes,
+    hub::HubShared,
+    limits::Limits,
+    retained::Retained,
+    sessions::Sessions,
+    stats::Stats,
+    turns::Turns,
 };
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
@@ -26,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     /// Present if this process is the hub.
     pub(crate) above: Option<Arc<dyn Above>>,
+    /// Present if edges may link here.
+    pub(crate) links: Option<Arc<dyn Links>>,
     /// Open connections of devices.
     pub(crate) cuts: Arc<Cuts>,
     pub(crate) limits: Limits,
@@ -51,6 +60,7 @@ impl Shared {
         broker: Broker,
         registry: Arc<Registry>,
         above: Option<Arc<dyn Above>>,
+        links: Option<Arc<dyn Links>>,
         limits: Limits,
         unsaid: Unsaid,
         instance: u64,
@@ -62,6 +72,7 @@ impl Shared {
             broker,
             registry,
             above,
+            links,
             cuts,
             limits,
             unsaid,

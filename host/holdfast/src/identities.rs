@@ -88,7 +88,7 @@ impl Identities {
     pub async fn change(
         &self,
         plan: impl FnOnce(&[Arc<Device>]) -> Plan,
-        beside: DocumentWrite,
+        beside: Vec<DocumentWrite>,
     ) -> anyhow::Result<Vec<Identity>> {
         let _turn = self.turn.lock().await;
         let Plan { mut put, remove } = plan(&self.registry.devices());
@@ -103,7 +103,7 @@ impl Identities {
         if self.registry.devices_len().saturating_add(put.len()) > DEVICES_MAX.saturating_add(remove.len()) {
             return Err(RegistryFault::Full.into());
         }
-        let mut documents = vec![beside];
+        let mut documents = beside;
         documents.extend(gone.iter().map(|one| write(SPACE, &one.to_string(), None)));
         for device in &put {
             documents.push(self.document(device)?);

@@ -7,11 +7,13 @@
 
 use crate::identities::Identities;
 use anyhow::{Context, anyhow, bail};
-use holdfast_auth::{Credential, Device, DeviceStatus, SharedKey, Thumbprint};
+use bytes::Bytes;
+use holdfast_auth::{Credential, DEVICES_MAX, Device, DeviceStatus, SharedKey, Thumbprint};
 use holdfast_broker::Broker;
-use holdfast_link::{Access, Change, IdentityRecord, Proof};
+use holdfast_link::{Access, Change, DeploymentReport, IdentityRecord, Proof};
+use holdfast_links::{ASSIGNED_SPACE, Below, Moved, Point};
 use holdfast_store::{DocumentWrite, Store};
-use holdfast_types::{Identity, Name, UnixMillis};
+use holdfast_types::{Identity, Name, Text, UnixMillis};
 use holdfast_upstream::{Identities as Given, Keeper, Kept, Known, Sync};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -37,6 +39,8 @@ pub struct HubKeeper {
     broker: Broker,
     /// The time to live of the configuration, for a hub that says none.
     configured: Option<Duration>,
+    /// Who serves the edges below with it.
+    below: Arc<Below>,
     state: State,
 }
 
@@ -46,9 +50,12 @@ impl HubKeeper {
         identities: Arc<Identities>,
         broker: Broker,
         configured: Option<Duration>,
+        below: Arc<Below>,
     ) -> anyhow::Result<Self> {
         let state = read(broker.store())?;
-        let keeper = Self { identities, broker, configured, state };
+        let hub = state.hub.as_deref().map(Text::from);
+        below.begins_at(hub.map(|hub| Point { hub, revision: state.revision }));
+        let keeper = Self { identities, broker, configured, below, state };
         keeper.put_in_force(keeper.state.time_to_live_s);
         Ok(keeper)
     }
@@ -59,6 +66,33 @@ impl HubKeeper {
         if self.broker.time_to_live() != life {
             self.broker.set_time_to_live(life);
         }
+    }
+
+    /// What is kept of edges below: those of which nothing is said any longer go.
+    fn below(&self, sync: &Sync) -> anyhow::Result<Vec<DocumentWrite>> {
+        let mut writes: BTreeMap<Text, Option<Bytes>> = BTreeMap::new();
+        if let Given::All(_) = &sync.identities {
+            let before = self.broker.store().documents(ASSIGNED_SPACE, "", DEVICES_MAX)?;
+            writes.extend(before.into_iter().map(|(key, _)| (key, None)));
+        }
+        for one in &sync.below {
+            writes.insert(one.edge.text().clone(), Some(serde_json::to_vec(one)?.into()));
+        }
+        let write = |(key, value)| DocumentWrite { space: ASSIGNED_SPACE.into(), key, value };
+        Ok(writes.into_iter().map(write).collect())
+    }
+
+    /// What edges below are told of it. A device that moves may bring or leave behind what none of the changes names.
+    fn moved(&self, sync: &Sync) -> Moved {
+        let Given::Changes(changes) = &sync.identities else { return Moved::Everything };
+        let moves = |record: &IdentityRecord| {
+            let before = self.identities.registry.device(&record.identity);
+            record.identity.module.is_none() && before.is_some_and(|before| before.parent != record.parent)
+        };
+        if changes.iter().any(|change| matches!(change, Change::Identity(record) if moves(record))) {
+            return Moved::Everything;
+        }
+        Moved::Changes(changes.iter().cloned().chain(sync.below.iter().cloned().map(Change::Below)).collect())
     }
 
     async fn carry_out(&self, sync: Sync) -> anyhow::Result<Vec<Identity>> {
@@ -76,9 +110,14 @@ impl HubKeeper {
             time_to_live_s,
         };
         let value = serde_json::to_vec(&state)?.into();
-        let write = DocumentWrite { space: SPACE.into(), key: KEY.into(), value: Some(value) };
-        let gone = self.identities.change(|known| plan(sync.identities, &edge, known), write).await?;
+        let mut writes = vec![DocumentWrite { space: SPACE.into(), key: KEY.into(), value: Some(value) }];
+        writes.extend(self.below(&sync)?);
+        let moved = self.moved(&sync);
+        let gone = self.identities.change(|known| plan(sync.identities, &edge, known), writes).await?;
         self.put_in_force(time_to_live_s);
+        if let Some(hub) = sync.known.hub {
+            self.below.has_applied(Point { hub, revision: sync.known.revision }, &moved);
+        }
         Ok(gone)
     }
 }
@@ -91,6 +130,14 @@ impl Keeper for HubKeeper {
 
     fn apply(&self, sync: Sync) -> Kept<'_, Vec<Identity>> {
         Box::pin(async move { self.carry_out(sync).await.map_err(|error| format!("{error:#}")) })
+    }
+
+    fn next_status(&self) -> Kept<'_, DeploymentReport> {
+        Box::pin(async { Ok(self.below.next_status().await) })
+    }
+
+    fn status_was_told<'a>(&'a self, report: &'a DeploymentReport) -> Kept<'a, ()> {
+        Box::pin(async { Ok(self.below.status_was_told(report).await) })
     }
 }
 
@@ -139,7 +186,7 @@ fn plan(given: Given, edge: &Name, known: &[Arc<Device>]) -> Plan {
                             remove.push(who);
                         }
                     }
-                    Change::Deployment(_) | Change::Settings(_) => {}
+                    Change::Deployment(_) | Change::Settings(_) | Change::Below(_) => {}
                 }
             }
         }

@@ -114,7 +114,7 @@ async fn hub(way: &str, folder: &Path, certificates: &Path) {
     let listen = vec![ListenConfig { address: "127.0.0.1:0".parse().unwrap(), door, plain, settings }];
     let limits = Limits { unacked_max: 4096, window_max: 4096, ..Limits::default() };
     let config = GatewayConfig { listen, limits, content_type: None, anonymous: None, instance: 1 };
-    let gateway = Gateway::bind_as_hub(config, broker, registry, hub.clone()).await.unwrap();
+    let gateway = Gateway::bind_as_hub(config, broker, registry, hub.clone(), hub.clone()).await.unwrap();
     println!("{}", gateway.addresses()[0].port());
     tokio::spawn(gateway.run(CancellationToken::new()));
     let lines = tokio::task::spawn_blocking(|| std::io::stdin().lines().next());

@@ -3,10 +3,10 @@
 use crate::{
     backend::{BackendError, Batch, Event, Origin},
     hub::{Hub, lock},
-    link::{Door, Link},
 };
 use holdfast_broker::{Done, Receipt, Refused, Twin, TwinError};
-use holdfast_gateway::{Above, EdgeLink, TwinAnswer};
+use holdfast_gateway::{Above, EdgeLink, Links, TwinAnswer};
+use holdfast_links::{Link, Upper};
 use holdfast_types::{Envelope, Identity, Message, Name, Source};
 use serde_json::Value;
 use std::sync::{Arc, atomic::Ordering};
@@ -17,7 +17,10 @@ impl Above for Hub {
         message.system.creation_time.get_or_insert(received);
         let source = Source::Child { child: from.device.clone(), topic: None };
         let envelope = Arc::new(Envelope { message, source, received, hops: 0 });
-        let batch = Batch { events: vec![Event { envelope, origin: Origin::Direct }], ..Batch::default() };
+        let batch = Batch {
+            events: vec![Event { envelope, origin: Origin::Direct, brought: None }],
+            ..Batch::default()
+        };
         let appended = |result: Result<(), BackendError>| {
             done(match result {
                 Ok(()) => Ok(Receipt { durable: 1, ..Receipt::default() }),
@@ -60,11 +63,13 @@ impl Above for Hub {
                 false => drop(lock(&self.attended).remove(&who.device)),
             }
         }
-        if present && who.module.is_none() && self.has_post() {
+        if present && who.module.is_none() && self.waits_for_devices() {
             self.deliver_soon(&who.device);
         }
     }
+}
 
+impl Links for Hub {
     fn link(&self, edge: &Name) -> Result<EdgeLink, String> {
         if !self.is_whole.load(Ordering::Acquire) {
             return Err(
@@ -73,20 +78,20 @@ impl Above for Hub {
             );
         }
         let device = self.directory.get(&Identity::device(edge.clone()));
-        if !device.is_some_and(|device| device.edge) {
+        if !device.as_ref().is_some_and(|device| device.edge) {
             return Err(format!(
                 "{edge} is no edge at this hub; `holdfast hub device set {edge} --edge` makes it one"
             ));
         }
-        let hub = self.me.upgrade().ok_or_else(|| "the hub is stopping".to_owned())?;
-        let (link, outgoing, downs) = Link::new(edge.clone());
-        let before = lock(&self.links).insert(edge.clone(), link.clone());
-        if let Some(before) = before {
-            before.over.cancel();
+        if let Some(parent) = device.as_ref().and_then(|device| device.parent.as_ref()) {
+            return Err(format!(
+                "{edge} is a child of the edge {parent}; let it connect there, or take it away: `holdfast hub device set {edge} \
+                 --no-parent`"
+            ));
         }
+        let hub = self.me.upgrade().ok_or_else(|| "the hub is stopping".to_owned())?;
         let ingest = self.ingest(edge);
-        self.spawn(link.clone().run(hub.clone(), downs));
-        let over = link.over.clone();
-        Ok(EdgeLink { door: Box::new(Door::new(hub, link, ingest)), outgoing, over })
+        let upper: Arc<dyn Upper> = hub;
+        Ok(Link::open(edge, &upper, ingest, |link| lock(&self.links).insert(edge.clone(), link.clone())))
     }
 }

@@ -1,16 +1,14 @@
 //! What edges ask, and what they are answered.
 
-use crate::{hub::Hub, ingest::Ingest, link::Link, twins::Reported};
-use bytes::Bytes;
+use crate::{hub::Hub, twins::Reported};
 use holdfast_broker::TwinError;
 use holdfast_link::{
     Call, ChildStates, DeploymentReport, Document, DocumentFault, Done, Hello, PROTOCOL, Page, PageContent,
     Part, Problem, ReportedVersion, Status, SyncRequest, TwinGet, TwinRecord, TwinReport, Welcome, take_page,
 };
+use holdfast_links::{Answered, Ingest, Link};
 use holdfast_types::{Identity, Name};
-use std::sync::{Arc, atomic::Ordering};
-
-type Answered = Result<Bytes, (Status, Problem)>;
+use std::sync::Arc;
 
 fn bad(fault: DocumentFault) -> (Status, Problem) {
     (Status::BAD, Problem::new(fault.to_string()))
@@ -30,7 +28,7 @@ fn encoded(document: &impl Document) -> Answered {
 
 impl Hub {
     /// Answers a call of an edge. Every answer may be asked for again.
-    pub(crate) async fn answer(
+    pub(crate) async fn answer_call(
         &self,
         link: &Arc<Link>,
         ingest: &Arc<Ingest>,
@@ -45,11 +43,13 @@ impl Hub {
             Call::TwinGet => self.twin_get(edge, TwinGet::decode(body).map_err(bad)?.identity).await,
             Call::DeploymentStatus => {
                 let report = DeploymentReport::decode(body).map_err(bad)?;
+                let of = report.edge.as_ref().unwrap_or(edge);
+                self.may(edge, &Identity::device(of.clone()))?;
                 let mut status = serde_json::to_value(&report).map_err(|why| failed(&why))?;
                 if let Some(status) = status.as_object_mut() {
                     status.insert("at".to_owned(), self.now().0.into());
                 }
-                self.keep_status(edge, &status).await.map_err(|why| failed(&why))?;
+                self.keep_status(of, &status).await.map_err(|why| failed(&why))?;
                 encoded(&Done {})
             }
             Call::ChildState => {
@@ -67,13 +67,11 @@ impl Hub {
         let stored = ingest.marks().await.map_err(|why| failed(&why))?;
         self.attend(&link.edge);
         // Another process may have chosen by what it knew then.
-        if let Err(error) = self.reassign(&link.edge).await {
-            return Err(failed(&error));
-        }
+        self.reassign_behind(&link.edge).await.map_err(|why| failed(&why))?;
         // From here on changes are told; those before stand in the revision that is read next.
-        link.ready.store(true, Ordering::Release);
+        link.is_greeted();
         let revision = self.edge_revision(&link.edge).await.map_err(|why| failed(&why))?;
-        link.known.store(revision, Ordering::Release);
+        link.begins_at(revision);
         let full_sync = hello.hub.as_deref() != Some(self.id()) || hello.revision != revision;
         for held in &hello.held {
             let mark =
@@ -101,6 +99,8 @@ impl Hub {
         let revision = self.edge_revision(edge).await.map_err(|why| failed(&why))?;
         // IMPORTANT: after the revision was read, or the edge would take it for one that it has.
         self.is_settled().await;
+        let of = request.of.as_ref().unwrap_or(edge);
+        self.may(edge, &Identity::device(of.clone()))?;
         let begin = match &request.page {
             Some(token) => match Identity::parse(token) {
                 Some(identity) => Some(identity),
@@ -148,17 +148,16 @@ impl Hub {
                 (PageContent::Twins(records), next)
             }
             Part::Deployment => {
-                let (deployment, _) = self.deployments().for_edge(edge, &self.twins().tags(edge));
+                let (deployment, _) = self.deployments().for_edge(of, &self.twins().tags(of));
                 (PageContent::Deployment(deployment), None)
             }
             Part::Settings => {
-                let (_, settings) = self.deployments().for_edge(edge, &self.twins().tags(edge));
+                let (_, settings) = self.deployments().for_edge(of, &self.twins().tags(of));
                 (PageContent::Settings(settings), None)
             }
         };
-        // What an edge has fetched it says with its answer to the next change; until then it is sent once too often.
         if next.is_none() {
-            link.post.notify_one();
+            link.has_fetched();
         }
         encoded(&Page { revision, next: next.map(|one| one.to_string()), content })
     }

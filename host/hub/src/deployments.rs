@@ -2,15 +2,18 @@
 //!
 //! Documents of the space `deployments` under their id. Each names its target: one edge, or a condition on tags with a
 //! priority. The deployment that names an edge goes before all; else the one with the highest priority whose condition
-//! holds; of two alike the newer one. What is assigned to each edge is a document of the space `hub` under
+//! holds; of two alike the newer one. On it come the *layers* that are for the edge and that it does not outrank: deployments
+//! whose `$edgeAgent` says only what to change (`properties.desired.modules.x`); of two that say something of the same key, the one
+//! that ranks higher holds. What is assigned to each edge is a document of the space `hub` under
 //! `assigned/{edge}`, written with the edge's new revision, so that an edge that was away learns of it.
 
 use crate::{
     backend::{Backend, BackendError, DocumentChange, Space, Write},
-    directory::{Applied, Told, new_revisions},
+    directory::{Applied, Revisions, Told},
     query::{Condition, InvalidCondition},
 };
-use holdfast_link::{Change, Deployment, Settings};
+use holdfast_config::manifest::{self, Document};
+use holdfast_link::{Assigned, Change, Deployment, Settings};
 use holdfast_types::{Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,6 +27,9 @@ pub const DEPLOYMENTS_MAX: usize = 100;
 
 /// Most bytes of a manifest: it travels in one answer.
 const MANIFEST_BYTES_MAX: usize = 240 * 1024;
+
+/// What IoT Hub calls the desired properties in a manifest.
+const DESIRED: &str = "properties.desired";
 
 /// A deployment as services give it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,8 +71,18 @@ pub enum DeploymentError {
     #[error(transparent)]
     Condition(#[from] InvalidCondition),
     /// The manifest is not one.
-    #[error("the manifest has no modulesContent with $edgeAgent; give an IoT Edge deployment manifest")]
+    #[error("the manifest has no modulesContent; give an IoT Edge deployment manifest, or a layer for one")]
     NoManifest,
+    /// A layer says something that no layer says.
+    #[error(
+        "{module} has {key:?}, which no layer changes; write \"properties.desired\", or \"properties.desired.a.b\" in a layer"
+    )]
+    NoLayer {
+        /// Of which module.
+        module: String,
+        /// The key.
+        key: String,
+    },
     /// The manifest is too large.
     #[error("the manifest has {0} bytes, at most {MANIFEST_BYTES_MAX} are allowed")]
     TooLarge(usize),
@@ -100,17 +116,65 @@ impl StoredDeployment {
         format!("{}@{}", self.id, self.revision)
     }
 
+    /// Whether it says only what to change of a base deployment.
+    pub fn is_layer(&self) -> bool {
+        let agent = self.manifest.get("modulesContent").and_then(|content| content.get("$edgeAgent"));
+        agent.and_then(|agent| agent.get(DESIRED)).is_none_or(|desired| !desired.is_object())
+    }
+
+    /// That each key of a layer is one of desired properties.
+    fn check_layer(&self) -> Result<(), DeploymentError> {
+        let content = self.manifest.get("modulesContent").and_then(Value::as_object);
+        for (module, properties) in content.into_iter().flatten() {
+            let is_desired = |key: &str| {
+                let rest = key.strip_prefix(DESIRED);
+                rest.is_some_and(|rest| rest.is_empty() || rest.len() > 1 && rest.starts_with('.'))
+            };
+            let mut keys = properties.as_object().into_iter().flat_map(Map::keys);
+            if let Some(key) = keys.find(|key| !is_desired(key)) {
+                return Err(DeploymentError::NoLayer { module: module.clone(), key: key.clone() });
+            }
+        }
+        Ok(())
+    }
+
     fn as_sent(&self) -> Deployment {
         Deployment { id: self.content_id(), manifest: self.manifest.clone() }
     }
+}
 
-    /// `$edgeHub`'s `storeAndForwardConfiguration.timeToLiveSecs`.
-    fn settings(&self) -> Settings {
-        let hub = self.manifest.get("modulesContent").and_then(|content| content.get("$edgeHub"));
-        let desired = hub.and_then(|hub| hub.get("properties.desired"));
-        let keep = desired.and_then(|desired| desired.get("storeAndForwardConfiguration"));
-        let seconds = keep.and_then(|keep| keep.get("timeToLiveSecs")).and_then(Value::as_u64);
-        Settings { time_to_live_s: seconds.and_then(|seconds| u32::try_from(seconds).ok()) }
+/// `$edgeHub`'s `storeAndForwardConfiguration.timeToLiveSecs`.
+fn settings(deployment: &Deployment) -> Settings {
+    let hub = deployment.manifest.get("modulesContent").and_then(|content| content.get("$edgeHub"));
+    let desired = hub.and_then(|hub| hub.get("properties.desired"));
+    let keep = desired.and_then(|desired| desired.get("storeAndForwardConfiguration"));
+    let seconds = keep.and_then(|keep| keep.get("timeToLiveSecs")).and_then(Value::as_u64);
+    Settings { time_to_live_s: seconds.and_then(|seconds| u32::try_from(seconds).ok()) }
+}
+
+/// A base under its layers, in their order. Layers that do not fit are told of and left out, all of them: the edge runs the base.
+fn put_together(edge: &Name, layered: &[Arc<StoredDeployment>]) -> Deployment {
+    let texts: Vec<String> = layered.iter().map(|one| one.manifest.to_string()).collect();
+    let documents: Vec<Document<'_>> = (0..)
+        .zip(layered.iter().zip(&texts))
+        .map(|(rank, (one, text))| Document { name: &one.id, priority: Some(rank), json: text.as_bytes() })
+        .collect();
+    let merged = manifest::flatten(&documents).map_err(|faults| {
+        let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    });
+    let merged = merged.and_then(|merged| match merged.len() {
+        0..=MANIFEST_BYTES_MAX => serde_json::from_slice(&merged).map_err(|why| why.to_string()),
+        bytes => Err(DeploymentError::TooLarge(bytes).to_string()),
+    });
+    let ids: Vec<String> = layered.iter().map(|one| one.content_id()).collect();
+    match (merged, layered) {
+        (Ok(manifest), _) => Deployment { id: ids.join("+"), manifest },
+        (Err(why), [base, ..]) => {
+            tracing::error!(%edge, deployments = ids.join("+"), why, "layers do not fit on their base; the edge runs the base without them");
+            base.as_sent()
+        }
+        (Err(_), []) => Deployment { id: String::new(), manifest: Value::Null },
     }
 }
 
@@ -127,15 +191,24 @@ fn read(value: &[u8], revision: u64) -> Result<Known, String> {
     known(StoredDeployment { revision, ..read }).map_err(|why| why.to_string())
 }
 
+/// What the edge, and each edge above it, is told; all of them have a new revision, and had these before.
 fn assigned_to(
-    edge: Name,
-    from: u64,
+    edge: &Name,
+    before: BTreeMap<Name, u64>,
     revision: u64,
     deployment: Option<Deployment>,
     settings: Settings,
 ) -> Applied {
-    let changes = vec![Change::Deployment(deployment), Change::Settings(settings)];
-    Applied { revision, told: BTreeMap::from([(edge, Told { from, changes })]) }
+    let told = before.into_iter().map(|(one, from)| {
+        let changes = if one == *edge {
+            vec![Change::Deployment(deployment.clone()), Change::Settings(settings.clone())]
+        } else {
+            let (deployment, settings) = (deployment.clone(), settings.clone());
+            vec![Change::Below(Assigned { edge: edge.clone(), deployment, settings })]
+        };
+        (one, Told { from, changes })
+    });
+    Applied { revision, told: told.collect() }
 }
 
 fn assigned_key(edge: &Name) -> String {
@@ -187,8 +260,8 @@ impl Deployments {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(id).map(|one| one.stored.clone())
     }
 
-    /// The one that an edge with these tags should run.
-    fn choose(&self, edge: &Name, tags: &Map<String, Value>) -> Option<Arc<StoredDeployment>> {
+    /// What is for an edge with these tags, the highest in rank last.
+    fn meant_for(&self, edge: &Name, tags: &Map<String, Value>) -> Vec<Arc<StoredDeployment>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let rank = |one: &&Known| match (&one.stored.target, &one.condition) {
             (Target::Device(device), _) if device == edge.as_str() => {
@@ -199,14 +272,23 @@ impl Deployments {
             }
             _ => None,
         };
-        let best = known.values().filter(|one| rank(one).is_some()).max_by_key(rank);
-        best.map(|one| one.stored.clone())
+        let mut meant: Vec<_> =
+            known.values().filter_map(|one| Some((rank(&one)?, one.stored.clone()))).collect();
+        meant.sort_by_key(|(rank, _)| *rank);
+        meant.into_iter().map(|(_, stored)| stored).collect()
     }
 
+    /// What an edge should run: the base that ranks highest, with the layers that rank above it.
     pub(crate) fn for_edge(&self, edge: &Name, tags: &Map<String, Value>) -> (Option<Deployment>, Settings) {
-        let chosen = self.choose(edge, tags);
-        let settings = chosen.as_ref().map(|one| one.settings()).unwrap_or_default();
-        (chosen.map(|one| one.as_sent()), settings)
+        let meant = self.meant_for(edge, tags);
+        let Some(at) = meant.iter().rposition(|one| !one.is_layer()) else { return Default::default() };
+        let chosen = meant.get(at..).unwrap_or_default();
+        let deployment = match chosen {
+            [base] => base.as_sent(),
+            layered => put_together(edge, layered),
+        };
+        let settings = settings(&deployment);
+        (Some(deployment), settings)
     }
 
     pub(crate) async fn put(
@@ -218,8 +300,11 @@ impl Deployments {
         if Name::new(&given.id).is_err() {
             return Err(DeploymentError::Name(given.id));
         }
-        if given.manifest.get("modulesContent").and_then(|content| content.get("$edgeAgent")).is_none() {
+        if given.manifest.get("modulesContent").and_then(Value::as_object).is_none_or(Map::is_empty) {
             return Err(DeploymentError::NoManifest);
+        }
+        if given.is_layer() {
+            given.check_layer()?;
         }
         let created_ms = if given.created_ms == 0 { now.0 } else { given.created_ms };
         let given = StoredDeployment { created_ms, revision: 0, ..given };
@@ -288,46 +373,43 @@ impl Deployments {
             *known = (change.revision, id);
         }
         let (deployment, settings) = self.for_edge(&edge, &tags(&edge));
-        let own = batch.iter().find(|one| one.space == Space::Edges && *one.key == *edge.as_str())?;
-        let from = own.before.as_ref().map_or(0, |stored| stored.revision);
-        Some(assigned_to(edge, from, change.revision, deployment, settings))
+        let edges = batch.iter().filter(|one| one.space == Space::Edges);
+        let before = edges.filter_map(|one| {
+            let from = one.before.as_ref().map_or(0, |stored| stored.revision);
+            Some((Name::new(&one.key).ok()?, from))
+        });
+        Some(assigned_to(&edge, before.collect(), change.revision, deployment, settings))
     }
 
-    /// Looks what an edge should run now; if that is another one than it was told, gives what it is to be told.
+    /// Whether an edge was told what it should run now.
+    pub(crate) fn is_assigned(&self, edge: &Name, tags: &Map<String, Value>) -> bool {
+        let (deployment, _) = self.for_edge(edge, tags);
+        self.assigned_id(edge) == deployment.map(|one| one.id).unwrap_or_default()
+    }
+
+    fn assigned_id(&self, edge: &Name) -> String {
+        let assigned = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
+        assigned.get(edge).map(|(_, id)| id.clone()).unwrap_or_default()
+    }
+
+    /// Looks what an edge should run now; if that is another one than it was told, gives what it and those above it are to be
+    /// told. The revisions are theirs.
     pub(crate) async fn reassign(
         &self,
         edge: &Name,
-        tags: &Map<String, Value>,
-    ) -> Result<Option<Applied>, BackendError> {
-        loop {
-            match self.try_reassign(edge, tags).await {
-                // What came between is read anew.
-                Err(BackendError::Conflict { .. }) => {}
-                result => return result,
-            }
-        }
-    }
-
-    async fn try_reassign(
-        &self,
-        edge: &Name,
+        revisions: Revisions,
         tags: &Map<String, Value>,
     ) -> Result<Option<Applied>, BackendError> {
         let _turn = self.turn.lock().await;
         let (deployment, settings) = self.for_edge(edge, tags);
         let id = deployment.as_ref().map(|one| one.id.clone()).unwrap_or_default();
-        let before = {
-            let assigned = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
-            assigned.get(edge).map(|(_, id)| id.clone()).unwrap_or_default()
-        };
-        if before == id {
+        if self.assigned_id(edge) == id {
             return Ok(None);
         }
-        let (mut writes, before) = new_revisions(&*self.backend, [edge]).await?;
+        let Revisions { mut writes, before } = revisions;
         writes.push(Write::set(Space::Hub, &assigned_key(edge), id.clone()));
         let revision = self.backend.put(writes).await?;
         self.assigned.write().unwrap_or_else(PoisonError::into_inner).insert(edge.clone(), (revision, id));
-        let from = before.get(edge).copied().unwrap_or_default();
-        Ok(Some(assigned_to(edge.clone(), from, revision, deployment, settings)))
+        Ok(Some(assigned_to(edge, before, revision, deployment, settings)))
     }
 }

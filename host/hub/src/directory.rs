@@ -6,7 +6,7 @@
 
 mod concerned;
 
-pub(crate) use concerned::{Applied, Told, new_revisions};
+pub(crate) use concerned::{Applied, Revisions, Told, new_revisions};
 
 use crate::backend::{Backend, BackendError, Expect, Space, Write};
 use bytes::Bytes;
@@ -16,10 +16,10 @@ use holdfast_auth::{
     Sealer, SharedKey, Thumbprint,
 };
 use holdfast_link::{Access, IdentityRecord, Proof, Secret};
+use holdfast_links::{LEVELS_MAX, above, behind, record_of};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,9 +30,6 @@ use tokio::sync::Mutex;
 
 /// Documents read at once when the hub starts.
 const PAGE: usize = 1000;
-
-/// Most edges above one another (IoT Edge: 5 levels).
-const LEVELS_MAX: usize = 5;
 
 /// Why the directory does not take a change. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,33 +106,6 @@ pub struct Directory {
     /// The revision of the last change of the registry that memory has.
     seen: AtomicU64,
     changes: AtomicU64,
-}
-
-/// A record as an edge and the API see it.
-pub fn record_of(device: &Device) -> IdentityRecord {
-    let secret = |key: &SharedKey| Secret(key.expose());
-    let proof = match &device.credential {
-        Credential::SharedKey { primary, secondary } => {
-            Proof::Sas { primary: secret(primary), secondary: secondary.as_ref().map(secret) }
-        }
-        Credential::Thumbprints { primary, secondary } => Proof::SelfSigned {
-            primary: primary.to_string(),
-            secondary: secondary.as_ref().map(ToString::to_string),
-        },
-        Credential::CertificateAuthority => Proof::CertificateAuthority,
-        Credential::None => Proof::None,
-    };
-    IdentityRecord {
-        identity: device.identity.clone(),
-        proof,
-        status: match device.status {
-            DeviceStatus::Enabled => Access::Enabled,
-            DeviceStatus::Disabled => Access::Disabled,
-        },
-        parent: device.parent.clone(),
-        generation: device.generation.to_string(),
-        edge: device.edge,
-    }
 }
 
 fn device_of(record: &IdentityRecord, added: UnixMillis) -> Result<Device, DirectoryError> {
@@ -256,38 +226,32 @@ impl Directory {
         edges.map(|one| one.identity.device.clone()).collect()
     }
 
-    /// What an edge should know: itself, its modules, its children and their modules, each device before its modules.
+    /// What an edge should know: itself, its children, and what is behind those that are edges, all with their modules, each
+    /// device before its modules.
     pub(crate) fn of_edge(&self, edge: &Name) -> Vec<Arc<Device>> {
-        let devices = self.registry.devices();
-        let children: BTreeSet<&Name> = devices
-            .iter()
-            .filter(|one| one.identity.module.is_none() && one.parent.as_ref() == Some(edge))
-            .map(|one| &one.identity.device)
-            .collect();
-        let known =
-            |one: &&Arc<Device>| one.identity.device == *edge || children.contains(&one.identity.device);
-        devices.iter().filter(known).cloned().collect()
+        behind(&self.registry, edge)
     }
 
-    /// The edge through which an identity is reached: of an edge itself, and of its modules, that edge.
+    /// The edges above a device, the nearest first.
+    pub(crate) fn above(&self, device: &Name) -> Vec<Name> {
+        above(&self.registry, device)
+    }
+
+    /// The edges above an edge; none if it is no edge.
+    pub(crate) fn above_edge(&self, edge: &Name) -> Option<Vec<Name>> {
+        let is_edge = self.registry.device(&Identity::device(edge.clone())).is_some_and(|one| one.edge);
+        is_edge.then(|| self.above(edge))
+    }
+
+    /// The edge whose link leads to an identity: the uppermost one above it, or itself if it is an edge below none.
     pub(crate) fn way_to(&self, who: &Identity) -> Option<Name> {
         let device = self.registry.device(&Identity::device(who.device.clone()))?;
-        if device.edge { Some(who.device.clone()) } else { device.parent.clone() }
+        self.above(&who.device).pop().or_else(|| device.edge.then(|| who.device.clone()))
     }
 
     /// Whether an edge may speak for a device: itself, its children, and theirs.
     pub(crate) fn may_speak_for(&self, edge: &Name, device: &Name) -> bool {
-        let mut at = device.clone();
-        for _ in 0..=LEVELS_MAX {
-            if at == *edge {
-                return true;
-            }
-            match self.registry.device(&Identity::device(at)).and_then(|one| one.parent.clone()) {
-                Some(parent) => at = parent,
-                None => return false,
-            }
-        }
-        false
+        device == edge || self.above(device).contains(edge)
     }
 
     /// Adds a device or module, or changes it. `added` is for one that is new.
@@ -309,7 +273,8 @@ impl Directory {
     /// Stores a change of the registry, if nobody has changed it since memory was, with new revisions for those whom it
     /// concerns. The caller holds the turn.
     async fn store(&self, mut writes: Vec<Write>, concerned: Concerned) -> Result<Applied, DirectoryError> {
-        let (revisions, before) = new_revisions(&*self.backend, concerned.keys()).await?;
+        let edges: Vec<Name> = concerned.keys().cloned().collect();
+        let Revisions { writes: revisions, before } = new_revisions(&*self.backend, &edges).await?;
         writes.extend(revisions);
         let expect = match self.seen.load(Ordering::Acquire) {
             0 => Expect::Absent,
@@ -373,20 +338,23 @@ impl Directory {
             }
             Some(_) => {}
         }
-        let mut at = parent.clone();
-        for level in 0.. {
-            if at == *name {
-                return Err(refused("it would be above itself"));
-            }
-            if level >= LEVELS_MAX {
-                return Err(refused("there would be more than 5 edges above one another"));
-            }
-            match self.registry.device(&Identity::device(at)).and_then(|one| one.parent.clone()) {
-                Some(above) => at = above,
-                None => break,
-            }
+        let above: Vec<Name> = std::iter::once(parent.clone()).chain(self.above(parent)).collect();
+        if above.contains(name) {
+            return Err(refused("it would be above itself"));
+        }
+        let below = if device.edge { self.levels_from(name) } else { 0 };
+        if above.len() + below > LEVELS_MAX {
+            return Err(refused("there would be more than 5 edges above one another"));
         }
         Ok(())
+    }
+
+    /// How many edges stand above one another from this one downwards, itself among them.
+    fn levels_from(&self, edge: &Name) -> usize {
+        let edges =
+            self.registry.devices().into_iter().filter(|one| one.edge && one.identity.module.is_none());
+        let above = edges.filter_map(|one| self.above(&one.identity.device).iter().position(|at| at == edge));
+        1 + above.map(|between| between + 1).max().unwrap_or_default()
     }
 
     fn check_childless(&self, device: &Name) -> Result<(), DirectoryError> {

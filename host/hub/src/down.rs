@@ -1,14 +1,10 @@
 //! Methods and messages on their way down: to a device that is connected here, or through the edge that it is behind.
 
-use crate::{
-    backend::BackendError,
-    error::HubError,
-    hub::Hub,
-    link::{CallFault, Link},
-};
+use crate::{backend::BackendError, error::HubError, hub::Hub};
 use bytes::Bytes;
 use holdfast_broker::MethodTimes;
 use holdfast_link::{Call, Document, MethodAnswer, MethodRequest};
+use holdfast_links::{CallFault, Link};
 use holdfast_types::{Identity, Message, Name, UnixMillis};
 use serde_json::Value;
 use std::time::Duration;
@@ -30,7 +26,7 @@ impl Hub {
     ) -> Result<(i32, Value), HubError> {
         self.known(who)?;
         let link =
-            self.directory.way_to(who).and_then(|edge| self.link(&edge)).filter(|link| link.is_ready());
+            self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready());
         let is_here = self.broker.methods().is_served(who);
         if link.is_none()
             && !is_here
@@ -50,7 +46,7 @@ impl Hub {
         times: MethodTimes,
     ) -> Result<(i32, Value), HubError> {
         let link =
-            self.directory.way_to(who).and_then(|edge| self.link(&edge)).filter(|link| link.is_ready());
+            self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready());
         let is_here = self.broker.methods().is_served(who);
         let Some(link) = link.filter(|_| !is_here) else {
             let text = if payload.is_null() { Bytes::new() } else { payload.to_string().into() };
@@ -102,7 +98,7 @@ impl Hub {
         Ok(self.devicebound.pending(device, self.now()).await?.len())
     }
 
-    pub(crate) fn has_post(&self) -> bool {
+    pub(crate) fn waits_for_devices(&self) -> bool {
         self.devicebound.has_any()
     }
 
@@ -126,7 +122,7 @@ impl Hub {
                 return Ok(());
             }
             for (key, message) in pending {
-                let link = self.directory.way_to(&who).and_then(|edge| self.link(&edge));
+                let link = self.directory.way_to(&who).and_then(|edge| self.linked(&edge));
                 if self.is_present(&who) {
                     let sent =
                         self.broker.cloud_to_device(device, message.message.into(), message.expires).await;
@@ -155,7 +151,7 @@ impl Hub {
     }
 
     /// Hands over what waits for devices behind an edge.
-    pub(crate) async fn deliver_through(&self, link: &Link) {
+    pub(crate) async fn deliver_behind(&self, link: &Link) {
         let waiting = match self.devicebound.waiting().await {
             Ok(waiting) => waiting,
             Err(error) => {

@@ -1,10 +1,9 @@
 //! Why the hub does not do what a service asks for.
 
-use crate::{
-    backend::BackendError, deployments::DeploymentError, directory::DirectoryError, link::CallFault,
-};
+use crate::{backend::BackendError, deployments::DeploymentError, directory::DirectoryError};
 use holdfast_auth::RegistryFault;
 use holdfast_broker::{MethodError, TwinError};
+use holdfast_links::CallFault;
 use holdfast_types::Identity;
 
 /// Why the hub does not do what a service asks for.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 /// `body` where it is JSON (its content type says so, or it says nothing and parses), as `text` where it is UTF-8, as
 /// `base64` otherwise. Times are milliseconds since 1970; what does not apply is left out.
 pub fn event_json(offset: u64, event: &Event) -> Value {
-    let Event { envelope, origin } = event;
+    let Event { envelope, origin, .. } = event;
     let message = &envelope.message;
     let mut all = Map::new();
     let mut put = |name: &str, value: Value| drop(all.insert(name.to_owned(), value));

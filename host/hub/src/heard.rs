@@ -2,7 +2,7 @@
 //!
 //! The storage tells every batch of documents that another process has written, in order. What follows from it in memory, and
 //! for those who are connected here, happens here; whoever wrote it has done the same for its own. Nothing that is stored
-//! follows from hearing alone, but what an edge that is linked here should run, since two processes may have changed tags and
+//! follows from hearing alone, but what an edge should run that is linked here or behind one that is, since two processes may have changed tags and
 //! deployments at once.
 
 use crate::{
@@ -46,7 +46,10 @@ impl Hub {
     pub(crate) async fn catch_up(&self) {
         let mut heard = self.heard.lock().await;
         while let Some(batch) = heard.as_mut().and_then(|heard| heard.try_recv().ok()) {
-            self.take_heard(&batch).await;
+            // The storage may tell several batches at once; each leads to a revision of its own.
+            for batch in batch.chunk_by(|one, next| one.revision == next.revision) {
+                self.take_heard(batch).await;
+            }
         }
     }
 
@@ -56,7 +59,7 @@ impl Hub {
         if self.directory.changes() != before {
             self.cut_off(batch);
         }
-        self.tell(applied);
+        self.tell(self.with_assigned(applied));
         for change in batch {
             match change.space {
                 Space::Twins => {
@@ -68,8 +71,7 @@ impl Hub {
                 }
                 Space::Deployments => {
                     self.deployments.heard(change).await;
-                    let linked: Vec<Name> = lock(&self.links).keys().cloned().collect();
-                    linked.into_iter().for_each(|edge| self.reassign_soon(edge));
+                    self.directory.edges().into_iter().for_each(|edge| self.reassign_soon(edge));
                 }
                 Space::Hub => {
                     let tags = |edge: &Name| self.twins.tags(edge);
@@ -89,23 +91,26 @@ impl Hub {
         }
     }
 
-    /// Ends the links of those who are no edges any longer.
+    /// Ends the links of those who are no edges any longer, or are to connect to their parent.
     fn cut_off(&self, batch: &[DocumentChange]) {
         let changed = batch.iter().filter(|change| change.space == Space::Identities);
         for who in
             changed.filter_map(|change| Identity::parse(&change.key)).filter(|who| who.module.is_none())
         {
-            if !self.directory.get(&who).is_some_and(|device| device.edge)
-                && let Some(link) = self.link(&who.device)
+            if !self.directory.get(&who).is_some_and(|device| device.edge && device.parent.is_none())
+                && let Some(link) = self.linked(&who.device)
             {
                 link.over.cancel();
             }
         }
     }
 
-    /// Not at once: hearing must not wait for what is stored.
+    /// Looks what an edge should run whose link, or that of an edge above it, is here. Not at once: hearing must not wait for
+    /// what is stored.
     fn reassign_soon(&self, edge: Name) {
-        let Some(me) = self.me.upgrade().filter(|me| me.link(&edge).is_some()) else { return };
+        let way = self.directory.way_to(&Identity::device(edge.clone()));
+        let is_here = way.is_some_and(|way| self.linked(&way).is_some());
+        let Some(me) = self.me.upgrade().filter(|_| is_here) else { return };
         self.spawn(async move {
             if let Err(error) = me.reassign(&edge).await {
                 tracing::warn!(%edge, %error, "what an edge should run was not looked at; it is when it comes again");
@@ -157,7 +162,7 @@ impl Hub {
     }
 
     async fn yield_edge(&self, edge: &Name) -> Value {
-        if let Some(link) = self.link(edge) {
+        if let Some(link) = self.linked(edge) {
             link.over.cancel();
         }
         drop(lock(&self.attended).remove(edge));

@@ -4,16 +4,15 @@ use crate::{
     backend::{Backend, BackendError, DocumentChange, Events, Expect, Progress, Space, Span, Write},
     deployments::{Deployments, StoredDeployment},
     devicebound::Devicebound,
-    directory::{Applied, Directory, Told},
+    directory::{Applied, Directory, Told, new_revisions},
     error::HubError,
-    ingest::{Counts, Ingest},
-    link::{Down, Link},
     peers::{Attendance, Peers},
     twins::{HubTwin, TwinPatch, Twins},
 };
 use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::Broker;
-use holdfast_link::{ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_link::{Assigned, Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
+use holdfast_links::{Counts, Down, Ingest, Link};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde_json::Value;
 use std::{
@@ -190,10 +189,6 @@ impl Hub {
         self.tasks.spawn(task);
     }
 
-    pub(crate) fn count_refused(&self) {
-        self.counts.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Waits for what is under way; the gateway has stopped.
     pub async fn stopped(&self) {
         self.stop.cancel();
@@ -273,16 +268,38 @@ impl Hub {
         // A module changes nothing of what its device is.
         let is_edge = record.edge || record.identity.module.is_some();
         let edge = is_edge.then(|| device.clone());
-        let applied = self.directory.put(record, added).await?;
+        let is_below = record.parent.is_some() && record.identity.module.is_none();
+        let applied = self.with_assigned(self.directory.put(record, added).await?);
         let revision = self.tell(applied);
-        if let (None, Some(link)) = (&edge, lock(&self.links).get(&device)) {
-            // It is no edge any longer.
+        if let (true, Some(link)) = (edge.is_none() || is_below, lock(&self.links).get(&device)) {
+            // It is no edge any longer, or is to connect to its parent.
             link.over.cancel();
         }
         if let Some(edge) = edge {
             self.reassign(&edge).await?;
         }
         Ok(revision)
+    }
+
+    /// Adds what edges should run that are told of to an edge above them.
+    pub(crate) fn with_assigned(&self, mut applied: Applied) -> Applied {
+        for (edge, told) in &mut applied.told {
+            let below = told.changes.iter().filter_map(|change| match change {
+                Change::Identity(record) if record.edge && record.identity.device != *edge => {
+                    Some(Change::Below(self.assigned(&record.identity.device)))
+                }
+                _ => None,
+            });
+            let below: Vec<_> = below.collect();
+            told.changes.extend(below);
+        }
+        applied
+    }
+
+    /// What is assigned to an edge.
+    fn assigned(&self, edge: &Name) -> Assigned {
+        let (deployment, settings) = self.deployments.for_edge(edge, &self.twins.tags(edge));
+        Assigned { edge: edge.clone(), deployment, settings }
     }
 
     /// Removes a device with its modules, or a module.
@@ -304,7 +321,7 @@ impl Hub {
     pub(crate) fn tell(&self, applied: Applied) -> u64 {
         let Applied { revision, told } = applied;
         for (edge, Told { from, changes }) in told {
-            if let Some(link) = self.link(&edge) {
+            if let Some(link) = self.linked(&edge) {
                 link.tell(Down::Changes { from, revision, changes });
             }
         }
@@ -363,7 +380,7 @@ impl Hub {
         let version = after.desired_version;
         let (before, after) = (before.desired.clone(), after.desired.clone());
         self.broker.twins().changed_elsewhere(who, before, after, version, patch);
-        if let Some(link) = self.directory.way_to(who).and_then(|edge| self.link(&edge)) {
+        if let Some(link) = self.directory.way_to(who).and_then(|edge| self.linked(&edge)) {
             link.tell(Down::Desired(DesiredChange { identity: who.clone(), version, revision: None, form }));
         }
     }
@@ -403,14 +420,40 @@ impl Hub {
         Ok(())
     }
 
-    pub(crate) async fn reassign(&self, edge: &Name) -> Result<(), HubError> {
-        let is_edge = self.directory.get(&Identity::device(edge.clone())).is_some_and(|one| one.edge);
-        if !is_edge {
-            return Ok(());
+    /// Looks what an edge, and each edge behind it, should run now.
+    pub(crate) async fn reassign_behind(&self, edge: &Name) -> Result<(), HubError> {
+        for one in self.directory.of_edge(edge) {
+            if one.edge && one.identity.module.is_none() {
+                self.reassign(&one.identity.device).await?;
+            }
         }
-        let tags = self.twins.tags(edge);
-        if let Some(applied) = self.deployments.reassign(edge, &tags).await? {
-            self.tell(applied);
+        Ok(())
+    }
+
+    /// Looks what an edge should run now; if that is another one than it was told, tells it and those above it.
+    pub(crate) async fn reassign(&self, edge: &Name) -> Result<(), HubError> {
+        while let Some(above) = self.directory.above_edge(edge) {
+            let tags = self.twins.tags(edge);
+            if self.deployments.is_assigned(edge, &tags) {
+                return Ok(());
+            }
+            let told: Vec<Name> = std::iter::once(edge).chain(&above).cloned().collect();
+            let revisions = new_revisions(&*self.backend, &told).await?;
+            // IMPORTANT: who was moved before the revisions were read has moved in memory now, and who is moved after it has
+            // another revision, which is a conflict. So those above are told who are above.
+            self.is_settled().await;
+            if self.directory.above_edge(edge).as_ref() != Some(&above) {
+                continue;
+            }
+            match self.deployments.reassign(edge, revisions, &tags).await {
+                // What came between is read anew.
+                Err(BackendError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+                Ok(applied) => {
+                    applied.map(|applied| self.tell(applied));
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }

@@ -4,10 +4,10 @@ use crate::{
     backend::{BackendError, Space},
     error::HubError,
     hub::{CHILD_STATES_MAX, EdgeItem, Hub, lock},
-    ingest::Ingest,
-    link::Link,
+    upper::Stream,
 };
 use holdfast_link::ChildState;
+use holdfast_links::{Ingest, Link};
 use holdfast_types::{Identity, Name};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Hub {
         for edge in self.directory.edges() {
             let status = self.backend.get(Space::Statuses, &edge).await?;
             items.push(EdgeItem {
-                linked: self.link(&edge).is_some_and(|link| link.is_ready()),
+                linked: self.linked(&edge).is_some_and(|link| link.is_ready()),
                 revision: self.edge_revision(&edge).await?,
                 progress: self.backend.progress(&edge).await?,
                 deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
@@ -36,11 +36,11 @@ impl Hub {
         Ok(self.backend.get(Space::Edges, edge).await?.map_or(0, |stored| stored.revision))
     }
 
-    pub(crate) fn link(&self, edge: &Name) -> Option<Arc<Link>> {
+    pub(crate) fn linked(&self, edge: &Name) -> Option<Arc<Link>> {
         lock(&self.links).get(edge).filter(|link| !link.over.is_cancelled()).cloned()
     }
 
-    pub(crate) fn link_ended(&self, link: &Arc<Link>) {
+    pub(crate) fn forget_link(&self, link: &Arc<Link>) {
         let mut links = lock(&self.links);
         if links.get(&link.edge).is_some_and(|one| Arc::ptr_eq(one, link)) {
             links.remove(&link.edge);
@@ -68,7 +68,7 @@ impl Hub {
         if self.is_present(who) {
             return true;
         }
-        let linked = |edge: &Name| self.link(edge).is_some_and(|link| link.is_ready());
+        let linked = |edge: &Name| self.linked(edge).is_some_and(|link| link.is_ready());
         match self.directory.way_to(who) {
             Some(edge) if edge == who.device && who.module.is_none() => linked(&edge),
             Some(edge) => {
@@ -80,7 +80,9 @@ impl Hub {
 
     pub(crate) fn ingest(&self, edge: &Name) -> Arc<Ingest> {
         let mut ingests = lock(&self.ingests);
-        let made = || Arc::new(Ingest::new(edge.clone(), self.backend.clone(), self.counts.clone()));
+        let made = || {
+            Arc::new(Ingest::new(edge.clone(), Arc::new(Stream(self.backend.clone())), self.counts.clone()))
+        };
         ingests.entry(edge.clone()).or_insert_with(made).clone()
     }
 }

@@ -12,7 +12,7 @@
 use crate::{
     backend::{BackendError, Space, Write},
     deployments::StoredDeployment,
-    directory::{DirectoryError, record_of},
+    directory::DirectoryError,
     error::HubError,
     hub::Hub,
     recipient::{self, PrivateKey, PublicKey},
@@ -21,6 +21,7 @@ use crate::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use holdfast_auth::{SEAL_KEY_BYTES, SEAL_RANDOM_BYTES, Sealer};
 use holdfast_link::{IdentityRecord, Proof};
+use holdfast_links::record_of;
 use holdfast_types::{Identity, UnixMillis};
 use ring::pbkdf2;
 use serde::{Deserialize, Serialize};

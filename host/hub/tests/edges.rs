@@ -15,7 +15,7 @@ use holdfast_link::{
     PageContent, Part, ReportForm, ReportedVersion, Revision, SyncRequest, TwinReport, Welcome,
 };
 use holdfast_mqtt::{ReasonCode, server::Outcome};
-use holdfast_types::{Message, Source};
+use holdfast_types::{Message, Offset, Priority, Source, StableId};
 use serde_json::json;
 use support::{EPOCH, Edge, TestHub, device, name, until};
 
@@ -118,7 +118,7 @@ async fn what_an_edge_may_not_send_is_refused_and_leaves_no_gap() {
 }
 
 async fn page(edge: &mut Edge, what: Part) -> Page {
-    edge.call(Call::Sync, &SyncRequest { what, since: None, page: None }).await.unwrap()
+    edge.call(Call::Sync, &SyncRequest { what, of: None, since: None, page: None }).await.unwrap()
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn o4_o5_an_edge_fetches_its_children_and_is_told_of_those_that_come_and_g
     assert!(welcome.full_sync);
     let (mut all, mut token, mut pages) = (Vec::new(), None, 0);
     loop {
-        let request = SyncRequest { what: Part::Identities, since: None, page: token };
+        let request = SyncRequest { what: Part::Identities, of: None, since: None, page: token };
         let page: Page = edge.call(Call::Sync, &request).await.unwrap();
         assert_eq!(page.revision, welcome.revision);
         let PageContent::Identities(records) = page.content else { panic!("{page:?}") };
@@ -326,7 +326,7 @@ async fn o11_a_deployment_reaches_the_edges_that_it_is_for() {
 
 #[tokio::test]
 async fn a_device_that_is_no_edge_gets_no_link_and_one_that_is_none_any_longer_loses_it() {
-    use holdfast_gateway::Above;
+    use holdfast_gateway::Links;
     let dir = tempfile::tempdir().unwrap();
     let hub = TestHub::open(dir.path()).await;
     hub.put("pump", false, None).await;
@@ -342,4 +342,146 @@ async fn a_device_that_is_no_edge_gets_no_link_and_one_that_is_none_any_longer_l
     let hello = Hello { protocol: 1, epoch: 1, held: Vec::new(), hub: None, revision: 0 };
     let welcome: Welcome = stranger.call(Call::Hello, &hello).await.unwrap();
     assert!(welcome.full_sync);
+}
+
+#[tokio::test]
+async fn layers_go_on_the_base_that_they_outrank_and_the_higher_one_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = TestHub::open(dir.path()).await;
+    hub.put("edge-1", true, None).await;
+    let tags = json!({ "site": "north" });
+    let patch = TwinPatch { desired: None, tags: Some(tags) };
+    hub.hub.patch_twin(&device("edge-1"), patch).await.unwrap();
+    let put = |id: &str, priority, content: serde_json::Value| {
+        let target = Target::Condition("tags.site = 'north'".to_owned());
+        let manifest = json!({ "modulesContent": content });
+        let given =
+            StoredDeployment { id: id.into(), target, priority, manifest, created_ms: 0, revision: 0 };
+        hub.hub.put_deployment(given)
+    };
+    let module = |image: &str| {
+        json!({ "type": "docker", "status": "running", "restartPolicy": "always", "version": "1.0",
+            "settings": { "image": image } })
+    };
+    let agent = json!({ "schemaVersion": "1.1", "runtime": { "type": "docker", "settings": {} },
+        "systemModules": {}, "modules": { "sensor": module("r/sensor:1") } });
+    let edge_hub = json!({ "schemaVersion": "1.1", "routes": { "up": "FROM /messages/* INTO $upstream" },
+        "storeAndForwardConfiguration": { "timeToLiveSecs": 60 } });
+    put(
+        "base",
+        10,
+        json!({ "$edgeAgent": { "properties.desired": agent },
+        "$edgeHub": { "properties.desired": edge_hub } }),
+    )
+    .await
+    .unwrap();
+    let below = json!({ "$edgeAgent": { "properties.desired.modules.never": module("r/never:1") } });
+    put("below", 5, below).await.unwrap();
+    let low = json!({ "$edgeAgent": { "properties.desired.modules.filter": module("r/filter:1") },
+        "$edgeHub": { "properties.desired.routes.extra": "FROM /messages/modules/filter/* INTO $upstream",
+            "properties.desired.storeAndForwardConfiguration.timeToLiveSecs": 70 } });
+    put("low", 20, low).await.unwrap();
+    put("high", 30, json!({ "$edgeAgent": { "properties.desired.modules.filter": module("r/filter:2") } }))
+        .await
+        .unwrap();
+
+    let (mut edge, _) = Edge::linked(&hub, "edge-1", 0).await;
+    let PageContent::Deployment(Some(sent)) = page(&mut edge, Part::Deployment).await.content else {
+        panic!("nothing is assigned")
+    };
+    let names: Vec<&str> = sent.id.split('+').map(|id| id.split('@').next().unwrap()).collect();
+    assert_eq!(names, ["base", "low", "high"], "{}", sent.id);
+    let content = &sent.manifest["modulesContent"];
+    let modules = &content["$edgeAgent"]["properties.desired"]["modules"];
+    assert_eq!(modules["sensor"]["settings"]["image"], "r/sensor:1");
+    assert_eq!(modules["filter"]["settings"]["image"], "r/filter:2", "the higher layer holds");
+    assert!(modules["never"].is_null(), "a layer below the base is not on it");
+    let routes = content["$edgeHub"]["properties.desired"]["routes"].as_object().unwrap();
+    assert_eq!(routes.keys().collect::<Vec<_>>(), ["extra", "up"]);
+    let PageContent::Settings(settings) = page(&mut edge, Part::Settings).await.content else { panic!() };
+    assert_eq!(settings.time_to_live_s, Some(70), "of the layer");
+
+    // A layer that goes is told, and what is none is refused.
+    hub.hub.remove_deployment("high").await.unwrap();
+    let (delta, packet) = edge.called::<Delta>(Call::Delta).await;
+    let Change::Deployment(Some(sent)) = &delta.changes[0] else { panic!("{delta:?}") };
+    let modules = &sent.manifest["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"];
+    assert_eq!(modules["filter"]["settings"]["image"], "r/filter:1");
+    edge.answer(&packet, 200, &Revision { revision: delta.revision });
+    let error = put("bad", 40, json!({ "$edgeAgent": { "desired.modules": {} } })).await.unwrap_err();
+    assert!(error.to_string().contains("properties.desired.a.b"), "{error}");
+    // Layers that do not fit leave the base as it is.
+    put("odd", 50, json!({ "$edgeHub": { "properties.desired.routes.extra": "FROM nowhere" } }))
+        .await
+        .unwrap();
+    let (delta, _) = edge.called::<Delta>(Call::Delta).await;
+    let Change::Deployment(Some(sent)) = &delta.changes[0] else { panic!("{delta:?}") };
+    assert!(sent.id.starts_with("base@") && !sent.id.contains('+'), "{}", sent.id);
+}
+
+#[tokio::test]
+async fn g5_an_edge_is_told_of_all_that_is_behind_the_edges_below_it_and_may_speak_for_it_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = TestHub::open(dir.path()).await;
+    hub.put("upper", true, None).await;
+    let (mut edge, _) = Edge::linked(&hub, "upper", 0).await;
+    let told = |delta: &Delta| -> Vec<String> {
+        let name = |change: &Change| match change {
+            Change::Identity(record) => record.identity.to_string(),
+            Change::Removed(who) => format!("-{who}"),
+            Change::Below(assigned) => format!("below {}", assigned.edge),
+            other => panic!("{other:?}"),
+        };
+        delta.changes.iter().map(name).collect()
+    };
+    // An edge that has devices already comes below this one: all of it is told.
+    hub.put("lower", true, None).await;
+    hub.put("press", false, Some("lower")).await;
+    hub.put("press/probe", false, None).await;
+    hub.put("lower", true, Some("upper")).await;
+    let (delta, packet) = edge.called::<Delta>(Call::Delta).await;
+    assert_eq!(told(&delta), ["lower", "press", "press/probe", "below lower"]);
+    edge.answer(&packet, 200, &Revision { revision: delta.revision });
+    // It connects to its parent, and nowhere else.
+    {
+        use holdfast_gateway::Links;
+        assert!(hub.hub.link(&name("lower")).is_err_and(|why| why.contains("child of the edge upper")));
+    }
+    // What it brings of the lower edge keeps its identity; what is of nobody below it is refused.
+    hub.put("stranger", false, None).await;
+    let origin = |edge: &str, n| StableId {
+        edge: name(edge),
+        epoch: 7,
+        priority: Priority::DEFAULT,
+        sequence: Offset(n),
+    };
+    let module = Source::Module { module: name("mean"), output: None };
+    edge.pass_on(0, &origin("lower", 40), &module);
+    edge.pass_on(1, &origin("lower", 41), &Source::Child { child: name("press"), topic: None });
+    edge.pass_on(2, &origin("stranger", 0), &module);
+    edge.pass_on(3, &origin("lower", 42), &Source::Child { child: name("stranger"), topic: None });
+    // The mark follows the edge that brings it: the same sequence of its own is a duplicate.
+    edge.pass_on(1, &origin("lower", 41), &module);
+    let fates = edge.told(2 + 5).await;
+    assert_eq!(
+        fates[2..],
+        [
+            Outcome::Taken,
+            Outcome::Taken,
+            Outcome::Refused(ReasonCode::NotAuthorized),
+            Outcome::Refused(ReasonCode::NotAuthorized),
+            Outcome::Taken
+        ]
+    );
+    let ids: Vec<String> = hub.stream().await.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, ["lower/0000000000000007/d/40", "lower/0000000000000007/d/41"]);
+    // Depth is bounded, whoever moves.
+    for (edge, parent) in [("e3", "lower"), ("e4", "e3"), ("e5", "e4")] {
+        hub.put(edge, true, Some(parent)).await;
+    }
+    let too_deep = hub.hub.put_device(support::record("e6", true, Some("e5"))).await;
+    assert!(too_deep.is_err_and(|why| why.to_string().contains("more than 5 edges")));
+    hub.put("top", true, None).await;
+    let too_high = hub.hub.put_device(support::record("upper", true, Some("top"))).await;
+    assert!(too_high.is_err_and(|why| why.to_string().contains("more than 5 edges")));
 }

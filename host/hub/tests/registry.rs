@@ -138,16 +138,16 @@ async fn a_hub_that_is_to_follow_lets_no_edge_in_before_it_has_a_registry() {
     second.hub.awaits_registry().await.unwrap();
     second.put("zone-edge", true, None).await;
     let edge = holdfast_types::Name::new("zone-edge").unwrap();
-    let refused = holdfast_gateway::Above::link(&*second.hub, &edge).err().unwrap();
+    let refused = holdfast_gateway::Links::link(&*second.hub, &edge).err().unwrap();
     assert!(refused.contains("whole registry"), "{refused}");
     let text = first.hub.export(ExportTo::Recipient(second.hub.recipient().await.unwrap())).await.unwrap();
     second.hub.import(&text, None).await.unwrap();
-    assert!(holdfast_gateway::Above::link(&*second.hub, &edge).is_ok());
+    assert!(holdfast_gateway::Links::link(&*second.hub, &edge).is_ok());
     // Also after a restart.
     second.close();
     let second = TestHub::open(two.path()).await;
     second.hub.awaits_registry().await.unwrap();
-    assert!(holdfast_gateway::Above::link(&*second.hub, &edge).is_ok());
+    assert!(holdfast_gateway::Links::link(&*second.hub, &edge).is_ok());
 }
 
 /// Lets one hub follow another, until both are ended.

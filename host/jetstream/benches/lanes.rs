@@ -75,7 +75,7 @@ async fn send(storage: Arc<JetStream>, edge: Name, each: u64, batch: u64) {
         let event = |sequence| {
             let (message, source) = (message.clone(), source.clone());
             let envelope = Arc::new(Envelope { message, source, received: UnixMillis(sequence), hops: 0 });
-            Event { envelope, origin: Origin::Edge(id(sequence)) }
+            Event { envelope, origin: Origin::Edge(id(sequence)), brought: None }
         };
         let mark = Mark { epoch: 1, priority: Priority::DEFAULT, sequence: Offset(upto - 1) };
         let progress = Progress { mark, gaps: 0, missing: 0, last_gap: None };

@@ -104,7 +104,7 @@ fn key_of(batch: &Batch) -> Result<Key, BackendError> {
     let mut edges = batch.progress.iter().map(|(edge, _)| edge);
     let of_event = |event: &Event| match &event.origin {
         Origin::Direct => None,
-        Origin::Edge(id) => Some(id.edge.clone()),
+        Origin::Edge(id) => Some(event.brought.as_ref().unwrap_or(id).edge.clone()),
         Origin::Volatile(edge) => Some(edge.clone()),
     };
     match edges.next() {
@@ -262,6 +262,7 @@ impl Lanes {
             }
             count += 1;
             if let Origin::Edge(id) = &event.origin {
+                let id = event.brought.as_ref().unwrap_or(id);
                 let mark = Mark { epoch: id.epoch, priority: id.priority, sequence: id.sequence };
                 let of = stored.marks.entry((id.epoch, id.priority.level()));
                 let progress = of.or_insert(Progress { mark, gaps: 0, missing: 0, last_gap: None });

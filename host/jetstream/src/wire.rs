@@ -48,7 +48,7 @@ fn put_author(out: &mut BytesMut, author: Author) {
 }
 
 pub(crate) fn encode_event(out: &mut BytesMut, event: &Event) {
-    let Event { envelope, origin } = event;
+    let Event { envelope, origin, .. } = event;
     let id = match origin {
         Origin::Direct => {
             out.put_u8(0);
@@ -200,14 +200,15 @@ impl Input {
         let body = self.bytes()?;
         let content_type = content_type.as_deref().map(std::str::from_utf8).transpose().ok()?;
         let pairs = user.iter().map(|(name, value)| (&**name, &**value));
-        let event::Event { id, source, message } =
+        let event::Event { id, source, message, .. } =
             event::decode(body, content_type, correlation.as_deref(), pairs).ok()?;
         let origin = match (edge, id) {
             (Some(edge), _) => Origin::Volatile(edge),
             (None, Some(id)) => Origin::Edge(id),
             (None, None) => Origin::Direct,
         };
-        Some(Event { envelope: Arc::new(Envelope { message, source, received, hops }), origin })
+        let envelope = Arc::new(Envelope { message, source, received, hops });
+        Some(Event { envelope, origin, brought: None })
     }
 
     fn marks(&mut self) -> Option<Vec<Progress>> {
@@ -265,7 +266,8 @@ mod tests {
         message.properties.set("level", "alarm");
         message.system.set(holdfast_types::SystemKey::ContentType, "text/plain");
         let source = Source::Child { child: Name::new("press").unwrap(), topic: None };
-        Event { envelope: Arc::new(Envelope { message, source, received: UnixMillis(7), hops: 2 }), origin }
+        let envelope = Arc::new(Envelope { message, source, received: UnixMillis(7), hops: 2 });
+        Event { envelope, origin, brought: None }
     }
 
     #[test]

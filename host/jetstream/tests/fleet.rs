@@ -117,6 +117,72 @@ async fn what_one_process_is_told_holds_at_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_behind_an_edge_below_another_is_told_and_reached_through_another_process() {
+    let nats = Nats::start(1);
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (here, _) = process(&nats.config(), one.path()).await;
+    let (there, _) = process(&nats.config(), two.path()).await;
+    for (name, is_edge, parent) in
+        [("upper", true, None), ("lower", true, None), ("press", false, Some("lower"))]
+    {
+        here.put(name, is_edge, parent).await;
+    }
+    until("all are known there", || there.hub.directory().get(&device("press"))).await;
+    let (mut edge, welcome) = Edge::linked(&there, "upper", 0).await;
+    let (lower, _) = Edge::linked(&there, "lower", 0).await;
+    // An edge comes below another with what is behind it, and is to connect there from now on.
+    let moved = here.put("lower", true, Some("upper")).await;
+    let (delta, packet) = edge.called::<Delta>(Call::Delta).await;
+    assert_eq!((delta.from, delta.revision), (welcome.revision, moved));
+    let told = |delta: &Delta| -> Vec<String> {
+        let name = |change: &Change| match change {
+            Change::Identity(record) => record.identity.to_string(),
+            Change::Removed(who) => format!("-{who}"),
+            Change::Below(assigned) => {
+                let id =
+                    assigned.deployment.as_ref().map_or("nothing", |one| one.id.split('@').next().unwrap());
+                format!("{} runs {id}", assigned.edge)
+            }
+            other => panic!("{other:?}"),
+        };
+        delta.changes.iter().map(name).collect()
+    };
+    assert_eq!(told(&delta), ["lower", "press", "lower runs nothing"]);
+    edge.answer(&packet, 200, &Revision { revision: moved });
+    until("the link of the lower edge ends", || lower.over.is_cancelled().then_some(())).await;
+    // What it should run is told to the one above it, upon the change before.
+    let given = StoredDeployment {
+        id: "base".to_owned(),
+        target: Target::Device("lower".to_owned()),
+        priority: 1,
+        manifest: json!({ "modulesContent": { "$edgeAgent": { "properties.desired": {} } } }),
+        created_ms: 0,
+        revision: 0,
+    };
+    here.hub.put_deployment(given).await.unwrap();
+    let (delta, packet) = edge.called::<Delta>(Call::Delta).await;
+    assert_eq!((delta.from, told(&delta)), (moved, vec!["lower runs base".to_owned()]));
+    let assigned = delta.revision;
+    edge.answer(&packet, 200, &Revision { revision: assigned });
+    // A method and a message find the device behind both edges.
+    let (asked, times) = (here.hub.clone(), holdfast_broker::MethodTimes::default());
+    let call = tokio::spawn(async move { asked.method(&device("press"), "reboot", json!(1), times).await });
+    let (request, packet) = edge.called::<MethodRequest>(Call::Method).await;
+    assert_eq!(request.target, device("press"));
+    edge.answer(&packet, 200, &MethodAnswer { status: 200, payload: json!("done") });
+    assert_eq!(call.await.unwrap().unwrap(), (200, json!("done")));
+    let id = here.hub.send(&name("press"), &Message::new("hello"), None).await.unwrap();
+    let (message, packet) = edge.called::<CloudToDevice>(Call::CloudToDevice).await;
+    assert_eq!((message.target, message.id), (device("press"), id));
+    edge.answer(&packet, 200, &Done {});
+    // It goes with all that is behind it.
+    here.put("lower", true, None).await;
+    let (delta, packet) = edge.called::<Delta>(Call::Delta).await;
+    assert_eq!((delta.from, told(&delta)), (assigned, vec!["-press".to_owned(), "-lower".to_owned()]));
+    edge.answer(&packet, 200, &Revision { revision: delta.revision });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_the_registry_at_two_processes_at_once_are_all_made_and_break_no_rule() {
     let nats = Nats::start(1);
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

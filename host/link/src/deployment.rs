@@ -1,6 +1,7 @@
 //! What an edge should run, how it should keep messages, and what became of it.
 
-use crate::Document;
+use crate::{Document, fields};
+use holdfast_types::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,6 +26,9 @@ pub struct Settings {
 /// How a deployment fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentReport {
+    /// Of an edge below the one that tells it; none is that one itself.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::name::optional")]
+    pub edge: Option<Name>,
     /// Which.
     pub deployment: String,
     /// How.

@@ -5,6 +5,8 @@
 //!
 //! * `holdfast-id`: the stable identity, `{edge}/{epoch}/{priority}/{sequence}`, the epoch as 16 hexadecimal digits, the default
 //!   priority as `d`. Absent on messages of volatile routes.
+//! * `holdfast-origin`: the stable identity at the edge where it was made, if that is another than the one that brings it: an
+//!   edge passes on what edges below it send. Then `holdfast-source` is as seen there.
 //! * `holdfast-source`: who sent it, in a form that names no two senders alike: `m/{module}`, `m/{module}/{output}`, `c/{child}`,
 //!   `c/{child}/{topic}`, `t/{device}`, `t/{device}/{module}`.
 //! * `holdfast-created`: when it was made, in milliseconds since 1970.
@@ -28,6 +30,7 @@ use std::borrow::Cow;
 /// What begins the names of the edge's own properties.
 const OWN_PREFIX: &str = "holdfast-";
 const ID: &str = "holdfast-id";
+const ORIGIN: &str = "holdfast-origin";
 const SOURCE: &str = "holdfast-source";
 const CREATED: &str = "holdfast-created";
 
@@ -36,6 +39,8 @@ const CREATED: &str = "holdfast-created";
 pub struct Event {
     /// Its identity; none if it was never stored at the edge.
     pub id: Option<StableId>,
+    /// Its identity at the edge where it was made; none if that is the edge that brings it.
+    pub origin: Option<StableId>,
     /// Who sent it, as the edge says; whether the edge may say so is for the hub to check.
     pub source: Source,
     /// What was sent.
@@ -96,7 +101,13 @@ pub fn encode<'a>(id: Option<&StableId>, source: &Source, message: &'a Message) 
     if let Some(id) = id {
         own(ID, id.to_string());
     }
-    own(SOURCE, encode_source(source));
+    match message.system.value(SystemKey::Origin).and_then(parse_origin) {
+        Some((origin, source)) => {
+            own(ORIGIN, origin.to_string());
+            own(SOURCE, source.to_owned());
+        }
+        None => own(SOURCE, encode_source(source)),
+    }
     if let Some(created) = message.system.creation_time {
         own(CREATED, created.0.to_string());
     }
@@ -104,6 +115,7 @@ pub fn encode<'a>(id: Option<&StableId>, source: &Source, message: &'a Message) 
         match key {
             SystemKey::ContentType => fields.content_type = Some(escaped(value)),
             SystemKey::CorrelationId => fields.correlation = Some(Bytes::copy_from_slice(value.as_bytes())),
+            SystemKey::Origin => {}
             key => fields.user.push((format!("{OWN_PREFIX}{}", key.route_name()).into(), escaped(value))),
         }
     }
@@ -140,10 +152,14 @@ pub fn decode<'a>(
         return Err(EventFault::BodyTooLarge(body.len()));
     }
     let mut message = Message::new(body);
-    let (mut id, mut source) = (None, None);
+    let (mut id, mut origin, mut source) = (None, None, None);
     for (name, value) in user {
         match name {
             ID => once(&mut id, ID, parse_id(value).ok_or_else(|| property(ID, value, "stable identity"))?)?,
+            ORIGIN => {
+                let read = parse_id(value).ok_or_else(|| property(ORIGIN, value, "stable identity"))?;
+                once(&mut origin, ORIGIN, read)?;
+            }
             SOURCE => {
                 let read = decode_source(value).ok_or_else(|| property(SOURCE, value, "source"))?;
                 once(&mut source, SOURCE, read)?;
@@ -171,7 +187,7 @@ pub fn decode<'a>(
         let text = std::str::from_utf8(correlation).map_err(|_| EventFault::Correlation)?;
         message.system.set(SystemKey::CorrelationId, text);
     }
-    Ok(Event { id, source: source.ok_or(EventFault::NoSource)?, message })
+    Ok(Event { id, origin, source: source.ok_or(EventFault::NoSource)?, message })
 }
 
 fn once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), EventFault> {
@@ -222,6 +238,18 @@ pub fn decode_source(text: &str) -> Option<Source> {
         },
         _ => return None,
     })
+}
+
+/// What [`SystemKey::Origin`] holds of a message that an edge below sent: the identity that it has there, and its source
+/// there.
+pub fn origin(id: &StableId, source: &Source) -> String {
+    format!("{id} {}", encode_source(source))
+}
+
+/// Reads it; the source stays as it is encoded.
+fn parse_origin(text: &str) -> Option<(StableId, &str)> {
+    let (id, source) = text.split_once(' ')?;
+    Some((parse_id(id)?, source))
 }
 
 /// The identity of a text like `edge-1/00000000000000ff/d/17`.

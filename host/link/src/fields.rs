@@ -24,6 +24,14 @@ pub(crate) mod name {
     use super::*;
     use holdfast_types::Name;
 
+    pub(crate) fn serialize<S: Serializer>(value: &Name, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(value.as_str())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+        Name::new(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+
     pub(crate) mod optional {
         use super::*;
 

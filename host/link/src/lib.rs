@@ -43,8 +43,8 @@ pub use names::{
     client_id, link_version, user_name,
 };
 pub use sync::{
-    Change, Delta, Held, Hello, Mark, PAGE_RECORD_BYTES, PAGE_TOKEN_BYTES_MAX, Page, PageContent, Part,
-    Revision, SyncRequest, Welcome, take_page,
+    Assigned, Change, Delta, Held, Hello, Mark, PAGE_RECORD_BYTES, PAGE_TOKEN_BYTES_MAX, Page, PageContent,
+    Part, Revision, SyncRequest, Welcome, take_page,
 };
 pub use twins::{
     DesiredChange, DesiredForm, Half, ReportForm, ReportedVersion, TwinGet, TwinRecord, TwinReport,

@@ -119,7 +119,9 @@ impl From<WireMessage> for Message {
 }
 
 pub(crate) fn system_key(name: &str) -> Option<SystemKey> {
-    SystemKey::ALL.iter().copied().find(|key| key.route_name() == name)
+    let named = SystemKey::ALL.iter().copied().find(|key| key.route_name() == name);
+    // That has a property of its own, which is checked.
+    named.filter(|key| *key != SystemKey::Origin)
 }
 
 /// Which children have come and gone since the last time.

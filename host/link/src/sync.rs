@@ -9,7 +9,7 @@ use crate::{
     BODY_BYTES_MAX, Document, Settings, deployment::Deployment, fields, identities::IdentityRecord,
     twins::TwinRecord,
 };
-use holdfast_types::{Identity, Offset, Priority};
+use holdfast_types::{Identity, Name, Offset, Priority};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of records that [`take_page`] puts on one page: what else stands in the document has room beside it.
@@ -90,7 +90,8 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
-    /// The devices whose parent is this edge, with their modules, and the edge itself with the modules that the hub knows.
+    /// The devices whose parent is this edge and what is behind those that are edges, all with their modules, and the edge itself
+    /// with the modules that the hub knows.
     Identities,
     /// The twins of all of them.
     Twins,
@@ -105,6 +106,9 @@ pub enum Part {
 pub struct SyncRequest {
     /// Of what.
     pub what: Part,
+    /// Deployment and settings only: of which edge below the one that asks; none is that one itself.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::name::optional")]
+    pub of: Option<Name>,
     /// Twins only: leave out those that have not changed after this revision. A hub may send them all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
@@ -216,6 +220,20 @@ pub enum Change {
     Deployment(Option<Deployment>),
     /// The settings are others.
     Settings(Settings),
+    /// What an edge below should run, and how it should keep messages.
+    Below(Assigned),
+}
+
+/// What is assigned to an edge below the one that is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Which.
+    #[serde(with = "fields::name")]
+    pub edge: Name,
+    /// What it should run; none if nothing is assigned.
+    pub deployment: Option<Deployment>,
+    /// How it should keep messages.
+    pub settings: Settings,
 }
 
 /// The answer to a delta, and to a desired change: the revision or version that the edge has now.

@@ -128,7 +128,9 @@ fn message() -> impl Strategy<Value = Message> {
             system: {
                 let mut all = SystemProperties::new();
                 all.creation_time = created;
-                system.iter().for_each(|(key, value)| all.set(SystemKey::ALL[*key], value));
+                // Where a message was made has a property of its own, which only edges set.
+                let given = system.iter().filter(|(key, _)| SystemKey::ALL[*key] != SystemKey::Origin);
+                given.for_each(|(key, value)| all.set(SystemKey::ALL[*key], value));
                 all
             },
         }
@@ -196,7 +198,7 @@ proptest! {
         page in page(), from in any::<u64>(), revision in any::<u64>(), changes in vec(change(), 0..4),
         since in option::of(any::<u64>()),
     ) {
-        comes_back(SyncRequest { what: page.content.part(), since, page: page.next.clone() });
+        comes_back(SyncRequest { what: page.content.part(), of: None, since, page: page.next.clone() });
         comes_back(page);
         comes_back(Delta { from, revision, changes });
         comes_back(Revision { revision });
@@ -236,6 +238,7 @@ proptest! {
         comes_back(CloudToDevice { target, id, expires: Some(UnixMillis(at)), message: wire });
         comes_back(Problem { error: text.clone(), version: Some(at) });
         comes_back(DeploymentReport {
+            edge: Some(Name::new("edge-2").unwrap()),
             deployment: text.clone(),
             state: DeploymentState::RolledBack,
             reason: Some(text.clone()),
@@ -254,7 +257,8 @@ proptest! {
         let read = event::decode(
             message.body.clone(), fields.content_type.as_deref(), fields.correlation.as_deref(), user,
         );
-        let Event { id: read_id, source: read_source, message: read_message } = read.unwrap();
+        let Event { id: read_id, source: read_source, message: read_message, origin } = read.unwrap();
+        assert_eq!(origin, None);
         prop_assert_eq!((read_id, read_source), (id, source));
         prop_assert_eq!(&read_message.body, &message.body);
         prop_assert_eq!(&read_message.properties, &message.properties);
@@ -309,8 +313,12 @@ fn what_is_larger_than_may_be_is_refused_at_both_ends() {
     assert!(matches!(page.encode(), Err(DocumentFault::TooLarge { bytes, .. }) if bytes > BODY_BYTES_MAX));
     let fault = Page::decode(&vec![b' '; BODY_BYTES_MAX + 1]).unwrap_err();
     assert!(fault.to_string().contains("at most 262144"), "{fault}");
-    let token =
-        SyncRequest { what: Part::Twins, since: None, page: Some("t".repeat(PAGE_TOKEN_BYTES_MAX + 1)) };
+    let token = SyncRequest {
+        what: Part::Twins,
+        of: None,
+        since: None,
+        page: Some("t".repeat(PAGE_TOKEN_BYTES_MAX + 1)),
+    };
     assert!(matches!(token.encode(), Err(DocumentFault::Unwritable { .. })));
 }
 

@@ -100,13 +100,18 @@ system_keys! {
     ConnectionAuthMethod = 13, "connectionAuthMethod", "iothub-connection-auth-method";
     ConnectionGeneration = 14, "connectionDeviceGenerationId", "iothub-connection-auth-generation-id";
     ConnectionModule = 15, "connectionModuleId", "iothub-connection-module-id";
+    Origin = 16, "originId", "holdfast-origin";
 }
 
 impl SystemKey {
     /// Whether the host stamps it on messages of devices, by what they have proved; a sender cannot set it.
-    /// `ConnectionModule` is there if the sender is a module of a child.
+    /// `ConnectionModule` is there if the sender is a module of a child, `Origin` if the message came through an edge below,
+    /// with the identity that it has there and its source there.
     pub const fn is_stamped(self) -> bool {
-        matches!(self, Self::ConnectionAuthMethod | Self::ConnectionGeneration | Self::ConnectionModule)
+        matches!(
+            self,
+            Self::ConnectionAuthMethod | Self::ConnectionGeneration | Self::ConnectionModule | Self::Origin
+        )
     }
 }
 

@@ -157,20 +157,30 @@ impl Above {
 
     /// An edge that is known here, not started, with its link through `link` and this behind its configuration.
     pub fn edge(&self, link: &Link, config: &str, listen: &[String], keys: &str) -> Edge {
-        let url = format!("hub = \"{}\"\nurl = \"mqtt://127.0.0.1:{}\"\n{config}", self.name, link.port());
-        self.edge_above(&url, listen, keys)
+        self.edge_below("edge-1", None, link, config, listen, keys)
     }
 
-    /// The same, with this about what is above it.
+    /// The same for an edge of this name, whose link leads to its parent if it has one.
+    pub fn edge_below(
+        &self,
+        name: &str,
+        parent: Option<&str>,
+        link: &Link,
+        config: &str,
+        listen: &[String],
+        keys: &str,
+    ) -> Edge {
+        let url = format!("hub = \"{}\"\nurl = \"mqtt://127.0.0.1:{}\"\n{config}", self.name, link.port());
+        let mut arguments = vec![name, "--edge"];
+        arguments.extend(parent.iter().flat_map(|parent| ["--parent", parent]));
+        let key = self.add(&arguments);
+        edge_with(name, &key, &url, listen, keys)
+    }
+
+    /// An edge that is known here, not started, with this about what is above it.
     pub fn edge_above(&self, above: &str, listen: &[String], keys: &str) -> Edge {
         let key = self.add(&["edge-1", "--edge"]);
-        let text = format!(
-            "[upstream]\nprofile = \"hub\"\nkey_file = \"edge.key\"\n\
-             backoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n{above}"
-        );
-        let edge = Edge::with_gateway(&text, listen, keys);
-        fs::write(edge.folder().join("edge.key"), key).unwrap();
-        edge
+        edge_with("edge-1", &key, above, listen, keys)
     }
 
     /// Everything in the stream.
@@ -188,4 +198,13 @@ impl Above {
 fn find<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let object = value.as_object()?;
     object.get(name).or_else(|| object.values().find_map(|inner| find(inner, name)))
+}
+
+fn edge_with(name: &str, key: &str, above: &str, listen: &[String], keys: &str) -> Edge {
+    let text = format!(
+        "[upstream]\nprofile = \"hub\"\nkey_file = \"edge.key\"\nbackoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n{above}"
+    );
+    let edge = Edge::named(name, &text, listen, keys);
+    fs::write(edge.folder().join("edge.key"), key).unwrap();
+    edge
 }

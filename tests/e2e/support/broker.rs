@@ -15,12 +15,17 @@ pub struct Broker {
 impl Broker {
     /// Starts one and waits until it takes connections.
     pub fn start() -> Self {
+        Self::with_listeners("")
+    }
+
+    /// The same with more listeners, as its configuration says them.
+    pub fn with_listeners(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         // Bounds off: what a slow receiver has not fetched must wait there, or the test would measure Mosquitto's bounds.
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
-             max_inflight_messages 1000\nset_tcp_nodelay true\n"
+             max_inflight_messages 1000\nset_tcp_nodelay true\n{more}"
         );
         fs::write(dir.path().join("mosquitto.conf"), text).unwrap();
         let mut broker = Self { dir, port, process: None };

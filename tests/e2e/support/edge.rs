@@ -71,13 +71,18 @@ impl Edge {
 
     /// The same, with these entries of `gateway.listen` beside that on a free port, and more keys of `[gateway]`.
     pub fn with_gateway(config: &str, listen: &[String], keys: &str) -> Self {
+        Self::named("edge-1", config, listen, keys)
+    }
+
+    /// The same for an edge of another name.
+    pub fn named(name: &str, config: &str, listen: &[String], keys: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let gateway = free_port();
         fs::create_dir(dir.path().join("plugins")).unwrap();
         let more: String = listen.iter().map(|one| format!(", \"{one}\"")).collect();
         let edge = Self { dir, gateway, doors: HashMap::new(), process: None };
         let text = format!(
-            "edge = \"edge-1\"\n{config}\n[gateway]\nlisten = [\"127.0.0.1:{gateway}\"{more}]\nunacked_max = 256\n\
+            "edge = \"{name}\"\n{config}\n[gateway]\nlisten = [\"127.0.0.1:{gateway}\"{more}]\nunacked_max = 256\n\
              packet_max = \"64 KiB\"\n{keys}\
              [[users]]\nname = \"{USER}\"\npassword = \"{PASSWORD}\"\npublish = [\"plant/#\"]\nsubscribe = [\"#\"]\n"
         );

@@ -19,7 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["types", "mqtt", "auth", "net", "broker"]),
     ("upstream", &["types", "mqtt", "link", "auth", "net", "broker"]),
     ("api", &["types", "net", "broker"]),
-    ("hub", &["types", "mqtt", "link", "auth", "net", "store", "broker", "gateway"]),
+    ("links", &["types", "mqtt", "link", "auth", "store", "broker", "gateway"]),
+    ("hub", &["types", "mqtt", "link", "links", "auth", "config", "net", "store", "broker", "gateway"]),
     ("jetstream", &["types", "link", "hub"]),
 ];
 

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use holdfast_types::{Identity, Text};
 use std::{
     collections::HashMap,
+    future::Future,
+    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -143,6 +145,15 @@ impl MethodError {
     }
 }
 
+/// Another way to methods than those who serve them here.
+pub trait MethodWay: Send + Sync + 'static {
+    /// Calls a method; none if this is no way to the target.
+    fn call(&self, target: &Identity, name: &str, payload: Bytes, times: MethodTimes) -> Option<WayAnswer>;
+}
+
+/// What a method answers that is called another way.
+pub type WayAnswer = Pin<Box<dyn Future<Output = Result<MethodReply, MethodError>> + Send>>;
+
 /// Calls methods and serves them. Clones mean the same.
 #[derive(Clone)]
 pub struct Methods(Arc<Inner>);
@@ -160,6 +171,8 @@ pub(crate) struct Servers {
     serving: Mutex<HashMap<Identity, Serving>>,
     numbers: AtomicU64,
     came: Notify,
+    /// To whom those are behind that nobody serves here.
+    way: RwLock<Option<Arc<dyn MethodWay>>>,
 }
 
 #[derive(Clone)]
@@ -203,6 +216,11 @@ impl Methods {
         MethodServer { inner: self.0.clone(), who: who.clone(), number, calls: receiver }
     }
 
+    /// From now on methods that nobody serves here are called this way, where it is one.
+    pub fn set_way(&self, way: Arc<dyn MethodWay>) {
+        *self.0.servers.way.write().unwrap_or_else(PoisonError::into_inner) = Some(way);
+    }
+
     /// Whether somebody serves methods there now.
     pub fn is_served(&self, who: &Identity) -> bool {
         self.0.servers.serving().contains_key(who)
@@ -218,6 +236,12 @@ impl Methods {
     ) -> Result<MethodReply, MethodError> {
         check(name, &payload, times)?;
         let now = Instant::now();
+        if self.0.servers.of(target).is_none() {
+            let way = self.0.servers.way.read().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(answer) = way.and_then(|way| way.call(target, name, payload.clone(), times)) {
+                return answer.await;
+            }
+        }
         let serving = match self.0.servers.of(target) {
             Some(serving) => serving,
             None => timeout_at(now + times.connect, self.0.servers.arrival(target))

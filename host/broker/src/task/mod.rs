@@ -7,6 +7,7 @@ pub(crate) mod devicebound;
 pub(crate) mod documents;
 pub(crate) mod lane;
 pub(crate) mod methods;
+pub(crate) mod pass_on;
 pub(crate) mod pending;
 pub(crate) mod publish;
 pub(crate) mod reader;

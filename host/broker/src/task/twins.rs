@@ -14,7 +14,7 @@ mod watch;
 
 pub use error::TwinError;
 pub(crate) use halves::{Half, Halves, InUse};
-pub use watch::{DesiredPatch, DesiredWatch, ReportedWatch};
+pub use watch::{DesiredPatch, DesiredWatch, TwinsWatch};
 
 use super::{
     admission::{Receipt, Refused, check},
@@ -177,9 +177,47 @@ impl Twins {
         self.commit(Half::Reported, who, Change::default(), adopted).await
     }
 
+    /// Takes what an edge below tells of one of its own: a patch onto the version `from`, or without one the whole document.
+    /// It leads to `version`; what is not newer, or follows upon another version, changes nothing. Gives the version that is
+    /// here then.
+    pub async fn take_report(
+        &self,
+        who: &Identity,
+        value: Value,
+        from: Option<u64>,
+        version: u64,
+    ) -> Result<u64, TwinError> {
+        let given = Arc::new(match from {
+            Some(_) => checked_patch(value)?,
+            None => checked_document(value)?,
+        });
+        let taken = |old: Result<&Versioned, TwinError>| {
+            let old = old?;
+            if old.version >= version || from.is_some_and(|from| from != old.version) {
+                return Ok(None);
+            }
+            let document = match from {
+                Some(_) => {
+                    let mut document = (*old.document).clone();
+                    merge(&mut document, &given);
+                    checked_size(&document)?;
+                    Arc::new(document)
+                }
+                None => given.clone(),
+            };
+            Ok(Some(Versioned { version, document }))
+        };
+        self.commit(Half::Reported, who, Change::default(), taken).await
+    }
+
     /// Whose reported properties change, from now on.
-    pub fn watch_reported(&self) -> ReportedWatch {
-        self.0.halves.watches.watch_reported(&self.0)
+    pub fn watch_reported(&self) -> TwinsWatch {
+        self.0.halves.watches.watch_all(&self.0, Half::Reported)
+    }
+
+    /// Whose desired properties change, from now on.
+    pub fn watch_desired(&self) -> TwinsWatch {
+        self.0.halves.watches.watch_all(&self.0, Half::Desired)
     }
 
     /// The patch that turns one document into another.

@@ -83,7 +83,8 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
     }
     let above: Arc<dyn Above> = hub.clone();
     let listen = api_door(&config, &doors)?;
-    let gateway = parts::gateway(&config, doors.listen, &broker, registry, Some(above)).await?;
+    let gateway =
+        parts::gateway(&config, doors.listen, &broker, registry, Some(above), Some(hub.clone())).await?;
     let api = ApiServer::bind(listen, Token::new(&token), &statement_file(&config)).await?;
     let metrics = parts::metrics(&config).await?;
     let counted = HubMetrics {

@@ -29,7 +29,8 @@ use certificates::Keeper;
 use deployment::{Deployer, kept::Stored};
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_config::Config;
-use holdfast_gateway::Gateway;
+use holdfast_gateway::{Gateway, Links};
+use holdfast_links::Below;
 use holdfast_store::{Clock, SystemClock};
 use holdfast_upstream::Upstream;
 use host::RunningHost;
@@ -61,13 +62,17 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
     );
     let identities =
         Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
-    let gateway = parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None).await?;
+    let below = Below::new(broker.clone(), identities.registry.clone());
+    let links: Arc<dyn Links> = below.clone();
+    let gateway =
+        parts::gateway(&config, doors.listen, &broker, identities.registry.clone(), None, Some(links))
+            .await?;
     let deployer = Deployer::open(&config, &broker, file).await?;
     let engine = holdfast_engine::Engine::build(parts::engine(&config)?, broker.clone())?;
     let engine = engine.with_plan(deployer.plan());
     let deployer = deployer.with_engine(engine.handle());
     let upstream = match &config.upstream {
-        Some(upstream) => Some(parts::upstream(upstream, &config, &broker, &identities)?),
+        Some(upstream) => Some(parts::upstream(upstream, &config, &broker, &identities, &below)?),
         None => None,
     };
 
@@ -91,6 +96,7 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
 
     let mut running = stop::Running::default();
     running.spawn_gateway(gateway);
+    running.spawn_below(below);
     running.spawn_http(http, http_door);
     running.spawn_certificates(keeper);
     running.spawn_deployer(deployer);

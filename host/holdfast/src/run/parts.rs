@@ -14,7 +14,8 @@ use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, Sha
 use holdfast_broker::Broker;
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
-use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits};
+use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits, Links};
+use holdfast_links::Below;
 use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
@@ -142,6 +143,7 @@ pub async fn gateway(
     broker: &Broker,
     registry: Arc<Registry>,
     hub: Option<Arc<dyn Above>>,
+    links: Option<Arc<dyn Links>>,
 ) -> anyhow::Result<Option<Gateway>> {
     if listen.is_empty() {
         return Ok(None);
@@ -168,9 +170,12 @@ pub async fn gateway(
         anonymous: config.gateway.anonymous.clone(),
         instance,
     };
-    Ok(Some(match hub {
-        Some(hub) => Gateway::bind_as_hub(gateway, broker.clone(), registry, hub).await?,
-        None => Gateway::bind(gateway, broker.clone(), registry).await?,
+    Ok(Some(match (hub, links) {
+        (Some(hub), Some(links)) => {
+            Gateway::bind_as_hub(gateway, broker.clone(), registry, hub, links).await?
+        }
+        (None, Some(links)) => Gateway::bind_with_links(gateway, broker.clone(), registry, links).await?,
+        (_, None) => Gateway::bind(gateway, broker.clone(), registry).await?,
     }))
 }
 
@@ -225,6 +230,7 @@ pub fn upstream(
     config: &Config,
     broker: &Broker,
     identities: &Arc<Identities>,
+    below: &Arc<Below>,
 ) -> anyhow::Result<Upstream> {
     let places = ways::places(given, &config.net)?;
     let mut upstream = UpstreamConfig::new(places, given.client_id.as_str());
@@ -258,7 +264,8 @@ pub fn upstream(
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;
     if let Some(hub) = &given.hub {
-        let keeper = HubKeeper::open(identities.clone(), broker.clone(), config.store.time_to_live)?;
+        let keeper =
+            HubKeeper::open(identities.clone(), broker.clone(), config.store.time_to_live, below.clone())?;
         upstream.hub = Some(HubConfig {
             hub: hub.name.as_str().into(),
             key: hub_key(hub)?,

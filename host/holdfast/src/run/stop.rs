@@ -5,6 +5,7 @@ use holdfast_api::{MetricsServer, MetricsSource};
 use holdfast_engine::{Engine, EngineError, HttpDoor};
 use holdfast_gateway::Gateway;
 use holdfast_hub::{Hub, api::ApiServer, client::Client};
+use holdfast_links::Below;
 use holdfast_net::Listener;
 use holdfast_upstream::Upstream;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -51,6 +52,18 @@ impl Running {
             async move {
                 if let Err(error) = running.await {
                     tracing::error!(%error, "the gateway ended badly");
+                }
+            }
+        });
+    }
+
+    /// Serves edges below this one.
+    pub fn spawn_below(&mut self, below: Arc<Below>) {
+        self.add("links of edges below", CONTROL_GRACE, |stop| {
+            let running = tokio::spawn(below.run(stop));
+            async move {
+                if let Err(error) = running.await {
+                    tracing::error!(%error, "nobody serves edges below any more");
                 }
             }
         });

@@ -194,7 +194,7 @@ fn origin(route: &str) -> Origin {
 
 impl Inner {
     fn entry(&self, event: Event) -> Entry {
-        let Event { envelope, origin } = event;
+        let Event { envelope, origin, .. } = event;
         let expires = self.age_max_ms.map(|age| UnixMillis(envelope.received.0.saturating_add(age)));
         Entry { input: None, route: route(&origin), expires, addressed: None, envelope }
     }
@@ -320,7 +320,7 @@ impl Backend for Embedded {
             let batch = inner.store.read(&inner.stream, Offset(from), limit).map_err(unread)?;
             let events = batch.entries.into_iter().map(|stored| {
                 let origin = origin(&stored.entry.route);
-                (stored.offset.0, Event { envelope: stored.entry.envelope, origin })
+                (stored.offset.0, Event { envelope: stored.entry.envelope, origin, brought: None })
             });
             Ok(Events { events: events.collect(), next: batch.next.0 })
         };

@@ -12,10 +12,10 @@ mod embedded;
 pub use embedded::{Embedded, EmbeddedConfig};
 
 use bytes::Bytes;
-use holdfast_link::Mark;
+pub use holdfast_links::{Batch, Event, Gap, Origin, Progress};
 pub use holdfast_store::Chain;
-use holdfast_types::{Envelope, Name, StableId, Text, UnixMillis};
-use std::{future::Future, pin::Pin, sync::Arc};
+use holdfast_types::{Name, Text};
+use std::{future::Future, pin::Pin};
 use tokio::sync::{mpsc, watch};
 
 /// An answer of a backend.
@@ -189,62 +189,6 @@ pub struct DocumentChange {
     pub before: Option<Stored>,
     /// What it is now; none is gone.
     pub value: Option<Bytes>,
-}
-
-/// Where an event came into the hub.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From a device that is connected here.
-    Direct,
-    /// Through an edge, where it was stored.
-    Edge(StableId),
-    /// Through an edge, which did not store it.
-    Volatile(Name),
-}
-
-/// A message in the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The message, its proved source, and when the hub took it.
-    pub envelope: Arc<Envelope>,
-    /// Which way it came.
-    pub origin: Origin,
-}
-
-/// How far an edge's messages of one epoch and priority are stored, and what is missing below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The highest sequence.
-    pub mark: Mark,
-    /// How often the sequence jumped.
-    pub gaps: u64,
-    /// How many sequences were jumped over.
-    pub missing: u64,
-    /// The last jump.
-    pub last_gap: Option<Gap>,
-}
-
-/// Sequences that never came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The first.
-    pub from: u64,
-    /// One after the last.
-    pub to: u64,
-    /// When the hub saw it.
-    pub at: UnixMillis,
-}
-
-/// Events and marks that are stored together or not at all.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// In this order.
-    pub events: Vec<Event>,
-    /// The marks afterwards.
-    pub progress: Vec<(Name, Progress)>,
-    /// The order that it belongs to: batches of one order are stored as they were given, and when one is not, none of
-    /// the later ones is.
-    pub order: Option<Arc<Chain>>,
 }
 
 /// What is called when a batch is durable, or is known never to be. It must be quick and not call the backend.

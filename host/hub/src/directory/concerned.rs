@@ -1,15 +1,16 @@
 //! Whom a change of the registry concerns: which edges are told what, and from which of their revisions on; for changes that are
 //! made here, and for those of another process.
 
-use super::{Directory, DirectoryError, TURN_KEY, record_of};
+use super::{Directory, DirectoryError, TURN_KEY};
 use crate::backend::{Backend, BackendError, DocumentChange, Expect, Space, Stored, Write};
 use bytes::Bytes;
 use holdfast_auth::Device;
 use holdfast_link::Change;
+use holdfast_links::record_of;
 use holdfast_types::{Identity, Name};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 /// A change and whom it concerns.
@@ -31,11 +32,17 @@ pub(crate) struct Told {
 /// Changes by the edge that is told of them.
 pub(super) type Concerned = BTreeMap<Name, Vec<Change>>;
 
-/// The writes that give edges a new revision, and the revisions that they have now.
-pub(crate) async fn new_revisions<'e>(
-    backend: &dyn Backend,
-    edges: impl IntoIterator<Item = &'e Name>,
-) -> Result<(Vec<Write>, BTreeMap<Name, u64>), BackendError> {
+/// New revisions of edges.
+#[derive(Debug)]
+pub(crate) struct Revisions {
+    /// What gives them; refused when one of the edges has another revision by then.
+    pub(crate) writes: Vec<Write>,
+    /// The revisions that they have now.
+    pub(crate) before: BTreeMap<Name, u64>,
+}
+
+/// Prepares new revisions of edges.
+pub(crate) async fn new_revisions(backend: &dyn Backend, edges: &[Name]) -> Result<Revisions, BackendError> {
     let (mut writes, mut before) = (Vec::new(), BTreeMap::new());
     for edge in edges {
         let found = backend.get(Space::Edges, edge).await?;
@@ -43,7 +50,7 @@ pub(crate) async fn new_revisions<'e>(
         writes.push(Write::set(Space::Edges, edge, Bytes::new()).when(expect));
         before.insert(edge.clone(), found.map_or(0, |stored| stored.revision));
     }
-    Ok((writes, before))
+    Ok(Revisions { writes, before })
 }
 
 impl Directory {
@@ -107,13 +114,23 @@ impl Directory {
         let mut told = Concerned::new();
         let (old_way, new_way) =
             (self.ways(&device.identity, before), self.ways(&device.identity, Some(device)));
+        let is_device = device.identity.module.is_none();
+        // A device that moves takes with it what is behind it.
+        let behind: Vec<Arc<Device>> = match before.filter(|before| is_device && before.edge) {
+            Some(_) if old_way != new_way => self.of_edge(&device.identity.device),
+            _ => Vec::new(),
+        };
+        let others = |one: &&Arc<Device>| one.identity.device != device.identity.device;
         for edge in old_way.difference(&new_way) {
-            told.entry(edge.clone()).or_default().push(Change::Removed(device.identity.clone()));
+            let changes = told.entry(edge.clone()).or_default();
+            let devices = behind.iter().filter(others).filter(|one| one.identity.module.is_none());
+            changes.extend(devices.map(|one| Change::Removed(one.identity.clone())));
+            changes.push(Change::Removed(device.identity.clone()));
         }
         for edge in &new_way {
             let changes = told.entry(edge.clone()).or_default();
             changes.push(Change::Identity(record_of(device)));
-            if !old_way.contains(edge) && device.identity.module.is_none() {
+            if !old_way.contains(edge) && is_device {
                 // A child that comes brings its modules.
                 let own = self.registry.with_modules(&device.identity);
                 let modules = own.iter().filter(|one| one.module.is_some());
@@ -122,6 +139,7 @@ impl Directory {
                         .filter_map(|one| self.registry.device(one))
                         .map(|one| Change::Identity(record_of(&one))),
                 );
+                changes.extend(behind.iter().filter(others).map(|one| Change::Identity(record_of(one))));
             }
         }
         told
@@ -135,13 +153,14 @@ impl Directory {
             .collect()
     }
 
-    /// The edges that know an identity: its parent, and itself if it is one.
+    /// The edges that know an identity: all above it, and itself if it is one.
     fn ways(&self, who: &Identity, device: Option<&Device>) -> BTreeSet<Name> {
         let Some(device) = device else { return BTreeSet::new() };
         let of_module =
             who.module.as_ref().and_then(|_| self.registry.device(&Identity::device(who.device.clone())));
         let device = of_module.as_deref().unwrap_or(device);
         let own = device.edge.then(|| device.identity.device.clone());
-        device.parent.iter().cloned().chain(own).collect()
+        let above = device.parent.iter().flat_map(|parent| self.above(parent));
+        device.parent.iter().cloned().chain(above).chain(own).collect()
     }
 }

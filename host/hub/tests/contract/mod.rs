@@ -25,6 +25,7 @@ fn event(n: u64, origin: Origin) -> Event {
     Event {
         envelope: Arc::new(Envelope { message, source, received: UnixMillis(1000 + n), hops: 0 }),
         origin,
+        brought: None,
     }
 }
 

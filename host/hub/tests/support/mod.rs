@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::{Broker, BrokerConfig};
-use holdfast_gateway::{Above, EdgeDoor, Fates};
+use holdfast_gateway::{EdgeDoor, Fates, Links};
 use holdfast_hub::{
     Hub, HubConfig,
     backend::{Backend, Embedded, EmbeddedConfig},
@@ -20,7 +20,7 @@ use holdfast_mqtt::{
 };
 use holdfast_routes::RouteTable;
 use holdfast_store::{Store, StoreConfig, StoreError, SystemClock};
-use holdfast_types::{Identity, Message, Name, Offset, Priority, Source, StableId};
+use holdfast_types::{Identity, Message, Name, Offset, Priority, Source, StableId, SystemKey};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -270,6 +270,14 @@ impl Edge {
             properties: Some(Box::new(properties)),
             ..Publish::new(EVENTS_TOPIC, message.body.clone())
         });
+    }
+
+    /// Passes on what an edge below sent, whose identity there is `origin`.
+    pub fn pass_on(&mut self, sequence: u64, origin: &StableId, source: &Source) {
+        let mut message = Message::new(format!("{origin}"));
+        message.system.set(SystemKey::Origin, &event::origin(origin, source));
+        self.event(source, sequence, &message);
+        self.door.as_mut().unwrap().flush();
     }
 
     /// The same from a module of the edge.

@@ -10,6 +10,24 @@ use tokio::time::sleep;
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Hub {
+    /// Tells what edges below tell of their deployments.
+    pub(super) async fn tell_statuses(&self) {
+        let keeper = &self.config.keeper;
+        while let Ok(report) = keeper.next_status().await {
+            match self.port.call::<Done>(Call::DeploymentStatus, &report).await {
+                Err(fault) if fault.status().is_none_or(Status::is_for_now) => sleep(AGAIN).await,
+                told => {
+                    if let Err(fault) = told {
+                        tracing::warn!(deployment = report.deployment, %fault, "how a deployment below fares was not told to the hub");
+                    }
+                    // What is not forgotten is told again.
+                    let _ = keeper.status_was_told(&report).await;
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     /// Tells how the deployment stands now, and then each change, the newest of several.
     pub(super) async fn tell_deployments(&self) {
         let mut watch = self.broker.deployments().watch();
@@ -50,6 +68,7 @@ fn report(status: &DeploymentStatus) -> Option<DeploymentReport> {
         reason: said(&module.reason),
     });
     (status.origin == DeploymentOrigin::Hub && !status.id.is_empty()).then(|| DeploymentReport {
+        edge: None,
         deployment: status.id.to_string(),
         state,
         reason: said(&status.reason),

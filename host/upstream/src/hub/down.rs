@@ -114,11 +114,12 @@ impl Hub {
             self.fetch(&hub, &mut known).await.map_err(|fault| failure(Status::FAILED, fault))?;
             return Ok(Revision { revision: known.revision });
         }
-        let (mut changes, mut settings, mut deployment) = (Vec::new(), None, None);
+        let (mut changes, mut settings, mut deployment, mut below) = (Vec::new(), None, None, Vec::new());
         for change in delta.changes {
             match change {
                 Change::Settings(new) => settings = Some(new),
                 Change::Deployment(new) => deployment = Some(new),
+                Change::Below(new) => below.push(new),
                 change => changes.push(change),
             }
         }
@@ -131,7 +132,7 @@ impl Hub {
             .collect();
         let mut new = known.clone();
         new.revision = delta.revision;
-        let sync = Sync { identities: Identities::Changes(changes), settings, known: new.clone() };
+        let sync = Sync { identities: Identities::Changes(changes), settings, below, known: new.clone() };
         self.apply(sync).await.map_err(|why| failure(Status::FAILED, why))?;
         *known = new;
         drop(known);

@@ -3,8 +3,8 @@
 use super::{Hub, Identities, Known, Sync, port::CallFault};
 use holdfast_broker::{DeploymentOrder, DeploymentOrigin};
 use holdfast_link::{
-    Call, Deployment, Held, Hello, PROTOCOL, Page, PageContent, Part, Settings, Status, SyncRequest,
-    TwinRecord, Welcome,
+    Assigned, Call, Deployment, Held, Hello, IdentityRecord, PROTOCOL, Page, PageContent, Part, Settings,
+    Status, SyncRequest, TwinRecord, Welcome,
 };
 use holdfast_types::{LogId, Name};
 use std::{sync::Arc, time::Duration};
@@ -56,7 +56,9 @@ impl Hub {
         }
         tokio::select! {
             () = self.port.closed() => {}
-            ((), ()) = async { tokio::join!(self.tell_reports(), self.tell_deployments()) } => {}
+            ((), (), ()) = async {
+                tokio::join!(self.tell_reports(), self.tell_deployments(), self.tell_statuses())
+            } => {}
         }
     }
 
@@ -82,15 +84,25 @@ impl Hub {
     /// Fetches everything anew and applies it; for who has seen that a change does not follow upon what is here.
     pub(super) async fn fetch(&self, hub: &str, known: &mut Known) -> Result<(), SyncFault> {
         let (identities, first) = self.identities().await?;
-        let (settings, second) = self.settings().await?;
-        let (deployment, third) = self.deployment().await?;
-        if first != second || second != third {
+        let (settings, second) = self.settings(None).await?;
+        let (deployment, third) = self.deployment(None).await?;
+        let mut revisions = vec![second, third];
+        // What edges below are to run is fetched with it: they are served from here when this link is down.
+        let mut below = Vec::new();
+        let is_below = |record: &&IdentityRecord| record.edge && record.identity.device != *self.edge();
+        for edge in identities.iter().filter(is_below).map(|record| &record.identity.device) {
+            let (settings, fourth) = self.settings(Some(edge)).await?;
+            let (deployment, fifth) = self.deployment(Some(edge)).await?;
+            revisions.extend([fourth, fifth]);
+            below.push(Assigned { edge: edge.clone(), deployment, settings });
+        }
+        if revisions.iter().any(|other| *other != first) {
             return Err(SyncFault::Changed);
         }
         let new = Known { hub: Some(hub.into()), revision: first, twins: known.twins };
         let count = identities.len();
         let identities = Identities::All(identities);
-        let sync = Sync { identities, settings: Some(settings), known: new.clone() };
+        let sync = Sync { identities, settings: Some(settings), below, known: new.clone() };
         self.apply(sync).await.map_err(SyncFault::NotApplied)?;
         *known = new;
         self.order(deployment);
@@ -141,18 +153,25 @@ impl Hub {
         }
     }
 
-    async fn page(&self, what: Part, since: Option<u64>, page: Option<String>) -> Result<Page, SyncFault> {
-        let page: Page = self.port.call(Call::Sync, &SyncRequest { what, since, page }).await?;
+    async fn page(
+        &self,
+        what: Part,
+        of: Option<&Name>,
+        since: Option<u64>,
+        page: Option<String>,
+    ) -> Result<Page, SyncFault> {
+        let of = of.cloned();
+        let page: Page = self.port.call(Call::Sync, &SyncRequest { what, of, since, page }).await?;
         match page.content.part() {
             sent if sent == what => Ok(page),
             sent => Err(SyncFault::OtherPart { asked: what, sent }),
         }
     }
 
-    async fn identities(&self) -> Result<(Vec<holdfast_link::IdentityRecord>, u64), SyncFault> {
+    async fn identities(&self) -> Result<(Vec<IdentityRecord>, u64), SyncFault> {
         let (mut all, mut next, mut revision) = (Vec::new(), None, None);
         loop {
-            let page = self.page(Part::Identities, None, next).await?;
+            let page = self.page(Part::Identities, None, None, next).await?;
             if *revision.get_or_insert(page.revision) != page.revision {
                 return Err(SyncFault::Changed);
             }
@@ -169,16 +188,16 @@ impl Hub {
         }
     }
 
-    async fn settings(&self) -> Result<(Settings, u64), SyncFault> {
-        let page = self.page(Part::Settings, None, None).await?;
+    async fn settings(&self, of: Option<&Name>) -> Result<(Settings, u64), SyncFault> {
+        let page = self.page(Part::Settings, of, None, None).await?;
         match page.content {
             PageContent::Settings(settings) => Ok((settings, page.revision)),
             other => Err(SyncFault::OtherPart { asked: Part::Settings, sent: other.part() }),
         }
     }
 
-    async fn deployment(&self) -> Result<(Option<Deployment>, u64), SyncFault> {
-        let page = self.page(Part::Deployment, None, None).await?;
+    async fn deployment(&self, of: Option<&Name>) -> Result<(Option<Deployment>, u64), SyncFault> {
+        let page = self.page(Part::Deployment, of, None, None).await?;
         match page.content {
             PageContent::Deployment(deployment) => Ok((deployment, page.revision)),
             other => Err(SyncFault::OtherPart { asked: Part::Deployment, sent: other.part() }),
@@ -194,7 +213,7 @@ impl Hub {
     ) -> Result<(), SyncFault> {
         let (mut next, mut revision) = (None, None);
         loop {
-            let page = self.page(Part::Twins, since, next).await?;
+            let page = self.page(Part::Twins, None, since, next).await?;
             revision = Some(revision.map_or(page.revision, |before: u64| before.min(page.revision)));
             if let PageContent::Twins(twins) = page.content {
                 // Together, so that they share an fsync.

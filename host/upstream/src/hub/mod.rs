@@ -24,7 +24,7 @@ mod reports;
 use crate::{Place, Secret};
 use holdfast_auth::{SharedKey, sas};
 use holdfast_broker::Broker;
-use holdfast_link::{Change, IdentityRecord, Settings, client_id, user_name};
+use holdfast_link::{Assigned, Change, DeploymentReport, IdentityRecord, Settings, client_id, user_name};
 use holdfast_types::{Identity, Name, Text};
 use port::Port;
 use std::{
@@ -79,6 +79,8 @@ pub struct Sync {
     pub identities: Identities,
     /// How messages are kept, if that is said.
     pub settings: Option<Settings>,
+    /// What edges below are to run: with all identities of all of them, with changes of those that change.
+    pub below: Vec<Assigned>,
     /// How far this leads.
     pub known: Known,
 }
@@ -103,6 +105,16 @@ pub trait Keeper: Send + std::marker::Sync + 'static {
     /// Makes all of it durable in one commit and puts it in force; after an error nothing has changed. Gives the identities
     /// that are gone. Devices that were added at this edge stay.
     fn apply(&self, sync: Sync) -> Kept<'_, Vec<Identity>>;
+
+    /// How the deployment of an edge below fares, which the hub has not been told; waits until there is such.
+    fn next_status(&self) -> Kept<'_, DeploymentReport> {
+        Box::pin(std::future::pending())
+    }
+
+    /// The hub has taken it, or never will.
+    fn status_was_told<'a>(&'a self, _report: &'a DeploymentReport) -> Kept<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// This edge's part of the link beside telemetry.

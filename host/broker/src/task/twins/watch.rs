@@ -1,6 +1,6 @@
 //! Who hears of desired changes, and of reports.
 
-use super::halves::Versioned;
+use super::halves::{Half, Versioned};
 use crate::{
     core::twin::{Object, difference},
     task::broker::Inner,
@@ -97,20 +97,22 @@ impl Queue {
     }
 }
 
-/// Hears whose reported properties change.
-pub struct ReportedWatch {
+/// Hears whose twins change, of one half.
+pub struct TwinsWatch {
     inner: Arc<Inner>,
     dirty: Arc<Dirty>,
 }
 
-impl Drop for ReportedWatch {
+impl Drop for TwinsWatch {
     fn drop(&mut self) {
-        self.inner.halves.watches.all_reported().retain(|other| !Arc::ptr_eq(other, &self.dirty));
+        for half in [Half::Desired, Half::Reported] {
+            self.inner.halves.watches.of_all(half).retain(|other| !Arc::ptr_eq(other, &self.dirty));
+        }
     }
 }
 
-impl ReportedWatch {
-    /// Waits until somebody's reported properties have changed; gives everybody whose have, each once however often.
+impl TwinsWatch {
+    /// Waits until somebody's half has changed; gives everybody whose have, each once however often.
     /// Cancel safe.
     pub async fn next(&mut self) -> BTreeSet<Identity> {
         loop {
@@ -140,7 +142,8 @@ impl Dirty {
 #[derive(Default)]
 pub(crate) struct Watches {
     desired: Mutex<HashMap<Identity, Vec<Arc<Queue>>>>,
-    reported: Mutex<Vec<Arc<Dirty>>>,
+    all_desired: Mutex<Vec<Arc<Dirty>>>,
+    all_reported: Mutex<Vec<Arc<Dirty>>>,
 }
 
 impl Watches {
@@ -161,6 +164,7 @@ impl Watches {
         for queue in self.all().get(who).into_iter().flatten() {
             queue.push(before, new, patch);
         }
+        self.mark(Half::Desired, who);
     }
 
     fn forget(&self, who: &Identity, queue: &Arc<Queue>) {
@@ -177,21 +181,29 @@ impl Watches {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn watch_reported(&self, inner: &Arc<Inner>) -> ReportedWatch {
+    pub(super) fn watch_all(&self, inner: &Arc<Inner>, half: Half) -> TwinsWatch {
         let dirty = Arc::<Dirty>::default();
-        self.all_reported().push(dirty.clone());
-        ReportedWatch { inner: inner.clone(), dirty }
+        self.of_all(half).push(dirty.clone());
+        TwinsWatch { inner: inner.clone(), dirty }
     }
 
     /// A report is durable.
     pub(crate) fn reported(&self, who: &Identity) {
-        for dirty in self.all_reported().iter() {
+        self.mark(Half::Reported, who);
+    }
+
+    fn mark(&self, half: Half, who: &Identity) {
+        for dirty in self.of_all(half).iter() {
             dirty.changed().insert(who.clone());
             dirty.bell.notify_one();
         }
     }
 
-    fn all_reported(&self) -> MutexGuard<'_, Vec<Arc<Dirty>>> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    fn of_all(&self, half: Half) -> MutexGuard<'_, Vec<Arc<Dirty>>> {
+        let all = match half {
+            Half::Desired => &self.all_desired,
+            Half::Reported => &self.all_reported,
+        };
+        all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

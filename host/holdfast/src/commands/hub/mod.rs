@@ -412,7 +412,7 @@ async fn deploy(client: &Client, command: &HubDeployCommand, json: bool) -> anyh
             Ok(())
         }
         HubDeployCommand::List => {
-            let mut table = Table::new(["DEPLOYMENT", "TARGET", ">PRIORITY", ">REVISION"]);
+            let mut table = Table::new(["DEPLOYMENT", "KIND", "TARGET", ">PRIORITY", ">REVISION"]);
             for one in items(client.ask(Method::GET, "/deployments", None).await?)? {
                 if json {
                     output::json(&one)?;
@@ -422,7 +422,15 @@ async fn deploy(client: &Client, command: &HubDeployCommand, json: bool) -> anyh
                     Value::String(condition) => output::foreign(condition),
                     _ => text(&one["target"]["device"]),
                 };
-                table.row([text(&one["id"]), target, text(&one["priority"]), text(&one["revision"])]);
+                let agent = &one["manifest"]["modulesContent"]["$edgeAgent"];
+                let kind = if agent["properties.desired"].is_object() { "base" } else { "layer" };
+                table.row([
+                    text(&one["id"]),
+                    kind.to_owned(),
+                    target,
+                    text(&one["priority"]),
+                    text(&one["revision"]),
+                ]);
             }
             if !json {
                 table.print();

@@ -1,11 +1,11 @@
-//! The hub's end of one edge's link: what comes is sorted, calls of the edge are answered, calls to the edge are made.
+//! The upper end of one edge's link: what comes is sorted, calls of the edge are answered, calls to the edge are made.
 
 use crate::{
-    hub::Hub,
     ingest::{Came, Ingest},
+    upper::Upper,
 };
 use bytes::Bytes;
-use holdfast_gateway::{EdgeDoor, Fates};
+use holdfast_gateway::{EdgeDoor, EdgeLink, Fates};
 use holdfast_link::{
     ANSWER_TOPIC, CALL_TOPIC_PREFIX, Call, Change, CloudToDevice, Delta, DesiredChange, Direction, Document,
     EVENTS_TOPIC, Problem, Revision, STATUS_PROPERTY, Status,
@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 /// Packets that wait for the connection of one edge. One more makes its sender wait.
-pub(crate) const OUTGOING_MAX: usize = 64;
+const OUTGOING_MAX: usize = 64;
 
 /// Changes that wait to be told to one edge. One more ends the link: the edge comes again and fetches everything.
 const DOWNS_MAX: usize = 256;
@@ -45,41 +45,77 @@ const SPEAKERS_MAX: usize = 10_000;
 
 /// Why a call to an edge has no answer of success.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CallFault {
+pub enum CallFault {
+    /// It is not linked.
     #[error("the edge {0} is not linked; try again when it is back")]
     Away(Name),
+    /// It did not answer in time.
     #[error("the edge {edge} did not answer within {} s", within.as_secs())]
-    TimedOut { edge: Name, within: Duration },
+    TimedOut {
+        /// Which edge.
+        edge: Name,
+        /// The time.
+        within: Duration,
+    },
+    /// It said no.
     #[error("the edge {edge} refused ({status}): {why}")]
-    Refused { edge: Name, status: u16, why: String },
+    Refused {
+        /// Which edge.
+        edge: Name,
+        /// As HTTP has it.
+        status: u16,
+        /// In its words.
+        why: String,
+    },
 }
 
 /// What an edge is told in order.
-pub(crate) enum Down {
-    Changes { from: u64, revision: u64, changes: Vec<Change> },
+pub enum Down {
+    /// Changes of what it should know, which lead to a revision.
+    Changes {
+        /// The revision that it must have before; with another one it fetches everything.
+        from: u64,
+        /// The revision.
+        revision: u64,
+        /// In this order.
+        changes: Vec<Change>,
+    },
+    /// More has changed than can be told: it is to fetch everything.
+    Everything {
+        /// The revision that it leads to.
+        revision: u64,
+    },
+    /// A desired change.
     Desired(DesiredChange),
 }
 
 /// A link that is open.
-pub(crate) struct Link {
-    pub(crate) edge: Name,
+pub struct Link {
+    /// The edge.
+    pub edge: Name,
     outgoing: mpsc::Sender<Publish>,
     downs: mpsc::Sender<Down>,
     answers: Mutex<HashMap<u64, oneshot::Sender<(Status, Bytes)>>>,
     next_call: AtomicU64,
     calls: Arc<Semaphore>,
     /// Whether the edge has said hello.
-    pub(crate) ready: AtomicBool,
+    ready: AtomicBool,
     /// The revision that the edge is known to have.
-    pub(crate) known: AtomicU64,
+    known: AtomicU64,
     /// Rung when messages wait for devices of this edge.
-    pub(crate) post: Notify,
+    post: Notify,
     /// Cancelled when the link is over.
-    pub(crate) over: tokio_util::sync::CancellationToken,
+    pub over: tokio_util::sync::CancellationToken,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("edge", &self.edge).finish_non_exhaustive()
+    }
 }
 
 impl Link {
-    pub(crate) fn new(edge: Name) -> (Arc<Self>, mpsc::Receiver<Publish>, mpsc::Receiver<Down>) {
+    fn new(edge: Name) -> (Arc<Self>, mpsc::Receiver<Publish>, mpsc::Receiver<Down>) {
         let (outgoing, packets) = mpsc::channel(OUTGOING_MAX);
         let (downs, changes) = mpsc::channel(DOWNS_MAX);
         let link = Arc::new(Self {
@@ -101,12 +137,50 @@ impl Link {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
+    /// Opens a link: gives it, and what the gateway runs. A link of the same edge that is open ends.
+    pub fn open(
+        edge: &Name,
+        upper: &Arc<dyn Upper>,
+        ingest: Arc<Ingest>,
+        before: impl FnOnce(&Arc<Self>) -> Option<Arc<Self>>,
+    ) -> EdgeLink {
+        let (link, outgoing, downs) = Self::new(edge.clone());
+        if let Some(before) = before(&link) {
+            before.over.cancel();
+        }
+        upper.spawn(Box::pin(link.clone().run(upper.clone(), downs)));
+        let over = link.over.clone();
+        EdgeLink { door: Box::new(Door::new(upper.clone(), link, ingest)), outgoing, over }
+    }
+
+    /// Whether the edge has said hello, and is there.
+    pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) && !self.over.is_cancelled()
     }
 
+    /// The edge has said hello: from here on changes are told, and those before stand in the revision that is read next.
+    pub fn is_greeted(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// The edge is told this revision now.
+    pub fn begins_at(&self, revision: u64) {
+        self.known.store(revision, Ordering::Release);
+    }
+
+    /// The edge has fetched a part of what it should know, and may know now for whom messages wait. What it has by then it says
+    /// with its answer to the next change; until then it is sent once too often, which changes nothing.
+    pub fn has_fetched(&self) {
+        self.post.notify_one();
+    }
+
+    /// Messages wait for devices behind the edge.
+    pub fn has_post(&self) {
+        self.post.notify_one();
+    }
+
     /// Tells the edge of a change, behind those before.
-    pub(crate) fn tell(&self, down: Down) {
+    pub fn tell(&self, down: Down) {
         if self.downs.try_send(down).is_err() && !self.over.is_cancelled() {
             tracing::warn!(edge = %self.edge, changes_max = DOWNS_MAX, "an edge does not keep up with changes; its link ends, and it fetches all of them");
             self.over.cancel();
@@ -114,7 +188,10 @@ impl Link {
     }
 
     /// Makes a call and waits for its answer.
-    pub(crate) async fn call(&self, call: Call, body: Bytes, within: Duration) -> Result<Bytes, CallFault> {
+    ///
+    /// # Errors
+    /// The edge is away, or says no, or nothing in time.
+    pub async fn call(&self, call: Call, body: Bytes, within: Duration) -> Result<Bytes, CallFault> {
         let number = self.next_call.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.answers().insert(number, answer);
@@ -148,7 +225,10 @@ impl Link {
     }
 
     /// Hands a message to the edge; it is durable there when this succeeds.
-    pub(crate) async fn cloud_to_device(&self, message: &CloudToDevice) -> Result<(), CallFault> {
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn cloud_to_device(&self, message: &CloudToDevice) -> Result<(), CallFault> {
         let body = message.encode().map_err(|fault| CallFault::Refused {
             edge: self.edge.clone(),
             status: Status::TOO_LARGE.0,
@@ -158,7 +238,7 @@ impl Link {
     }
 
     /// Tells the edge what has changed, one after the other, until the link is over.
-    pub(crate) async fn run(self: Arc<Self>, hub: Arc<Hub>, mut downs: mpsc::Receiver<Down>) {
+    async fn run(self: Arc<Self>, upper: Arc<dyn Upper>, mut downs: mpsc::Receiver<Down>) {
         loop {
             tokio::select! {
                 () = self.over.cancelled() => return,
@@ -166,8 +246,8 @@ impl Link {
                     Some(down) => self.bring_down(down).await,
                     None => return,
                 },
-                () = self.post.notified() => hub.deliver_through(&self).await,
-                () = tokio::time::sleep(RETRY), if hub.has_post() => hub.deliver_through(&self).await,
+                () = self.post.notified() => upper.deliver_through(&self).await,
+                () = tokio::time::sleep(RETRY), if upper.has_post() => upper.deliver_through(&self).await,
             }
         }
     }
@@ -178,12 +258,18 @@ impl Link {
             return;
         }
         let (call, body) = match &down {
+            // A revision that nothing follows upon makes the edge fetch; an older one it would take for one that it has.
+            Down::Everything { revision } if *revision <= self.known.load(Ordering::Acquire) => {
+                return self.over.cancel();
+            }
+            Down::Everything { revision } => {
+                (Call::Delta, Delta { from: u64::MAX, revision: *revision, changes: Vec::new() }.encode())
+            }
             Down::Desired(change) => (Call::Desired, change.encode()),
             Down::Changes { from, revision, changes } => {
                 if *revision <= self.known.load(Ordering::Acquire) {
                     return;
                 }
-                // An edge that has another revision than that before this change fetches everything.
                 let (from, revision) = (*from, *revision);
                 (Call::Delta, Delta { from, revision, changes: changes.clone() }.encode())
             }
@@ -197,7 +283,7 @@ impl Link {
             }
         };
         match (result, down) {
-            (Ok(answer), Down::Changes { revision, .. }) => {
+            (Ok(answer), Down::Changes { revision, .. } | Down::Everything { revision }) => {
                 // An edge that had to fetch everything may have a newer one.
                 let has = Revision::decode(&answer).map_or(revision, |has| has.revision);
                 self.known.fetch_max(has.max(revision), Ordering::AcqRel);
@@ -227,8 +313,8 @@ impl Drop for Forget<'_> {
 }
 
 /// What the gateway hands the packets of an edge to.
-pub(crate) struct Door {
-    hub: Arc<Hub>,
+pub struct Door {
+    upper: Arc<dyn Upper>,
     link: Arc<Link>,
     ingest: Arc<Ingest>,
     fates: Option<Arc<dyn Fates>>,
@@ -238,8 +324,8 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(hub: Arc<Hub>, link: Arc<Link>, ingest: Arc<Ingest>) -> Self {
-        Self { hub, link, ingest, fates: None, came: Vec::new(), speakers: (0, HashMap::new()) }
+    fn new(upper: Arc<dyn Upper>, link: Arc<Link>, ingest: Arc<Ingest>) -> Self {
+        Self { upper, link, ingest, fates: None, came: Vec::new(), speakers: (0, HashMap::new()) }
     }
 
     fn settle(&self, ticket: Ticket, outcome: Outcome) {
@@ -248,21 +334,28 @@ impl Door {
         }
     }
 
-    fn may_speak_for(&mut self, source: &Source) -> bool {
-        let device = match source {
-            // The edge runs its own modules, and names them as it likes.
-            Source::Module { .. } => return true,
+    /// Whether the edge may send this: for itself, for what is behind it, and for what is behind the edge where it was made.
+    fn may_send(&mut self, event: &holdfast_link::Event) -> bool {
+        let own = self.link.edge.clone();
+        let origin = event.origin.as_ref().map_or(&own, |origin| &origin.edge);
+        let device = match &event.source {
+            // An edge runs its own modules, and names them as it likes.
+            Source::Module { .. } => origin,
             Source::Child { child, .. } => child,
             Source::TwinChange { device, .. } => device,
         };
-        let changes = self.hub.directory().changes();
+        self.may_speak_for(device) && (*origin == own || self.may_speak_for(origin))
+    }
+
+    fn may_speak_for(&mut self, device: &Name) -> bool {
+        let changes = self.upper.changes();
         if self.speakers.0 != changes || self.speakers.1.len() > SPEAKERS_MAX {
             self.speakers = (changes, HashMap::new());
         }
         if let Some(may) = self.speakers.1.get(device) {
             return *may;
         }
-        let may = self.hub.directory().may_speak_for(&self.link.edge, device);
+        let may = self.upper.may_speak_for(&self.link.edge, device);
         if !may {
             tracing::warn!(edge = %self.link.edge, %device, "an edge sends for a device that is not behind it; it is refused");
         }
@@ -285,17 +378,17 @@ impl Door {
         let came = match event {
             Err(fault) => {
                 tracing::warn!(edge = %self.link.edge, %fault, "a message of an edge cannot be read; it is refused");
-                self.hub.count_refused();
+                self.ingest.count_refused();
                 return self.settle(ticket, refused(ReasonCode::PayloadFormatInvalid));
             }
             Ok(event) if event.id.as_ref().is_some_and(|id| id.edge != self.link.edge) => {
-                self.hub.count_refused();
+                self.ingest.count_refused();
                 return self.settle(ticket, refused(ReasonCode::NotAuthorized));
             }
             Ok(event) => {
-                let (may, id) = (self.may_speak_for(&event.source), event.id.clone());
+                let (may, id) = (self.may_send(&event), event.id.clone());
                 if !may {
-                    self.hub.count_refused();
+                    self.ingest.count_refused();
                 }
                 let outcome = if may { Outcome::Taken } else { refused(ReasonCode::NotAuthorized) };
                 Came { ticket, outcome, id, event: may.then_some(event) }
@@ -330,10 +423,10 @@ impl Door {
         };
         let call = Call::of_topic(&publish.topic).filter(|call| call.direction() == Direction::Up);
         let permit = self.link.calls.clone().try_acquire_owned();
-        let (hub, link, body) =
-            (self.hub.clone(), self.link.clone(), Bytes::copy_from_slice(&publish.payload));
+        let (upper, link, body) =
+            (self.upper.clone(), self.link.clone(), Bytes::copy_from_slice(&publish.payload));
         let (ingest, name) = (self.ingest.clone(), publish.topic.to_string());
-        self.hub.spawn(async move {
+        self.upper.spawn(Box::pin(async move {
             let answer = match (call, &permit) {
                 (None, _) => Err((
                     Status::NOT_FOUND,
@@ -342,7 +435,7 @@ impl Door {
                 (_, Err(_)) => {
                     Err((Status::BUSY, Problem::new(format!("{CALLS_MAX} calls are being answered; later"))))
                 }
-                (Some(call), Ok(_)) => hub.answer(&link, &ingest, call, &body).await,
+                (Some(call), Ok(_)) => upper.answer(&link, &ingest, call, &body).await,
             };
             let (status, body) = match answer {
                 Ok(body) => (Status::OK, body),
@@ -364,7 +457,7 @@ impl Door {
                 link.post.notify_one();
             }
             drop(permit);
-        });
+        }));
     }
 }
 
@@ -385,7 +478,7 @@ impl EdgeDoor for Door {
 
     fn flush(&mut self) {
         if let (false, Some(fates)) = (self.came.is_empty(), &self.fates) {
-            self.ingest.take(std::mem::take(&mut self.came), self.hub.now(), fates);
+            self.ingest.take(std::mem::take(&mut self.came), self.upper.now(), fates);
         }
     }
 }
@@ -393,6 +486,6 @@ impl EdgeDoor for Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.link.over.cancel();
-        self.hub.link_ended(&self.link);
+        self.upper.link_ended(&self.link);
     }
 }

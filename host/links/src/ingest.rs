@@ -8,14 +8,15 @@
 //! stored, none of the later ones is, the marks are read again, and the edge sends again on its next connection. A
 //! connection that takes the place of another goes on with the same marks, so that what both bring is stored once.
 
-use crate::backend::{Backend, BackendError, Batch, Chain, Event, Gap, Origin, Progress};
+use crate::upper::Soon;
 use holdfast_gateway::Fates;
 use holdfast_link::Mark;
 use holdfast_mqtt::{
     ReasonCode,
     server::{Outcome, Ticket},
 };
-use holdfast_types::{Envelope, Name, Offset, Priority, UnixMillis};
+use holdfast_store::Chain;
+use holdfast_types::{Envelope, Name, Offset, Priority, StableId, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -24,29 +25,105 @@ use std::{
     },
 };
 
+/// Where an event came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From a device that is connected here.
+    Direct,
+    /// Through an edge, where it was stored.
+    Edge(StableId),
+    /// Through an edge, which did not store it.
+    Volatile(Name),
+}
+
+/// A message in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The message, its proved source, and when it was taken.
+    pub envelope: Arc<Envelope>,
+    /// Which way it came.
+    pub origin: Origin,
+    /// The identity that the edge gave it that brings it, if it was made at another one; marks follow it. Not kept.
+    pub brought: Option<StableId>,
+}
+
+/// How far an edge's messages of one epoch and priority are stored, and what is missing below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The highest sequence.
+    pub mark: Mark,
+    /// How often the sequence jumped.
+    pub gaps: u64,
+    /// How many sequences were jumped over.
+    pub missing: u64,
+    /// The last jump.
+    pub last_gap: Option<Gap>,
+}
+
+/// Sequences that never came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The first.
+    pub from: u64,
+    /// One after the last.
+    pub to: u64,
+    /// When that was seen.
+    pub at: UnixMillis,
+}
+
+/// Events and marks that are stored together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// In this order.
+    pub events: Vec<Event>,
+    /// The marks afterwards.
+    pub progress: Vec<(Name, Progress)>,
+    /// The order that it belongs to: batches of one order are stored as they were given, and when one is not, none of
+    /// the later ones is.
+    pub order: Option<Arc<Chain>>,
+}
+
+/// What is called when a batch is durable, or is known never to be. It must be quick.
+pub type Appended = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// Keeps events together with the marks of the edges that they came from.
+pub trait Keeps: Send + Sync + 'static {
+    /// Appends events and sets marks in one step. `done` is called exactly once, in the order of the calls.
+    fn append(&self, batch: Batch, done: Appended);
+
+    /// The marks of an edge.
+    fn progress<'a>(&'a self, edge: &'a Name) -> Soon<'a, Result<Vec<Progress>, String>>;
+}
+
 /// A message that came over the link.
-pub(crate) struct Came {
-    pub(crate) ticket: Ticket,
+pub struct Came {
+    /// Its place on the connection.
+    pub ticket: Ticket,
     /// None if it is not to be stored: the edge may not send it. Its sequence counts all the same.
-    pub(crate) event: Option<holdfast_link::Event>,
+    pub event: Option<holdfast_link::Event>,
     /// What the edge is told of it.
-    pub(crate) outcome: Outcome,
-    pub(crate) id: Option<holdfast_types::StableId>,
+    pub outcome: Outcome,
+    /// What the mark of this edge follows: the identity that the edge itself gave it.
+    pub id: Option<StableId>,
 }
 
 /// What was counted since the start.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) stored: AtomicU64,
-    pub(crate) duplicates: AtomicU64,
-    pub(crate) missing: AtomicU64,
-    pub(crate) refused: AtomicU64,
+pub struct Counts {
+    /// Messages stored.
+    pub stored: AtomicU64,
+    /// Messages that came again.
+    pub duplicates: AtomicU64,
+    /// Sequences that never came.
+    pub missing: AtomicU64,
+    /// Messages that the edge may not send, or that cannot be read.
+    pub refused: AtomicU64,
 }
 
 /// The telemetry of one edge, over all its connections.
-pub(crate) struct Ingest {
+pub struct Ingest {
     edge: Name,
-    backend: Arc<dyn Backend>,
+    keeps: Arc<dyn Keeps>,
     counts: Arc<Counts>,
     in_order: Mutex<()>,
     state: Mutex<State>,
@@ -66,19 +143,27 @@ struct State {
 }
 
 impl Ingest {
-    pub(crate) fn new(edge: Name, backend: Arc<dyn Backend>, counts: Arc<Counts>) -> Self {
-        Self { edge, backend, counts, in_order: Mutex::default(), state: Mutex::default() }
+    /// That of an edge.
+    pub fn new(edge: Name, keeps: Arc<dyn Keeps>, counts: Arc<Counts>) -> Self {
+        Self { edge, keeps, counts, in_order: Mutex::default(), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the marks unless messages are on their way, and gives what is stored. Another process may have stored more than
-    /// this one knows of.
-    pub(crate) async fn marks(&self) -> Result<Vec<Progress>, BackendError> {
+    pub(crate) fn count_refused(&self) {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads the marks unless messages are on their way, and gives what is stored. Another process of a hub may have stored
+    /// more than this one knows of.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn marks(&self) -> Result<Vec<Progress>, String> {
         let before = self.state().reckoned;
-        let stored = self.backend.progress(&self.edge).await?;
+        let stored = self.keeps.progress(&self.edge).await?;
         let mut state = self.state();
         if state.open == 0 && (state.marks.is_none() || state.reckoned == before) {
             let marks = stored.iter().map(|one| ((one.mark.epoch, one.mark.priority), *one));
@@ -89,8 +174,8 @@ impl Ingest {
     }
 
     /// Stores what came, in order, and tells the fate of each message when it is durable.
-    pub(crate) fn take(self: &Arc<Self>, came: Vec<Came>, now: UnixMillis, fates: &Arc<dyn Fates>) {
-        // Batches are handed over in the order in which they were reckoned. A backend that refuses at once calls back
+    pub fn take(self: &Arc<Self>, came: Vec<Came>, now: UnixMillis, fates: &Arc<dyn Fates>) {
+        // Batches are handed over in the order in which they were reckoned. One that refuses at once calls back
         // before it returns, so that this is not the lock of the state.
         let _in_order = self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
         let told: Vec<_> = came.iter().map(|one| (one.ticket, one.outcome)).collect();
@@ -100,7 +185,7 @@ impl Ingest {
             return fates.tell(told.into_iter().map(again).collect());
         };
         let (me, fates, count) = (self.clone(), fates.clone(), batch.events.len() as u64);
-        let done = move |result: Result<(), BackendError>| {
+        let done = move |result: Result<(), String>| {
             me.ended(result.is_ok(), generation);
             match result {
                 Ok(()) => {
@@ -116,7 +201,7 @@ impl Ingest {
                 }
             }
         };
-        self.backend.append(batch, Box::new(done));
+        self.keeps.append(batch, Box::new(done));
     }
 
     /// What is to be stored of it, and the generation of the marks that this follows upon. None while they are not known.
@@ -139,7 +224,14 @@ impl Ingest {
                 continue;
             }
             marks.insert(key, self.reached(known, key, id.sequence, now));
-            events.extend(one.event.map(|event| stored(event, Origin::Edge(id), now)));
+            // Consumers see where a message was made; the mark follows the edge that brings it.
+            events.extend(one.event.map(|event| {
+                let (origin, brought) = match event.origin.clone() {
+                    Some(origin) => (origin, Some(id)),
+                    None => (id, None),
+                };
+                Event { brought, ..stored(event, Origin::Edge(origin), now) }
+            }));
         }
         let progress = touched.iter().filter_map(|key| Some((self.edge.clone(), *marks.get(key)?)));
         let batch = Batch { progress: progress.collect(), order: Some(state.order.clone()), events };
@@ -190,5 +282,5 @@ fn again((ticket, _): (Ticket, Outcome)) -> (Ticket, Outcome) {
 
 fn stored(event: holdfast_link::Event, origin: Origin, received: UnixMillis) -> Event {
     let holdfast_link::Event { source, message, .. } = event;
-    Event { envelope: Arc::new(Envelope { message, source, received, hops: 0 }), origin }
+    Event { envelope: Arc::new(Envelope { message, source, received, hops: 0 }), origin, brought: None }
 }
