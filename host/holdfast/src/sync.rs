@@ -137,7 +137,10 @@ impl Keeper for HubKeeper {
     }
 
     fn status_was_told<'a>(&'a self, report: &'a DeploymentReport) -> Kept<'a, ()> {
-        Box::pin(async { Ok(self.below.status_was_told(report).await) })
+        Box::pin(async {
+            self.below.status_was_told(report).await;
+            Ok(())
+        })
     }
 }
 

@@ -116,11 +116,6 @@ impl Above {
         self.process.take().expect("does not run").kill();
     }
 
-    /// What it has logged in all its runs.
-    pub fn run_log(&self) -> String {
-        fs::read_to_string(self.folder().join("hub.log")).unwrap_or_default()
-    }
-
     /// Its folder.
     pub fn folder(&self) -> &Path {
         self.dir.path()
