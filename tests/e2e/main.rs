@@ -1,7 +1,7 @@
 //! The whole binary against software that nobody here wrote: Mosquitto as the broker above and as the clients below, and
 //! Python's paho on both sides. Each file is a story.
 //!
-//! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, a Python with paho-mqtt and aioquic, another with
+//! Needs `mosquitto`, `mosquitto_pub`, `mosquitto_sub`, `nats-server`, a Python with paho-mqtt and aioquic, another with
 //! azure-iot-device, docker-registry, clang for WebAssembly, and Node.js with mqtt and azure-iot-device; `tests/run` gets them. What can be chosen by environment:
 //!
 //! | variable | meaning |
@@ -29,10 +29,13 @@ mod developer;
 mod devices;
 mod disaster;
 mod doors;
+mod fleet;
 mod gateway_peers;
 mod hub;
 mod languages;
 mod modules;
+#[path = "../../host/jetstream/tests/nats/mod.rs"]
+mod nats;
 mod nested;
 mod offline;
 mod registry;

@@ -20,6 +20,12 @@ events_age_max = "7 d"       # how long telemetry is kept
 [store]
 quota = "8 GiB"
 
+# A cluster of NATS servers with JetStream keeps everything instead, so that several hubs with this file serve one fleet.
+# [storage]
+# servers = ["nats://nats-1.example.com:4222", "nats://nats-2.example.com:4222", "nats://nats-3.example.com:4222"]
+# user = "hub"
+# password_file = "nats.password"
+
 # Where edges and devices connect; 0.0.0.0 instead of 127.0.0.1 is every address of this machine. They need a copy of
 # data/certificates/authority.pem, and know this hub by its name, that of the machine, or one of host_names.
 [gateway]

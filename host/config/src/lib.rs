@@ -94,6 +94,14 @@
 //! | `hub.primary.url` | none | the API of the hub whose registry this one follows |
 //! | `hub.primary.token_file` | none | file with the token of that API |
 //! | `hub.primary.ca_file` | the system's | authority to trust there |
+//! | `storage.servers` | none: the store of this machine | NATS servers with JetStream that keep what the hub keeps: `["nats://nats-1.example:4222"]` |
+//! | `storage.user` | none | who this hub is there |
+//! | `storage.password_file` | needed with `storage.user` | file with its password |
+//! | `storage.ca_file` | the system's | authority to trust with `tls://` |
+//! | `storage.cert_file` | none | certificate of this hub (PEM) |
+//! | `storage.key_file` | none | its private key (PEM) |
+//! | `storage.replicas` | 3 | how many servers keep each message: 1, 3 or 5 |
+//! | `storage.prefix` | `"holdfast"` | what the names of streams begin with |
 //! | `devices.publish` | `[]` | plain topics that devices may publish to; `{device}` stands for the name |
 //! | `devices.subscribe` | `[]` | plain topics that devices may subscribe to; `{device}` stands for the name |
 //! | `devices.deny` | `[]` | plain topics that devices may not use, whatever else is granted; `{device}` stands for the name |
@@ -137,7 +145,8 @@ pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
     Config, Deployment, Devices, Gateway, Http, Hub, HubLink, Identity, Level, Linger, Listen, Log, Metrics,
-    Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Store, Transport, User,
+    Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Storage, Store, Transport,
+    User,
 };
 pub use settings_upstream::{Carrier, Concierge, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -225,6 +234,14 @@ pub const KEYS: &[&str] = &[
     "hub.primary.url",
     "hub.primary.token_file",
     "hub.primary.ca_file",
+    "storage.servers",
+    "storage.user",
+    "storage.password_file",
+    "storage.ca_file",
+    "storage.cert_file",
+    "storage.key_file",
+    "storage.replicas",
+    "storage.prefix",
     "devices.publish",
     "devices.subscribe",
     "devices.deny",

@@ -105,7 +105,8 @@ fn assemble(report: &Report<'_>, table: &DeTable<'_>, context: &Context<'_>) -> 
     let anyone = names.is_some() || devices_given.is_some();
     let gateway = sections::gateway(gateway, anyone, names.as_deref().unwrap_or_default(), context);
     let devices = sections::devices(devices_given);
-    let (hub_host_name, hub) = sections::hub(root.section("hub"), context);
+    let (hub_host_name, mut hub) = sections::hub(root.section("hub"), context);
+    hub.storage = sections::storage(root.section("storage"), context);
     let users = users_given.map(|value| sections::users(&root, value, &gateway)).unwrap_or_default();
     let modules = sections::modules(root.section("modules"), context);
     let net = sections::net(root.section("net"), context);

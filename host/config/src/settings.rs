@@ -293,6 +293,27 @@ pub struct Hub {
     pub events_quota_bytes: Option<u64>,
     /// The hub whose registry this one follows.
     pub primary: Option<PrimaryHub>,
+    /// The servers that keep everything; none is the store of this machine.
+    pub storage: Option<Storage>,
+}
+
+/// `[storage]`: NATS servers with JetStream that keep what a hub keeps, so that several hub processes serve one fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Servers of one cluster: `nats://host:4222` or `tls://host:4222`.
+    pub servers: Vec<String>,
+    /// The user that this hub is there.
+    pub user: Option<String>,
+    /// Where its password is.
+    pub password_file: Option<PathBuf>,
+    /// The authority to trust with `tls://` (PEM); none is those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Certificate and key of this hub.
+    pub identity: Option<Identity>,
+    /// How many servers keep each message.
+    pub replicas: u32,
+    /// What the names of streams and subjects begin with.
+    pub prefix: String,
 }
 
 /// `[hub.primary]`: the hub whose registry a secondary one follows.

@@ -306,3 +306,27 @@ fn files_that_the_file_names_are_looked_for_and_missed_by_line() {
     let config = Config::load(&folder.file(), "a-host").unwrap();
     assert_eq!(config.upstream.unwrap().password, Some(Password::File(folder.0.path().join("secret"))));
 }
+
+#[test]
+fn the_servers_of_a_hub_are_read_and_have_defaults() {
+    let storage = full().hub.storage.unwrap();
+    assert_eq!(storage.servers, ["nats://nats-1.example:4222", "tls://nats-2.example:4222"]);
+    assert_eq!(storage.user.as_deref(), Some("hub"));
+    assert_eq!(storage.password_file.unwrap(), Path::new("/etc/holdfast/nats.password"));
+    assert_eq!(storage.identity.unwrap().key_file, Path::new("/etc/holdfast/tls/hub.key"));
+    assert_eq!((storage.replicas, storage.prefix.as_str()), (5, "plant-1"));
+    let parse = |text: &str| Config::parse(text, Path::new("/etc/holdfast/hub.toml"), "a-host");
+    assert_eq!(parse("").unwrap().hub.storage, None);
+    let storage = parse("[storage]\nservers = [\"nats://a:4222\"]").unwrap().hub.storage.unwrap();
+    assert_eq!((storage.replicas, storage.prefix.as_str()), (3, "holdfast"));
+    for (bad, says) in [
+        ("[storage]", "add servers ="),
+        ("[storage]\nservers = [\"a:4222\"]", "nats://"),
+        ("[storage]\nservers = [\"nats://a\"]\nreplicas = 2", "write 1, 3 or 5"),
+        ("[storage]\nservers = [\"nats://a\"]\nprefix = \"A.b\"", "small letters"),
+        ("[storage]\nservers = [\"nats://a\"]\nuser = \"hub\"", "password_file"),
+    ] {
+        let error = parse(bad).unwrap_err().to_string();
+        assert!(error.contains(says), "{bad}: {error}");
+    }
+}

@@ -8,12 +8,14 @@
 use crate::sync::Plan;
 use anyhow::{Context, anyhow, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use holdfast_auth::{DEVICES_MAX, Device, DeviceStatus, Registry, RegistryFault, SEAL_KEY_BYTES, Sealer};
+use holdfast_hub::backend::{Backend, BackendError, Expect, Space, Write};
 use holdfast_store::{Commit, DocumentWrite, Store};
 use holdfast_types::Identity;
 use std::{
     fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Write as _},
     path::Path,
     sync::Arc,
 };
@@ -167,6 +169,44 @@ pub fn sealer(folder: &Path, store: &Store) -> anyhow::Result<Sealer> {
             store.commit_blocking(Commit { documents, ..Commit::default() })?;
         }
     }
+    Ok(sealer)
+}
+
+/// The sealer of a hub whose storage is shared: every process has the same key file, which the first one makes.
+pub async fn shared_sealer(folder: &Path, backend: &dyn Backend) -> anyhow::Result<Sealer> {
+    let check = backend.get(Space::Hub, CHECK_SPACE).await?;
+    let file = folder.join(KEY_FILE);
+    let key = match (read_key(&file)?, &check) {
+        (Some(key), _) => key,
+        (None, None) => make_key(&file)?,
+        (None, Some(_)) => bail!(
+            "{} is missing, and the identities in the shared storage are sealed with it; copy it from the data folder of \
+             another process of this hub",
+            file.display()
+        ),
+    };
+    let (sealer, name) = (Sealer::new(&key), format!("{CHECK_SPACE}/{CHECK_KEY}"));
+    let sealed = match check {
+        Some(check) => check.value,
+        None => {
+            let sealed = Bytes::from(sealer.seal(&name, CHECK_TEXT, &random()?)?);
+            let write = Write::set(Space::Hub, CHECK_SPACE, sealed.clone()).when(Expect::Absent);
+            match backend.put(vec![write]).await {
+                Ok(_) => sealed,
+                // Another process was first; with which key, is seen now.
+                Err(BackendError::Conflict { .. }) => {
+                    backend.get(Space::Hub, CHECK_SPACE).await?.map(|stored| stored.value).unwrap_or_default()
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    sealer.open(&name, &sealed).with_context(|| {
+        format!(
+            "{} is not the key that the shared storage is sealed with; copy that of another process of this hub",
+            file.display()
+        )
+    })?;
     Ok(sealer)
 }
 

@@ -13,9 +13,12 @@
     reason = "a measurement fails loudly and prints"
 )]
 
+#[path = "support/cpu.rs"]
+mod cpu;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use cpu::cpu_time;
 use std::time::{Duration, Instant};
 use support::{Edge, TestHub};
 
@@ -40,7 +43,7 @@ fn main() {
             hub.put(&name, true, None).await;
             linked.push(Edge::linked(&hub, &name, 0).await.0);
         }
-        let (started, used) = (Instant::now(), cpu_time());
+        let (started, used) = (Instant::now(), cpu_time("self"));
         for mut edge in linked {
             senders.spawn(async move {
                 let mut sent = 0;
@@ -56,19 +59,10 @@ fn main() {
             });
         }
         senders.join_all().await;
-        let (took, used) = (started.elapsed().as_secs_f64(), cpu_time() - used);
+        let (took, used) = (started.elapsed().as_secs_f64(), cpu_time("self") - used);
         let rate = MESSAGES as f64 / took;
         let micros = used.as_secs_f64() * 1e6 / MESSAGES as f64;
         println!("{edges} edges, {MESSAGES} messages of 256 bytes: {rate:.0} per second, {micros:.1} us of CPU each");
         assert_eq!(hub.hub.span().await.unwrap().next, MESSAGES);
     });
-}
-
-/// The time that this process has computed.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
-    // A tick is a hundredth of a second on every Linux that this runs on.
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

@@ -55,7 +55,14 @@ impl Above for Hub {
         if *count == 0 {
             all.remove(who);
         }
+        let is_here = all.contains_key(who);
         drop(all);
+        if who.module.is_none() && self.peers.is_some() {
+            match is_here {
+                true => self.attend(&who.device),
+                false => drop(lock(&self.attended).remove(&who.device)),
+            }
+        }
         if present && who.module.is_none() && self.waits_for_devices() {
             self.deliver_soon(&who.device);
         }

@@ -63,7 +63,11 @@ impl Hub {
     }
 
     async fn hello(&self, link: &Link, ingest: &Arc<Ingest>, hello: &Hello) -> Answered {
+        self.take_over(&link.edge).await;
         let stored = ingest.marks().await.map_err(|why| failed(&why))?;
+        self.attend(&link.edge);
+        // Another process may have chosen by what it knew then.
+        self.reassign_behind(&link.edge).await.map_err(|why| failed(&why))?;
         // From here on changes are told; those before stand in the revision that is read next.
         link.is_greeted();
         let revision = self.edge_revision(&link.edge).await.map_err(|why| failed(&why))?;
@@ -153,7 +157,7 @@ impl Hub {
             }
         };
         if next.is_none() {
-            link.has_fetched(revision);
+            link.has_fetched();
         }
         encoded(&Page { revision, next: next.map(|one| one.to_string()), content })
     }

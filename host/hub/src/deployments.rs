@@ -8,12 +8,12 @@
 //! `assigned/{edge}`, written with the edge's new revision, so that an edge that was away learns of it.
 
 use crate::{
-    backend::{Backend, BackendError, Expect, Space, Write},
+    backend::{Backend, BackendError, DocumentChange, Space, Write},
+    directory::{Applied, Revisions, Told},
     query::{Condition, InvalidCondition},
 };
-use bytes::Bytes;
 use holdfast_config::manifest::{self, Document};
-use holdfast_link::{Deployment, Settings};
+use holdfast_link::{Assigned, Change, Deployment, Settings};
 use holdfast_types::{Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -106,7 +106,7 @@ struct Known {
 pub struct Deployments {
     backend: Arc<dyn Backend>,
     known: RwLock<BTreeMap<String, Known>>,
-    assigned: RwLock<BTreeMap<Name, String>>,
+    assigned: RwLock<BTreeMap<Name, (u64, String)>>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -186,6 +186,31 @@ fn known(stored: StoredDeployment) -> Result<Known, DeploymentError> {
     Ok(Known { stored: Arc::new(stored), condition })
 }
 
+fn read(value: &[u8], revision: u64) -> Result<Known, String> {
+    let read = serde_json::from_slice::<StoredDeployment>(value).map_err(|why| why.to_string())?;
+    known(StoredDeployment { revision, ..read }).map_err(|why| why.to_string())
+}
+
+/// What the edge, and each edge above it, is told; all of them have a new revision, and had these before.
+fn assigned_to(
+    edge: &Name,
+    before: BTreeMap<Name, u64>,
+    revision: u64,
+    deployment: Option<Deployment>,
+    settings: Settings,
+) -> Applied {
+    let told = before.into_iter().map(|(one, from)| {
+        let changes = if one == *edge {
+            vec![Change::Deployment(deployment.clone()), Change::Settings(settings.clone())]
+        } else {
+            let (deployment, settings) = (deployment.clone(), settings.clone());
+            vec![Change::Below(Assigned { edge: edge.clone(), deployment, settings })]
+        };
+        (one, Told { from, changes })
+    });
+    Applied { revision, told: told.collect() }
+}
+
 fn assigned_key(edge: &Name) -> String {
     format!("assigned/{edge}")
 }
@@ -194,13 +219,7 @@ impl Deployments {
     pub(crate) async fn open(backend: Arc<dyn Backend>) -> Result<Self, DeploymentError> {
         let mut all = BTreeMap::new();
         for (key, stored) in backend.list(Space::Deployments, "", None, DEPLOYMENTS_MAX).await? {
-            let read = serde_json::from_slice::<StoredDeployment>(&stored.value)
-                .map_err(|why| why.to_string())
-                .and_then(|one| {
-                    known(StoredDeployment { revision: stored.revision, ..one })
-                        .map_err(|why| why.to_string())
-                });
-            match read {
+            match read(&stored.value, stored.revision) {
                 Ok(known) => drop(all.insert(key.to_string(), known)),
                 Err(why) => {
                     tracing::error!(deployment = %key, why, "a deployment cannot be read and is passed over");
@@ -214,7 +233,7 @@ impl Deployments {
             for (key, stored) in &page {
                 let edge = key.strip_prefix("assigned/").and_then(|edge| Name::new(edge).ok());
                 if let (Some(edge), Ok(id)) = (edge, std::str::from_utf8(&stored.value)) {
-                    assigned.insert(edge, id.to_owned());
+                    assigned.insert(edge, (stored.revision, id.to_owned()));
                 }
             }
             match page.last() {
@@ -320,28 +339,77 @@ impl Deployments {
         Ok(())
     }
 
-    /// Looks what an edge should run now; if that is another one than it was told, gives its new revision.
+    /// Takes a deployment that another process has given or removed.
+    pub(crate) async fn heard(&self, change: &DocumentChange) {
+        let _turn = self.turn.lock().await;
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&*change.key).is_some_and(|known| known.stored.revision >= change.revision) {
+            return;
+        }
+        match change.value.as_ref().map(|value| read(value, change.revision)) {
+            None => drop(all.remove(&*change.key)),
+            Some(Ok(known)) => drop(all.insert(change.key.to_string(), known)),
+            Some(Err(why)) => {
+                tracing::error!(deployment = %change.key, why, "a deployment of another hub process cannot be read");
+            }
+        }
+    }
+
+    /// Takes what another process has assigned to an edge: what the edge is to be told, in the batch of that change.
+    pub(crate) fn heard_assigned(
+        &self,
+        change: &DocumentChange,
+        batch: &[DocumentChange],
+        tags: impl Fn(&Name) -> Arc<Map<String, Value>>,
+    ) -> Option<Applied> {
+        let edge = Name::new(change.key.strip_prefix("assigned/")?).ok()?;
+        let id = std::str::from_utf8(change.value.as_deref().unwrap_or_default()).ok()?.to_owned();
+        {
+            let mut assigned = self.assigned.write().unwrap_or_else(PoisonError::into_inner);
+            let known = assigned.entry(edge.clone()).or_default();
+            if known.0 >= change.revision {
+                return None;
+            }
+            *known = (change.revision, id);
+        }
+        let (deployment, settings) = self.for_edge(&edge, &tags(&edge));
+        let edges = batch.iter().filter(|one| one.space == Space::Edges);
+        let before = edges.filter_map(|one| {
+            let from = one.before.as_ref().map_or(0, |stored| stored.revision);
+            Some((Name::new(&one.key).ok()?, from))
+        });
+        Some(assigned_to(&edge, before.collect(), change.revision, deployment, settings))
+    }
+
+    /// Whether an edge was told what it should run now.
+    pub(crate) fn is_assigned(&self, edge: &Name, tags: &Map<String, Value>) -> bool {
+        let (deployment, _) = self.for_edge(edge, tags);
+        self.assigned_id(edge) == deployment.map(|one| one.id).unwrap_or_default()
+    }
+
+    fn assigned_id(&self, edge: &Name) -> String {
+        let assigned = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
+        assigned.get(edge).map(|(_, id)| id.clone()).unwrap_or_default()
+    }
+
+    /// Looks what an edge should run now; if that is another one than it was told, gives what it and those above it are to be
+    /// told. The revisions are theirs.
     pub(crate) async fn reassign(
         &self,
         edge: &Name,
-        above: &[Name],
+        revisions: Revisions,
         tags: &Map<String, Value>,
-    ) -> Result<Option<(u64, Option<Deployment>, Settings)>, BackendError> {
+    ) -> Result<Option<Applied>, BackendError> {
         let _turn = self.turn.lock().await;
         let (deployment, settings) = self.for_edge(edge, tags);
         let id = deployment.as_ref().map(|one| one.id.clone()).unwrap_or_default();
-        let before = {
-            let assigned = self.assigned.read().unwrap_or_else(PoisonError::into_inner);
-            assigned.get(edge).cloned().unwrap_or_default()
-        };
-        if before == id {
+        if self.assigned_id(edge) == id {
             return Ok(None);
         }
-        let mut writes = vec![Write::set(Space::Hub, &assigned_key(edge), id.clone()).when(Expect::Anything)];
-        let told = std::iter::once(edge).chain(above);
-        writes.extend(told.map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
+        let Revisions { mut writes, before } = revisions;
+        writes.push(Write::set(Space::Hub, &assigned_key(edge), id.clone()));
         let revision = self.backend.put(writes).await?;
-        self.assigned.write().unwrap_or_else(PoisonError::into_inner).insert(edge.clone(), id);
-        Ok(Some((revision, deployment, settings)))
+        self.assigned.write().unwrap_or_else(PoisonError::into_inner).insert(edge.clone(), (revision, id));
+        Ok(Some(assigned_to(edge, before, revision, deployment, settings)))
     }
 }

@@ -55,6 +55,12 @@ impl Devicebound {
         })
     }
 
+    /// Another process keeps a message for a device.
+    pub(crate) fn heard(&self, key: &str) -> Option<Name> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        key.split('/').next().and_then(|device| Name::new(device).ok())
+    }
+
     pub(crate) fn has_any(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0
     }

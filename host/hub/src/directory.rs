@@ -4,22 +4,27 @@
 //! the key of this hub. A change is on disk, with a new revision for every edge that it concerns, before the registry in
 //! memory has it.
 
-use crate::backend::{Backend, BackendError, Space, Write};
+mod concerned;
+
+pub(crate) use concerned::{Applied, Revisions, Told, new_revisions};
+
+use crate::backend::{Backend, BackendError, Expect, Space, Write};
 use bytes::Bytes;
+use concerned::Concerned;
 use holdfast_auth::{
     BadKey, BadThumbprint, Credential, Device, DeviceStatus, Registry, RegistryFault, SEAL_RANDOM_BYTES,
     Sealer, SharedKey, Thumbprint,
 };
-use holdfast_link::{Access, Change, IdentityRecord, Proof, Secret};
+use holdfast_link::{Access, IdentityRecord, Proof, Secret};
 use holdfast_links::{LEVELS_MAX, above, behind, record_of};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::Mutex;
 
@@ -80,12 +85,15 @@ struct Document {
     added_ms: u64,
 }
 
-/// A change and whom it concerns.
-pub(crate) struct Applied {
-    pub(crate) revision: u64,
-    /// For each edge what it is told.
-    pub(crate) told: BTreeMap<Name, Vec<Change>>,
-}
+/// The document that every change of the registry writes, in the space `hub`: of two processes that change it at once, the
+/// second looks again at what there is.
+const TURN_KEY: &str = "registry";
+
+/// How often a change is tried anew when another one came between.
+const TRIES_MAX: usize = 300;
+
+/// How long to wait for what another process has changed meanwhile.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// The registry and its form on disk.
 pub struct Directory {
@@ -95,6 +103,8 @@ pub struct Directory {
     hub: Name,
     /// Held from the check of a change until memory has it.
     turn: Mutex<()>,
+    /// The revision of the last change of the registry that memory has.
+    seen: AtomicU64,
     changes: AtomicU64,
 }
 
@@ -140,15 +150,14 @@ impl Directory {
         sealer: Sealer,
         hub: Name,
     ) -> Result<Self, DirectoryError> {
-        let directory =
-            Self { registry, backend, sealer, hub, turn: Mutex::default(), changes: AtomicU64::new(0) };
+        let seen = backend.get(Space::Hub, TURN_KEY).await?.map_or(0, |stored| stored.revision);
+        let (seen, changes) = (AtomicU64::new(seen), AtomicU64::new(0));
+        let directory = Self { registry, backend, sealer, hub, turn: Mutex::default(), seen, changes };
         let mut after: Option<String> = None;
         loop {
             let page = directory.backend.list(Space::Identities, "", after.as_deref(), PAGE).await?;
             for (key, stored) in &page {
-                let document = directory.unsealed(key, &stored.value)?;
-                let device = device_of(&document.record, UnixMillis(document.added_ms))?;
-                directory.registry.add(device)?;
+                directory.registry.add(directory.device(key, &stored.value)?)?;
             }
             match page.last() {
                 Some((key, _)) if page.len() == PAGE => after = Some(key.to_string()),
@@ -169,6 +178,11 @@ impl Directory {
         let mut random = [0; SEAL_RANDOM_BYTES];
         getrandom::fill(&mut random).map_err(|why| fault(why.to_string()))?;
         Ok(self.sealer.seal(name, text, &random).map_err(|why| fault(why.to_string()))?.into())
+    }
+
+    fn device(&self, key: &str, sealed: &[u8]) -> Result<Device, DirectoryError> {
+        let document = self.unsealed(key, sealed)?;
+        device_of(&document.record, UnixMillis(document.added_ms))
     }
 
     fn unsealed(&self, key: &str, sealed: &[u8]) -> Result<Document, DirectoryError> {
@@ -223,6 +237,12 @@ impl Directory {
         above(&self.registry, device)
     }
 
+    /// The edges above an edge; none if it is no edge.
+    pub(crate) fn above_edge(&self, edge: &Name) -> Option<Vec<Name>> {
+        let is_edge = self.registry.device(&Identity::device(edge.clone())).is_some_and(|one| one.edge);
+        is_edge.then(|| self.above(edge))
+    }
+
     /// The edge whose link leads to an identity: the uppermost one above it, or itself if it is an edge below none.
     pub(crate) fn way_to(&self, who: &Identity) -> Option<Name> {
         let device = self.registry.device(&Identity::device(who.device.clone()))?;
@@ -240,6 +260,37 @@ impl Directory {
         record: IdentityRecord,
         added: UnixMillis,
     ) -> Result<Applied, DirectoryError> {
+        for _ in 0..TRIES_MAX {
+            match self.try_put(record.clone(), added).await {
+                Err(DirectoryError::Backend(BackendError::Conflict { .. })) => {}
+                result => return result,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.try_put(record, added).await
+    }
+
+    /// Stores a change of the registry, if nobody has changed it since memory was, with new revisions for those whom it
+    /// concerns. The caller holds the turn.
+    async fn store(&self, mut writes: Vec<Write>, concerned: Concerned) -> Result<Applied, DirectoryError> {
+        let edges: Vec<Name> = concerned.keys().cloned().collect();
+        let Revisions { writes: revisions, before } = new_revisions(&*self.backend, &edges).await?;
+        writes.extend(revisions);
+        let expect = match self.seen.load(Ordering::Acquire) {
+            0 => Expect::Absent,
+            seen => Expect::Revision(seen),
+        };
+        writes.push(Write::set(Space::Hub, TURN_KEY, Bytes::new()).when(expect));
+        let revision = self.backend.put(writes).await?;
+        self.seen.store(revision, Ordering::Release);
+        let told = concerned.into_iter().map(|(edge, changes)| {
+            let from = before.get(&edge).copied().unwrap_or_default();
+            (edge, Told { from, changes })
+        });
+        Ok(Applied { revision, told: told.collect() })
+    }
+
+    async fn try_put(&self, record: IdentityRecord, added: UnixMillis) -> Result<Applied, DirectoryError> {
         let _turn = self.turn.lock().await;
         let before = self.registry.device(&record.identity);
         let mut device = device_of(&record, before.as_ref().map_or(added, |before| before.added))?;
@@ -247,47 +298,21 @@ impl Directory {
             device.parent = None;
         }
         self.check(&device, before.as_deref())?;
-        let mut told: BTreeMap<Name, Vec<Change>> = BTreeMap::new();
-        let (old_way, new_way) =
-            (self.ways(&device.identity, before.as_deref()), self.ways(&device.identity, Some(&device)));
-        let is_device = device.identity.module.is_none();
-        // A device that moves takes with it what is behind it.
-        let behind: Vec<Arc<Device>> = match before.as_ref().filter(|before| is_device && before.edge) {
-            Some(_) => self.of_edge(&device.identity.device),
-            None => Vec::new(),
-        };
-        let others = |one: &&Arc<Device>| one.identity.device != device.identity.device;
-        for edge in old_way.difference(&new_way) {
-            let changes = told.entry(edge.clone()).or_default();
-            let devices = behind.iter().filter(others).filter(|one| one.identity.module.is_none());
-            changes.extend(devices.map(|one| Change::Removed(one.identity.clone())));
-            changes.push(Change::Removed(device.identity.clone()));
-        }
-        for edge in &new_way {
-            let changes = told.entry(edge.clone()).or_default();
-            changes.push(Change::Identity(record_of(&device)));
-            if !old_way.contains(edge) && is_device {
-                // A child that comes brings its modules.
-                let own = self.registry.with_modules(&device.identity);
-                let modules = own.iter().filter(|one| one.module.is_some());
-                changes.extend(
-                    modules
-                        .filter_map(|one| self.registry.device(one))
-                        .map(|one| Change::Identity(record_of(&one))),
-                );
-                changes.extend(behind.iter().filter(others).map(|one| Change::Identity(record_of(one))));
-            }
-        }
-        let mut writes =
-            vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
-        writes.extend(told.keys().map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
-        let revision = self.backend.put(writes).await?;
-        match before {
+        let concerned = self.concerned(&device, before.as_deref());
+        let writes = vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
+        let applied = self.store(writes, concerned).await?;
+        self.keep(device)?;
+        Ok(applied)
+    }
+
+    /// Takes a device into memory.
+    fn keep(&self, device: Device) -> Result<(), DirectoryError> {
+        match self.registry.device(&device.identity) {
             Some(_) => self.registry.replace(device)?,
             None => self.registry.add(device)?,
         }
         self.changes.fetch_add(1, Ordering::AcqRel);
-        Ok(Applied { revision, told })
+        Ok(())
     }
 
     fn check(&self, device: &Device, before: Option<&Device>) -> Result<(), DirectoryError> {
@@ -345,31 +370,26 @@ impl Directory {
         }
     }
 
-    /// The edges that know an identity: all above it, and itself if it is one.
-    fn ways(&self, who: &Identity, device: Option<&Device>) -> BTreeSet<Name> {
-        let Some(device) = device else { return BTreeSet::new() };
-        let of_module =
-            who.module.as_ref().and_then(|_| self.registry.device(&Identity::device(who.device.clone())));
-        let device = of_module.as_deref().unwrap_or(device);
-        let own = device.edge.then(|| device.identity.device.clone());
-        let above = device.parent.iter().flat_map(|parent| self.above(parent));
-        device.parent.iter().cloned().chain(above).chain(own).collect()
-    }
-
     /// Removes a device with its modules, or a module, and their twins.
     pub(crate) async fn remove(&self, who: &Identity) -> Result<Applied, DirectoryError> {
+        for _ in 0..TRIES_MAX {
+            match self.try_remove(who).await {
+                Err(DirectoryError::Backend(BackendError::Conflict { .. })) => {}
+                result => return result,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.try_remove(who).await
+    }
+
+    async fn try_remove(&self, who: &Identity) -> Result<Applied, DirectoryError> {
         let _turn = self.turn.lock().await;
         let device = self.registry.device(who).ok_or_else(|| RegistryFault::NoSuchDevice(who.clone()))?;
         if who.module.is_none() {
             self.check_childless(&who.device)?;
         }
         let all = self.registry.with_modules(who);
-        let told: BTreeMap<Name, Vec<Change>> = self
-            .ways(who, Some(&device))
-            .into_iter()
-            .filter(|edge| who.module.is_some() || *edge != who.device)
-            .map(|edge| (edge, vec![Change::Removed(who.clone())]))
-            .collect();
+        let concerned = self.concerned_by_removal(who, &device);
         let mut writes = Vec::new();
         for one in &all {
             writes.push(Write::delete(Space::Identities, &one.to_string()));
@@ -379,10 +399,9 @@ impl Directory {
             writes.push(Write::delete(Space::Edges, &who.device));
             writes.push(Write::delete(Space::Statuses, &who.device));
         }
-        writes.extend(told.keys().map(|edge| Write::set(Space::Edges, edge, Bytes::new())));
-        let revision = self.backend.put(writes).await?;
+        let applied = self.store(writes, concerned).await?;
         self.registry.remove(who)?;
         self.changes.fetch_add(1, Ordering::AcqRel);
-        Ok(Applied { revision, told })
+        Ok(applied)
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// How much longer than the method itself the answer of an edge may take.
-const EDGE_TIME: Duration = Duration::from_secs(5);
+pub(crate) const EDGE_TIME: Duration = Duration::from_secs(5);
 
 impl Hub {
     /// Calls a method of a device that is connected here, or of what is behind an edge.
@@ -25,6 +25,26 @@ impl Hub {
         times: MethodTimes,
     ) -> Result<(i32, Value), HubError> {
         self.known(who)?;
+        let link =
+            self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready());
+        let is_here = self.broker.methods().is_served(who);
+        if link.is_none()
+            && !is_here
+            && let Some(answer) = self.method_elsewhere(who, name, &payload, times).await
+        {
+            return answer;
+        }
+        self.method_here(who, name, payload, times).await
+    }
+
+    /// Calls a method of whom this process serves.
+    pub(crate) async fn method_here(
+        &self,
+        who: &Identity,
+        name: &str,
+        payload: Value,
+        times: MethodTimes,
+    ) -> Result<(i32, Value), HubError> {
         let link =
             self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready());
         let is_here = self.broker.methods().is_served(who);

@@ -1,13 +1,13 @@
 //! The hub itself: what it holds, and what services ask of it.
 
 use crate::{
-    backend::{Backend, BackendError, Events, Progress, Space, Span, Write},
+    backend::{Backend, BackendError, DocumentChange, Events, Expect, Progress, Space, Span, Write},
     deployments::{Deployments, StoredDeployment},
     devicebound::Devicebound,
-    directory::{Applied, Directory},
+    directory::{Applied, Directory, Told, new_revisions},
     error::HubError,
+    peers::{Attendance, Peers},
     twins::{HubTwin, TwinPatch, Twins},
-    upper::Stream,
 };
 use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::Broker;
@@ -16,20 +16,21 @@ use holdfast_links::{Counts, Down, Ingest, Link};
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The key of the name of the registry, in the space `hub`.
 const ID_KEY: &str = "id";
 
 /// Children whose presence an edge has told are remembered up to this number.
-const CHILD_STATES_MAX: usize = 100_000;
+pub(crate) const CHILD_STATES_MAX: usize = 100_000;
 
 /// What a hub is made of.
 pub struct HubConfig {
@@ -43,6 +44,8 @@ pub struct HubConfig {
     pub sealer: Sealer,
     /// Serves methods, desired changes and messages of devices that are connected here.
     pub broker: Broker,
+    /// The other processes of this hub, if the storage is shared.
+    pub peers: Option<Arc<dyn Peers>>,
 }
 
 /// An edge as services see it.
@@ -87,6 +90,9 @@ pub struct Hub {
     pub(crate) deployments: Deployments,
     pub(crate) devicebound: Devicebound,
     pub(crate) broker: Broker,
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    /// Devices for which this process answers to the others.
+    pub(crate) attended: Mutex<HashMap<Name, Attendance>>,
     pub(crate) links: Mutex<HashMap<Name, Arc<Link>>>,
     pub(crate) ingests: Mutex<HashMap<Name, Arc<Ingest>>>,
     pub(crate) present: Mutex<HashMap<Identity, usize>>,
@@ -95,6 +101,9 @@ pub struct Hub {
     pub(crate) tasks: TaskTracker,
     /// Whether edges are let in: not while this hub has a part of a registry only.
     pub(crate) is_whole: AtomicBool,
+    pub(crate) stop: CancellationToken,
+    /// What other processes have changed and memory does not have yet; none if this process is alone.
+    pub(crate) heard: tokio::sync::Mutex<Option<mpsc::Receiver<Vec<DocumentChange>>>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -107,7 +116,11 @@ impl Hub {
     /// # Errors
     /// The storage cannot be read.
     pub async fn open(config: HubConfig) -> Result<Arc<Self>, HubError> {
-        let HubConfig { name, backend, registry, sealer, broker } = config;
+        let HubConfig { name, backend, registry, sealer, broker, peers } = config;
+        // What comes from now on is taken upon what is read from now on.
+        let heard = backend.heard().await?;
+        let is_shared = heard.is_some();
+        let questions = peers.as_ref().and_then(|peers| peers.questions());
         let id = id(&*backend).await?;
         let directory = Directory::open(backend.clone(), registry, sealer, name.clone()).await?;
         let twins = Twins::open(backend.clone()).await?;
@@ -123,6 +136,8 @@ impl Hub {
             deployments,
             devicebound,
             broker,
+            peers,
+            attended: Mutex::default(),
             links: Mutex::default(),
             ingests: Mutex::default(),
             present: Mutex::default(),
@@ -130,7 +145,13 @@ impl Hub {
             counts: Arc::default(),
             tasks: TaskTracker::new(),
             is_whole: AtomicBool::new(true),
+            stop: CancellationToken::new(),
+            heard: tokio::sync::Mutex::new(heard),
         });
+        if is_shared {
+            hub.spawn(hub.clone().hear());
+        }
+        questions.into_iter().for_each(|questions| hub.spawn(hub.clone().answer_peers(questions)));
         // A kill may have come between a change and what follows from it.
         hub.reassign_all().await?;
         Ok(hub)
@@ -170,6 +191,7 @@ impl Hub {
 
     /// Waits for what is under way; the gateway has stopped.
     pub async fn stopped(&self) {
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -194,6 +216,11 @@ impl Hub {
     /// The storage cannot be read.
     pub async fn events(&self, from: u64, events_max: usize, bytes_max: usize) -> Result<Events, HubError> {
         Ok(self.backend.events(from, events_max, bytes_max).await?)
+    }
+
+    /// What is wrong with the storage now.
+    pub fn fault(&self) -> Option<String> {
+        self.backend.fault()
     }
 
     /// Where the stream begins and ends.
@@ -242,17 +269,7 @@ impl Hub {
         let is_edge = record.edge || record.identity.module.is_some();
         let edge = is_edge.then(|| device.clone());
         let is_below = record.parent.is_some() && record.identity.module.is_none();
-        let mut applied = self.directory.put(record, added).await?;
-        for (edge, changes) in &mut applied.told {
-            let below = changes.iter().filter_map(|change| match change {
-                Change::Identity(record) if record.edge && record.identity.device != *edge => {
-                    Some(Change::Below(self.assigned(&record.identity.device)))
-                }
-                _ => None,
-            });
-            let below: Vec<_> = below.collect();
-            changes.extend(below);
-        }
+        let applied = self.with_assigned(self.directory.put(record, added).await?);
         let revision = self.tell(applied);
         if let (true, Some(link)) = (edge.is_none() || is_below, lock(&self.links).get(&device)) {
             // It is no edge any longer, or is to connect to its parent.
@@ -262,6 +279,21 @@ impl Hub {
             self.reassign(&edge).await?;
         }
         Ok(revision)
+    }
+
+    /// Adds what edges should run that are told of to an edge above them.
+    pub(crate) fn with_assigned(&self, mut applied: Applied) -> Applied {
+        for (edge, told) in &mut applied.told {
+            let below = told.changes.iter().filter_map(|change| match change {
+                Change::Identity(record) if record.edge && record.identity.device != *edge => {
+                    Some(Change::Below(self.assigned(&record.identity.device)))
+                }
+                _ => None,
+            });
+            let below: Vec<_> = below.collect();
+            told.changes.extend(below);
+        }
+        applied
     }
 
     /// What is assigned to an edge.
@@ -286,11 +318,11 @@ impl Hub {
     }
 
     /// Tells edges what has changed for them.
-    fn tell(&self, applied: Applied) -> u64 {
+    pub(crate) fn tell(&self, applied: Applied) -> u64 {
         let Applied { revision, told } = applied;
-        for (edge, changes) in told {
+        for (edge, Told { from, changes }) in told {
             if let Some(link) = self.linked(&edge) {
-                link.tell(Down::Changes { revision, changes });
+                link.tell(Down::Changes { from, revision, changes });
             }
         }
         revision
@@ -376,6 +408,7 @@ impl Hub {
 
     /// Waits until what is on disk by now is in memory too.
     pub(crate) async fn is_settled(&self) {
+        self.catch_up().await;
         self.directory.is_settled().await;
         self.deployments.is_settled().await;
     }
@@ -387,20 +420,40 @@ impl Hub {
         Ok(())
     }
 
-    pub(crate) async fn reassign(&self, edge: &Name) -> Result<(), HubError> {
-        let is_edge = self.directory.get(&Identity::device(edge.clone())).is_some_and(|one| one.edge);
-        if !is_edge {
-            return Ok(());
+    /// Looks what an edge, and each edge behind it, should run now.
+    pub(crate) async fn reassign_behind(&self, edge: &Name) -> Result<(), HubError> {
+        for one in self.directory.of_edge(edge) {
+            if one.edge && one.identity.module.is_none() {
+                self.reassign(&one.identity.device).await?;
+            }
         }
-        let (tags, above) = (self.twins.tags(edge), self.directory.above(edge));
-        if let Some((revision, deployment, settings)) = self.deployments.reassign(edge, &above, &tags).await?
-        {
-            let below =
-                Assigned { edge: edge.clone(), deployment: deployment.clone(), settings: settings.clone() };
-            let changes = vec![Change::Deployment(deployment), Change::Settings(settings)];
-            let mut told = BTreeMap::from([(edge.clone(), changes)]);
-            told.extend(above.into_iter().map(|edge| (edge, vec![Change::Below(below.clone())])));
-            self.tell(Applied { revision, told });
+        Ok(())
+    }
+
+    /// Looks what an edge should run now; if that is another one than it was told, tells it and those above it.
+    pub(crate) async fn reassign(&self, edge: &Name) -> Result<(), HubError> {
+        while let Some(above) = self.directory.above_edge(edge) {
+            let tags = self.twins.tags(edge);
+            if self.deployments.is_assigned(edge, &tags) {
+                return Ok(());
+            }
+            let told: Vec<Name> = std::iter::once(edge).chain(&above).cloned().collect();
+            let revisions = new_revisions(&*self.backend, &told).await?;
+            // IMPORTANT: who was moved before the revisions were read has moved in memory now, and who is moved after it has
+            // another revision, which is a conflict. So those above are told who are above.
+            self.is_settled().await;
+            if self.directory.above_edge(edge).as_ref() != Some(&above) {
+                continue;
+            }
+            match self.deployments.reassign(edge, revisions, &tags).await {
+                // What came between is read anew.
+                Err(BackendError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+                Ok(applied) => {
+                    applied.map(|applied| self.tell(applied));
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }
@@ -409,81 +462,6 @@ impl Hub {
     pub(crate) async fn keep_status(&self, edge: &Name, status: &Value) -> Result<(), BackendError> {
         let value = serde_json::to_vec(status).unwrap_or_default();
         self.backend.put(vec![Write::set(Space::Statuses, edge, value)]).await.map(drop)
-    }
-
-    // Edges and presence.
-
-    /// Every edge, and how it fares.
-    ///
-    /// # Errors
-    /// The storage cannot be read.
-    pub async fn edges(&self) -> Result<Vec<EdgeItem>, HubError> {
-        let mut items = Vec::new();
-        for edge in self.directory.edges() {
-            let status = self.backend.get(Space::Statuses, &edge).await?;
-            items.push(EdgeItem {
-                linked: self.linked(&edge).is_some_and(|link| link.is_ready()),
-                revision: self.edge_revision(&edge).await?,
-                progress: self.backend.progress(&edge).await?,
-                deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
-                edge,
-            });
-        }
-        Ok(items)
-    }
-
-    /// The revision that an edge should have: that of the last change that concerns it.
-    pub(crate) async fn edge_revision(&self, edge: &Name) -> Result<u64, BackendError> {
-        Ok(self.backend.get(Space::Edges, edge).await?.map_or(0, |stored| stored.revision))
-    }
-
-    pub(crate) fn linked(&self, edge: &Name) -> Option<Arc<Link>> {
-        lock(&self.links).get(edge).filter(|link| !link.over.is_cancelled()).cloned()
-    }
-
-    pub(crate) fn forget_link(&self, link: &Arc<Link>) {
-        let mut links = lock(&self.links);
-        if links.get(&link.edge).is_some_and(|one| Arc::ptr_eq(one, link)) {
-            links.remove(&link.edge);
-        }
-    }
-
-    pub(crate) fn is_present(&self, who: &Identity) -> bool {
-        lock(&self.present).contains_key(who)
-    }
-
-    pub(crate) fn child_states(&self, edge: &Name, states: Vec<ChildState>) {
-        let mut all = lock(&self.child_states);
-        for state in states {
-            if self.directory.may_speak_for(edge, &state.identity.device)
-                && (all.len() < CHILD_STATES_MAX || all.contains_key(&state.identity))
-            {
-                all.insert(state.identity.clone(), state);
-            }
-        }
-    }
-
-    /// Whether a device or module is connected: here, or at a linked edge.
-    pub fn is_connected(&self, who: &Identity) -> bool {
-        if self.is_present(who) {
-            return true;
-        }
-        let linked = |edge: &Name| self.linked(edge).is_some_and(|link| link.is_ready());
-        match self.directory.way_to(who) {
-            Some(edge) if edge == who.device && who.module.is_none() => linked(&edge),
-            Some(edge) => {
-                linked(&edge) && lock(&self.child_states).get(who).is_some_and(|state| state.connected)
-            }
-            None => false,
-        }
-    }
-
-    pub(crate) fn ingest(&self, edge: &Name) -> Arc<Ingest> {
-        let mut ingests = lock(&self.ingests);
-        let made = || {
-            Arc::new(Ingest::new(edge.clone(), Arc::new(Stream(self.backend.clone())), self.counts.clone()))
-        };
-        ingests.entry(edge.clone()).or_insert_with(made).clone()
     }
 }
 
@@ -495,6 +473,13 @@ async fn id(backend: &dyn Backend) -> Result<String, HubError> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|why| BackendError::Failed(why.to_string()))?;
     let id = format!("{:016x}", u64::from_be_bytes(random));
-    backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone())]).await?;
-    Ok(id)
+    match backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone()).when(Expect::Absent)]).await {
+        Ok(_) => Ok(id),
+        // Another process has drawn one at this moment.
+        Err(conflict @ BackendError::Conflict { .. }) => match backend.get(Space::Hub, ID_KEY).await? {
+            Some(stored) => Ok(String::from_utf8_lossy(&stored.value).into_owned()),
+            None => Err(conflict.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
 }

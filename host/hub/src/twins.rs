@@ -4,7 +4,8 @@
 //! `{"desired":{},"desiredVersion":1,"reported":{},"reportedVersion":1,"tags":{}}`. Desired properties and tags are decided
 //! here; reported ones by their owner, or by the edge that it reports through, whose count their version is.
 
-use crate::backend::{Backend, BackendError, Expect, Space, Write};
+use crate::backend::{Backend, BackendError, DocumentChange, Expect, Space, Write};
+use bytes::Bytes;
 use holdfast_broker::{Twin, TwinError, twin_rules};
 use holdfast_link::{ReportForm, TwinRecord, TwinReport};
 use holdfast_types::{Identity, Name};
@@ -90,8 +91,8 @@ pub(crate) enum Reported {
 /// The twins.
 pub(crate) struct Twins {
     backend: Arc<dyn Backend>,
-    /// Tags of devices that have any.
-    tags: RwLock<HashMap<Name, Arc<Object>>>,
+    /// Tags of devices that have any, and the revision that gave them.
+    tags: RwLock<HashMap<Name, (u64, Arc<Object>)>>,
 }
 
 fn failed(who: &Identity, error: BackendError) -> TwinError {
@@ -120,7 +121,7 @@ impl Twins {
                     && who.module.is_none()
                     && !twin.tags.is_empty()
                 {
-                    tags.insert(who.device, Arc::new(twin.tags));
+                    tags.insert(who.device, (stored.revision, Arc::new(twin.tags)));
                 }
             }
             match page.last() {
@@ -131,7 +132,28 @@ impl Twins {
     }
 
     pub(crate) fn tags(&self, device: &Name) -> Arc<Object> {
-        self.tags.read().unwrap_or_else(PoisonError::into_inner).get(device).cloned().unwrap_or_default()
+        let tags = self.tags.read().unwrap_or_else(PoisonError::into_inner);
+        tags.get(device).map(|(_, tags)| tags.clone()).unwrap_or_default()
+    }
+
+    fn keep_tags(&self, device: &Name, revision: u64, new: &Object) {
+        let mut tags = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        if tags.get(device).is_none_or(|(before, _)| *before < revision) {
+            tags.insert(device.clone(), (revision, Arc::new(new.clone())));
+        }
+    }
+
+    /// Takes what another process has changed; none if it cannot be read.
+    pub(crate) fn heard(&self, change: &DocumentChange) -> Option<(Identity, Changed)> {
+        let twin = |value: &Bytes| serde_json::from_slice::<HubTwin>(value).ok();
+        let who = Identity::parse(&change.key)?;
+        let before =
+            change.before.as_ref().map_or_else(|| Some(HubTwin::default()), |one| twin(&one.value))?;
+        let after = change.value.as_ref().map_or_else(|| Some(HubTwin::default()), twin)?;
+        if who.module.is_none() && before.tags != after.tags {
+            self.keep_tags(&who.device, change.revision, &after.tags);
+        }
+        Some((who, Changed { before, after }))
     }
 
     pub(crate) fn forget(&self, device: &Name) {
@@ -169,10 +191,9 @@ impl Twins {
             let value = serde_json::to_vec(&after).map_err(|why| unreadable(who, &why))?;
             let write = Write::set(Space::Twins, &who.to_string(), value).when(expect);
             match self.backend.put(vec![write]).await {
-                Ok(_) => {
+                Ok(revision) => {
                     if who.module.is_none() && before.tags != after.tags {
-                        let mut tags = self.tags.write().unwrap_or_else(PoisonError::into_inner);
-                        tags.insert(who.device.clone(), Arc::new(after.tags.clone()));
+                        self.keep_tags(&who.device, revision, &after.tags);
                     }
                     return Ok(Changed { before, after });
                 }

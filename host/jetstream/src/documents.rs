@@ -192,21 +192,34 @@ impl Documents {
                     ));
                 }
                 turn.snapshot = newer.sequence;
-                let changes = newer.since(&self.state());
-                self.replace(newer);
-                room.into_iter().for_each(|room| drop(room.send(changes.clone())));
+                {
+                    let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                    let changes = newer.since(&state);
+                    *state = newer;
+                    if let Some(room) = room {
+                        room.send(changes);
+                    }
+                }
+                self.tell_revision();
                 continue;
             };
             turn.log_bytes += bytes.len();
             let (author, batches) = decode_documents(bytes).ok_or_else(|| {
                 format!("message {next} of the log of documents is not understood; update this hub")
             })?;
-            let changes = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(next, batches);
+            // Told while the state is held: who reads a revision finds told what made it.
+            let is_own = own == Some(author);
+            {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                let changes = state.apply(next, batches);
+                if let Some(room) = room.filter(|_| !is_own) {
+                    room.send(changes);
+                }
+            }
             self.tell_revision();
-            if own == Some(author) {
+            if is_own {
                 return Ok(Followed::Own);
             }
-            room.into_iter().for_each(|room| drop(room.send(changes.clone())));
         }
     }
 
@@ -216,11 +229,6 @@ impl Documents {
         // What was just encoded can be decoded.
         let batches = decode_documents(body).map(|(_, batches)| batches).unwrap_or_default();
         self.state.write().unwrap_or_else(PoisonError::into_inner).apply(sequence, batches);
-        self.tell_revision();
-    }
-
-    fn replace(&self, state: State) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.tell_revision();
     }
 

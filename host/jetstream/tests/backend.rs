@@ -9,13 +9,13 @@
 
 #[path = "../../hub/tests/contract/mod.rs"]
 mod contract;
-mod support;
+mod nats;
 
 use contract::Maker;
 use holdfast_hub::backend::{Backend, BackendError, Space, Write};
 use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
+use nats::Nats;
 use std::sync::Arc;
-use support::Nats;
 
 /// One server, and a process on it after the other.
 struct OneServer {
@@ -92,7 +92,11 @@ async fn what_one_process_writes_the_others_hear_in_order_and_of_two_that_write_
         });
     }
     writers.join_all().await;
-    assert_eq!(both[0].get(Space::Hub, "count").await.unwrap().unwrap().value, "120");
+    // What another process has written last is there when it has been heard of.
+    let mut news = both[0].revision();
+    while both[0].get(Space::Hub, "count").await.unwrap().unwrap().value != "120" {
+        tokio::time::timeout(std::time::Duration::from_secs(30), news.changed()).await.unwrap().unwrap();
+    }
 }
 
 async fn fault(config: &JetStreamConfig) -> OpenError {

@@ -138,6 +138,8 @@ struct State {
     generation: u64,
     /// Batches on their way.
     open: usize,
+    /// Counts the batches, so that what was read before one is not taken for news behind it.
+    reckoned: u64,
 }
 
 impl Ingest {
@@ -154,14 +156,16 @@ impl Ingest {
         self.counts.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Reads the marks if they are not known, and gives what is stored.
+    /// Reads the marks unless messages are on their way, and gives what is stored. Another process of a hub may have stored
+    /// more than this one knows of.
     ///
     /// # Errors
     /// They cannot be read.
     pub async fn marks(&self) -> Result<Vec<Progress>, String> {
+        let before = self.state().reckoned;
         let stored = self.keeps.progress(&self.edge).await?;
         let mut state = self.state();
-        if state.marks.is_none() && state.open == 0 {
+        if state.open == 0 && (state.marks.is_none() || state.reckoned == before) {
             let marks = stored.iter().map(|one| ((one.mark.epoch, one.mark.priority), *one));
             state.marks = Some(marks.collect());
             state.order = Arc::default();
@@ -232,6 +236,7 @@ impl Ingest {
         let progress = touched.iter().filter_map(|key| Some((self.edge.clone(), *marks.get(key)?)));
         let batch = Batch { progress: progress.collect(), order: Some(state.order.clone()), events };
         state.open += 1;
+        state.reckoned += 1;
         Some((batch, state.generation))
     }
 

@@ -73,6 +73,8 @@ pub enum CallFault {
 pub enum Down {
     /// Changes of what it should know, which lead to a revision.
     Changes {
+        /// The revision that it must have before; with another one it fetches everything.
+        from: u64,
         /// The revision.
         revision: u64,
         /// In this order.
@@ -166,9 +168,9 @@ impl Link {
         self.known.store(revision, Ordering::Release);
     }
 
-    /// The edge has fetched all of this revision.
-    pub fn has_fetched(&self, revision: u64) {
-        self.known.fetch_max(revision, Ordering::AcqRel);
+    /// The edge has fetched a part of what it should know, and may know now for whom messages wait. What it has by then it says
+    /// with its answer to the next change; until then it is sent once too often, which changes nothing.
+    pub fn has_fetched(&self) {
         self.post.notify_one();
     }
 
@@ -264,12 +266,12 @@ impl Link {
                 (Call::Delta, Delta { from: u64::MAX, revision: *revision, changes: Vec::new() }.encode())
             }
             Down::Desired(change) => (Call::Desired, change.encode()),
-            Down::Changes { revision, changes } => {
-                let from = self.known.load(Ordering::Acquire);
-                if *revision <= from {
+            Down::Changes { from, revision, changes } => {
+                if *revision <= self.known.load(Ordering::Acquire) {
                     return;
                 }
-                (Call::Delta, Delta { from, revision: *revision, changes: changes.clone() }.encode())
+                let (from, revision) = (*from, *revision);
+                (Call::Delta, Delta { from, revision, changes: changes.clone() }.encode())
             }
         };
         let result = match body {

@@ -50,7 +50,18 @@ impl Above {
         )
     }
 
+    /// One that is not started, with this behind its configuration.
+    pub fn prepared(more: &str) -> Self {
+        Self::not_started(HUB, "", more)
+    }
+
     fn with_scheme(name: &str, scheme: &str, more: &str) -> Self {
+        let mut hub = Self::not_started(name, scheme, more);
+        hub.start();
+        hub
+    }
+
+    fn not_started(name: &str, scheme: &str, more: &str) -> Self {
         let (port, api) = (free_port(), free_port());
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
@@ -59,9 +70,7 @@ impl Above {
             name.replace(".test", "")
         );
         fs::write(dir.path().join("hub.toml"), text).unwrap();
-        let mut hub = Self { process: None, dir, name: name.to_owned(), port, api };
-        hub.start();
-        hub
+        Self { process: None, dir, name: name.to_owned(), port, api }
     }
 
     /// The port of its API.

@@ -26,6 +26,7 @@ pub(crate) fn hub(section: Option<Section<'_, '_, '_>>, context: &Context<'_>) -
         events_age_max: Some(EVENTS_AGE),
         events_quota_bytes: None,
         primary: None,
+        storage: None,
     };
     let Some(mut section) = section else { return (None, hub) };
     let name = section.take("host_name", |value| values::host(values::text(value, "\"hub.example.com\"")?));

@@ -28,6 +28,8 @@ pub enum HubCommand {
     Init(HubInitArgs),
     /// Run the hub until it is told to stop.
     Run,
+    /// Say what would keep the hub from its work: its configuration, its storage.
+    Check,
     /// Say how the hub is.
     Status,
     /// Show every edge: link, stored telemetry with gaps, deployment.

@@ -1,24 +1,26 @@
 //! `holdfast hub run`: the same doors and store as an edge, and the hub behind them.
 
-use super::{certificates, doors, life, logging, parts, signals, stop};
+use super::{certificates, doors, hub_metrics::HubMetrics, life, logging, parts, signals, stop};
 use crate::{
     commands::hub::{make_token, statement_file, target, token_file},
     identities, output,
 };
 use anyhow::Context;
 use holdfast_broker::{Broker, BrokerConfig};
-use holdfast_config::{Config, PrimaryHub, Transport};
-use holdfast_gateway::Above;
+use holdfast_config::{Config, PrimaryHub, Storage, Transport};
+use holdfast_gateway::{Above, Gateway};
 use holdfast_hub::{
     Hub, HubConfig,
     api::{ApiServer, Token},
-    backend::{Embedded, EmbeddedConfig},
+    backend::{Backend, Embedded, EmbeddedConfig},
     client::Client,
+    peers::Peers,
 };
+use holdfast_jetstream::{JetStream, JetStreamConfig, User};
 use holdfast_net::{Door, ListenConfig, PlainTcp, Roots, Settings};
 use holdfast_routes::RouteTable;
 use holdfast_store::{Clock, SystemClock};
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Runs the hub until it is told to stop.
@@ -54,15 +56,26 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
         clock,
     );
     let registry = Arc::new(parts::registry(&config)?);
-    let sealer = identities::sealer(data, &store)?;
-    let backend =
-        Arc::new(Embedded::open(store.clone(), EmbeddedConfig { age_max: config.hub.events_age_max })?);
+    let shared = match &config.hub.storage {
+        Some(storage) => Some(Arc::new(JetStream::open(&jetstream(&config, storage)?).await?)),
+        None => None,
+    };
+    let (backend, peers, sealer): (Arc<dyn Backend>, Option<Arc<dyn Peers>>, _) = match &shared {
+        Some(shared) => {
+            (shared.clone(), Some(shared.peers()), identities::shared_sealer(data, &**shared).await?)
+        }
+        None => {
+            let kept = EmbeddedConfig { age_max: config.hub.events_age_max };
+            (Arc::new(Embedded::open(store.clone(), kept)?), None, identities::sealer(data, &store)?)
+        }
+    };
     let hub = Hub::open(HubConfig {
         name: config.edge.clone(),
         backend,
         registry: registry.clone(),
         sealer,
         broker: broker.clone(),
+        peers,
     })
     .await?;
     if config.hub.primary.is_some() {
@@ -73,6 +86,15 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
     let gateway =
         parts::gateway(&config, doors.listen, &broker, registry, Some(above), Some(hub.clone())).await?;
     let api = ApiServer::bind(listen, Token::new(&token), &statement_file(&config)).await?;
+    let metrics = parts::metrics(&config).await?;
+    let counted = HubMetrics {
+        hub: hub.clone(),
+        store: store.clone(),
+        quota_bytes: config.store.quota_bytes,
+        clients: gateway.as_ref().map(Gateway::stats),
+        shared: shared.clone(),
+        started: Instant::now(),
+    };
 
     let mut running = stop::Running::default();
     tracing::info!(api = %api.address(), "the API answers");
@@ -81,6 +103,7 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
         running.spawn_follower(hub.clone(), primary_client(primary)?);
     }
     running.spawn_gateway(gateway);
+    running.spawn_metrics(metrics, Arc::new(counted));
     running.spawn_certificates(keeper);
     tracing::info!(hub = %config.edge, id = hub.id(), "running");
     output::note(format!("holdfast: hub {} is running; stop it with Ctrl-C", config.edge));
@@ -88,9 +111,33 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
     let reason = signals::wait(&CancellationToken::new()).await;
     tracing::info!(%reason, "stopping");
     running.stop().await;
+    hub.stopped().await;
     store.close().context("the store was not closed cleanly; it is checked at the next start")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How the servers of the storage are used.
+pub fn jetstream(config: &Config, storage: &Storage) -> anyhow::Result<JetStreamConfig> {
+    let user = match (&storage.user, &storage.password_file) {
+        (Some(name), Some(file)) => {
+            let password = String::from_utf8(parts::password_file(file)?);
+            let password = password.with_context(|| format!("{} is no text", file.display()))?;
+            Some(User { name: name.clone(), password })
+        }
+        _ => None,
+    };
+    let identity = storage.identity.as_ref();
+    Ok(JetStreamConfig {
+        servers: storage.servers.clone(),
+        user,
+        ca_file: storage.ca_file.clone(),
+        certificate: identity.map(|identity| (identity.cert_file.clone(), identity.key_file.clone())),
+        replicas: usize::try_from(storage.replicas).unwrap_or(1),
+        prefix: storage.prefix.clone(),
+        age_max: config.hub.events_age_max,
+        bytes_max: config.hub.events_quota_bytes,
+    })
 }
 
 fn primary_client(primary: &PrimaryHub) -> anyhow::Result<Client> {

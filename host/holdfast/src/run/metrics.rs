@@ -6,7 +6,8 @@ use holdfast_api::{
     MetricKind::{self, Counter, Gauge},
     MetricsSource,
 };
-use holdfast_store::QueueStatus;
+use holdfast_gateway::Stats;
+use holdfast_store::{QueueStatus, Store};
 use holdfast_types::Priority;
 use holdfast_upstream::WayState;
 
@@ -29,10 +30,10 @@ impl RunningHost {
             ),
         ];
         all.extend(self.broker_metrics());
-        all.extend(self.store_metrics());
+        all.extend(store_metrics(self.broker.store(), self.config.store.quota_bytes));
         all.extend(queue_metrics(&self.broker.store().queues()));
         all.extend(self.module_metrics());
-        all.extend(self.gateway_metrics());
+        all.extend(gateway_metrics(self.clients.as_deref()));
         all.extend(self.upstream_metrics());
         all
     }
@@ -68,42 +69,6 @@ impl RunningHost {
                 counted.accepted,
             ),
             dropped,
-        ]
-    }
-
-    fn store_metrics(&self) -> Vec<MetricFamily> {
-        let stats = self.broker.store().stats();
-        vec![
-            one("holdfast_store_bytes", Gauge, "Bytes of records in all logs.", stats.bytes),
-            one(
-                "holdfast_store_quota_bytes",
-                Gauge,
-                "Most bytes that the store may take (store.quota).",
-                self.config.store.quota_bytes,
-            ),
-            one("holdfast_store_fsyncs_total", Counter, "Group commits; each is one fsync.", stats.fsyncs),
-            one("holdfast_store_commits_total", Counter, "Commits in them.", stats.commits),
-            one("holdfast_store_messages_total", Counter, "Records in them.", stats.messages),
-            one("holdfast_store_record_bytes_total", Counter, "Bytes of these records.", stats.record_bytes),
-            one(
-                "holdfast_store_fsync_microseconds",
-                Gauge,
-                "Mean time of recent writes with fsync.",
-                stats.fsync_us_mean,
-            ),
-            one(
-                "holdfast_store_commits_failed_total",
-                Counter,
-                "Commits that were not recorded.",
-                stats.failed,
-            ),
-            one("holdfast_store_commits_parked", Gauge, "Commits that wait for room.", stats.parked),
-            one(
-                "holdfast_store_reopened_total",
-                Counter,
-                "Times that the database failed and was opened anew.",
-                stats.reopened,
-            ),
         ]
     }
 
@@ -157,25 +122,6 @@ impl RunningHost {
     }
 
     /// The gateway's counters keep their own names; what can fall is a gauge.
-    fn gateway_metrics(&self) -> Vec<MetricFamily> {
-        let Some(stats) = &self.clients else { return Vec::new() };
-        let counted = stats.snapshot();
-        counted
-            .iter()
-            .map(|(name, value)| match name {
-                "connections" | "sessions" | "queued_bytes" => {
-                    one(&format!("holdfast_gateway_{name}"), Gauge, "Of the gateway, at this moment.", value)
-                }
-                _ => one(
-                    &format!("holdfast_gateway_{name}_total"),
-                    Counter,
-                    "Of the gateway, since the start.",
-                    value,
-                ),
-            })
-            .collect()
-    }
-
     fn upstream_metrics(&self) -> Vec<MetricFamily> {
         let Some(upstream) = &self.upstream else { return Vec::new() };
         let status = upstream.status();
@@ -239,7 +185,60 @@ impl RunningHost {
     }
 }
 
-fn one(name: &str, kind: MetricKind, help: &str, value: u64) -> MetricFamily {
+/// The store of this process.
+pub(super) fn store_metrics(store: &Store, quota_bytes: u64) -> Vec<MetricFamily> {
+    let stats = store.stats();
+    vec![
+        one("holdfast_store_bytes", Gauge, "Bytes of records in all logs.", stats.bytes),
+        one(
+            "holdfast_store_quota_bytes",
+            Gauge,
+            "Most bytes that the store may take (store.quota).",
+            quota_bytes,
+        ),
+        one("holdfast_store_fsyncs_total", Counter, "Group commits; each is one fsync.", stats.fsyncs),
+        one("holdfast_store_commits_total", Counter, "Commits in them.", stats.commits),
+        one("holdfast_store_messages_total", Counter, "Records in them.", stats.messages),
+        one("holdfast_store_record_bytes_total", Counter, "Bytes of these records.", stats.record_bytes),
+        one(
+            "holdfast_store_fsync_microseconds",
+            Gauge,
+            "Mean time of recent writes with fsync.",
+            stats.fsync_us_mean,
+        ),
+        one("holdfast_store_commits_failed_total", Counter, "Commits that were not recorded.", stats.failed),
+        one("holdfast_store_commits_parked", Gauge, "Commits that wait for room.", stats.parked),
+        one(
+            "holdfast_store_reopened_total",
+            Counter,
+            "Times that the database failed and was opened anew.",
+            stats.reopened,
+        ),
+    ]
+}
+
+/// The gateway, where there is one.
+pub(super) fn gateway_metrics(clients: Option<&Stats>) -> Vec<MetricFamily> {
+    let Some(stats) = clients else { return Vec::new() };
+    let counted = stats.snapshot();
+    counted
+        .iter()
+        .map(|(name, value)| match name {
+            "connections" | "sessions" | "queued_bytes" => {
+                one(&format!("holdfast_gateway_{name}"), Gauge, "Of the gateway, at this moment.", value)
+            }
+            _ => one(
+                &format!("holdfast_gateway_{name}_total"),
+                Counter,
+                "Of the gateway, since the start.",
+                value,
+            ),
+        })
+        .collect()
+}
+
+/// A family with one value.
+pub(super) fn one(name: &str, kind: MetricKind, help: &str, value: u64) -> MetricFamily {
     MetricFamily::of(name, kind, help, value)
 }
 

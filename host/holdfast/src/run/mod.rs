@@ -10,6 +10,7 @@ pub mod doors;
 pub mod host;
 mod http;
 pub mod hub;
+mod hub_metrics;
 pub mod life;
 pub mod logging;
 mod metrics;
@@ -102,7 +103,7 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
     running.spawn_agent(Agent::new(shown.broker.clone(), shown.engine.clone()));
     running.spawn_engine(engine)?;
     running.spawn_upstream(upstream);
-    running.spawn_metrics(metrics, &shown);
+    running.spawn_metrics(metrics, shown.clone());
     running.spawn_control(control, shown);
     tracing::info!(edge = %config.edge, plugins = %config.paths.plugins.display(), "running");
     output::note(format!("holdfast: edge {} is running; stop it with Ctrl-C", config.edge));

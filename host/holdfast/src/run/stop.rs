@@ -1,7 +1,7 @@
 //! What runs, and the order in which it stops: from the doors inwards, each with its share of the grace time.
 
 use super::{agent::Agent, certificates::Keeper, deployment, host::RunningHost, http};
-use holdfast_api::MetricsServer;
+use holdfast_api::{MetricsServer, MetricsSource};
 use holdfast_engine::{Engine, EngineError, HttpDoor};
 use holdfast_gateway::Gateway;
 use holdfast_hub::{Hub, api::ApiServer, client::Client};
@@ -150,12 +150,11 @@ impl Running {
     }
 
     /// Opens the door for whoever reads metrics.
-    pub fn spawn_metrics(&mut self, server: Option<MetricsServer>, host: &Arc<RunningHost>) {
+    pub fn spawn_metrics(&mut self, server: Option<MetricsServer>, source: Arc<dyn MetricsSource>) {
         let Some(server) = server else { return };
         tracing::info!(address = %server.address(), "metrics are at /metrics");
-        let host = host.clone();
         self.add("metrics", CONTROL_GRACE, |stop| {
-            let serving = tokio::spawn(server.serve(host, stop));
+            let serving = tokio::spawn(server.serve(source, stop));
             async move {
                 let _ = serving.await;
             }

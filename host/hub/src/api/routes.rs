@@ -127,13 +127,19 @@ pub(super) async fn answer(
 
 async fn status(context: &Context) -> Result<Response<Body>, HubError> {
     let hub = &context.hub;
-    let (span, counts) = (hub.span().await?, hub.counts());
+    // While the storage is away its state is what one asks for.
+    let (span, fault) = match hub.span().await {
+        Ok(span) => (Some(span), hub.fault()),
+        Err(error) => (None, Some(hub.fault().unwrap_or_else(|| error.to_string()))),
+    };
+    let counts = hub.counts();
     Ok(json(
         200,
         &value!({
             "hub": hub.name().as_str(), "id": hub.id(), "revision": hub.revision(),
             "devices": hub.directory().registry().devices_len(),
-            "events": { "first": span.first, "next": span.next },
+            "storage": fault.map_or_else(|| value!("ok"), |fault| value!(fault)),
+            "events": span.map(|span| value!({ "first": span.first, "next": span.next })),
             "edges": { "linked": counts.linked },
             "stored": counts.stored, "duplicates": counts.duplicates, "missing": counts.missing,
             "refused": counts.refused,

@@ -23,7 +23,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use holdfast_link::{Mark, event::parse_id};
 use holdfast_store::{Append, Commit, CommitError, DocumentWrite, Entry, ReadLimit, Store, StoreError};
 use holdfast_types::{LogId, Name, Offset, Priority, QueueId, Text, UnixMillis, WhenFull};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::sync::{Mutex, oneshot, watch};
 
 const CHANGES: &str = "hub-changes";
@@ -54,8 +58,23 @@ struct Inner {
     age_max_ms: Option<u64>,
     appended: watch::Sender<u64>,
     revision: watch::Sender<u64>,
-    /// One batch of documents at a time: it is compared, and on disk, before the next one is looked at.
+    /// One group of batches of documents at a time: it is compared, and on disk, before the next one is looked at.
     turn: Mutex<()>,
+    /// Batches that wait for the turn; whoever gets it next writes all of them in one commit.
+    waiting: std::sync::Mutex<VecDeque<Waiting>>,
+}
+
+struct Waiting {
+    writes: Vec<Write>,
+    done: oneshot::Sender<Result<u64, BackendError>>,
+}
+
+/// Batches that are stored in one commit; no two of them have a document in common.
+#[derive(Default)]
+struct Group {
+    documents: Vec<DocumentWrite>,
+    taken: HashSet<(Space, Text)>,
+    told: Vec<(u64, oneshot::Sender<Result<u64, BackendError>>)>,
 }
 
 impl Embedded {
@@ -77,6 +96,7 @@ impl Embedded {
             appended: watch::channel(0).0,
             revision: watch::channel(revision).0,
             turn: Mutex::default(),
+            waiting: std::sync::Mutex::default(),
             store,
         });
         let bell = Arc::downgrade(&inner);
@@ -179,14 +199,70 @@ impl Inner {
         Entry { input: None, route: route(&origin), expires, addressed: None, envelope }
     }
 
-    /// Compares and commits; the caller holds the turn.
-    async fn put(&self, writes: Vec<Write>) -> Result<u64, BackendError> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What may go in one commit of what waits. Who is not as expected is told at once.
+    fn group(&self) -> Group {
+        let (mut group, mut revision) = (Group::default(), *self.revision.borrow());
+        let mut waiting = self.waiting();
+        while let Some(next) = waiting.front() {
+            let meets = next.writes.iter().any(|one| group.taken.contains(&(one.space, one.key.clone())));
+            if meets || group.taken.len() + next.writes.len() > WRITES_MAX && !group.taken.is_empty() {
+                break;
+            }
+            let Some(Waiting { writes, done }) = waiting.pop_front() else { break };
+            let names: Vec<_> = writes.iter().map(|one| (one.space, one.key.clone())).collect();
+            match self.compared(writes, revision + 1) {
+                Ok(documents) => {
+                    revision += 1;
+                    group.documents.extend(documents);
+                    group.taken.extend(names);
+                    group.told.push((revision, done));
+                }
+                // Who no longer waits needs no answer.
+                Err(error) => drop(done.send(Err(error))),
+            }
+        }
+        group
+    }
+
+    /// Commits what waits; the caller holds the turn.
+    async fn put_waiting(&self) {
+        let Group { mut documents, told, .. } = self.group();
+        let Some((revision, _)) = told.last() else { return };
+        let revision = *revision;
+        documents.push(write(
+            NUMBERS,
+            REVISION.into(),
+            Some(Bytes::copy_from_slice(&revision.to_be_bytes())),
+        ));
+        let (answer, committed) = oneshot::channel();
+        self.store.commit_when_room(Commit { documents, ..Commit::default() }, move |result| {
+            // The receiver is below, or the hub is stopping.
+            let _ = answer.send(result);
+        });
+        let result = match committed.await {
+            Ok(result) => result.map(drop).map_err(uncommitted),
+            Err(_) => Err(BackendError::Stopping),
+        };
+        if result.is_ok() {
+            self.revision.send_replace(revision);
+        }
+        for (revision, done) in told {
+            // Who no longer waits needs no answer.
+            let _ = done.send(result.clone().map(|()| revision));
+        }
+    }
+
+    /// What a batch writes, if the documents are as it expects them.
+    fn compared(&self, writes: Vec<Write>, revision: u64) -> Result<Vec<DocumentWrite>, BackendError> {
         if writes.len() > WRITES_MAX {
             let (count, max) = (writes.len(), WRITES_MAX);
             return Err(BackendError::Refused(format!("{count} documents at once; at most {max}")));
         }
-        let revision = *self.revision.borrow() + 1;
-        let mut documents = Vec::with_capacity(2 * writes.len() + 1);
+        let mut documents = Vec::with_capacity(2 * writes.len());
         for (place, one) in writes.into_iter().enumerate() {
             let place = u16::try_from(place).unwrap_or(u16::MAX);
             let space = space_on_disk(one.space);
@@ -216,16 +292,7 @@ impl Inner {
             });
             documents.push(DocumentWrite { space, key: one.key, value });
         }
-        let last = Bytes::copy_from_slice(&revision.to_be_bytes());
-        documents.push(write(NUMBERS, REVISION.into(), Some(last)));
-        let (answer, committed) = oneshot::channel();
-        self.store.commit_when_room(Commit { documents, ..Commit::default() }, move |result| {
-            // The receiver is below, or the hub is stopping.
-            let _ = answer.send(result);
-        });
-        committed.await.map_err(|_| BackendError::Stopping)?.map_err(uncommitted)?;
-        self.revision.send_replace(revision);
-        Ok(revision)
+        Ok(documents)
     }
 }
 
@@ -316,8 +383,17 @@ impl Backend for Embedded {
         let inner = self.0.clone();
         // In a task of its own: who no longer waits leaves no turn half done.
         let put = async move {
-            let _turn = inner.turn.lock().await;
-            inner.put(writes).await
+            let (done, mut answer) = oneshot::channel();
+            inner.waiting().push_back(Waiting { writes, done });
+            loop {
+                let _turn = inner.turn.lock().await;
+                // Those before may have written it with theirs.
+                match answer.try_recv() {
+                    Ok(result) => return result,
+                    Err(oneshot::error::TryRecvError::Empty) => inner.put_waiting().await,
+                    Err(oneshot::error::TryRecvError::Closed) => return Err(BackendError::Stopping),
+                }
+            }
         };
         Box::pin(async move { tokio::spawn(put).await.unwrap_or(Err(BackendError::Stopping)) })
     }

@@ -127,6 +127,13 @@ pub enum Expect {
     Revision(u64),
 }
 
+impl Expect {
+    /// That a document is as it was found.
+    pub fn as_found(found: Option<&Stored>) -> Self {
+        found.map_or(Self::Absent, |stored| Self::Revision(stored.revision))
+    }
+}
+
 /// A change of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {

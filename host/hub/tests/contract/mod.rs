@@ -164,6 +164,36 @@ pub async fn of_writers_at_once_one_wins_each_time(mut maker: impl Maker) {
     assert_eq!(backend.get(Space::Twins, "count").await.unwrap().unwrap().value, "80");
 }
 
+pub async fn many_changes_at_once_have_revisions_of_their_own(mut maker: impl Maker) {
+    let backend = maker.open().await;
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let backend = backend.clone();
+        writers.spawn(async move {
+            let own = Write::set(Space::Twins, &format!("t{n}"), n.to_string()).when(Expect::Absent);
+            let shared = Write::set(Space::Identities, &format!("i{}", n % 3), n.to_string());
+            (n, backend.put(vec![own, shared]).await.unwrap())
+        });
+    }
+    let mut done = writers.join_all().await;
+    done.sort_by_key(|(_, revision)| *revision);
+    assert!(done.windows(2).all(|pair| pair[0].1 < pair[1].1), "{done:?}");
+    drop(backend);
+    let backend = maker.open().await;
+    assert_eq!(*backend.revision().borrow(), done.last().unwrap().1);
+    for (n, revision) in &done {
+        assert_eq!(backend.get(Space::Twins, &format!("t{n}")).await.unwrap().unwrap().revision, *revision);
+    }
+    // Of the three documents that all of them write, each stands with its last change.
+    let changes = backend.changes(0, 1000).await.unwrap();
+    assert_eq!(changes.len(), 203);
+    for shared in 0..3 {
+        let last = done.iter().rfind(|(n, _)| n % 3 == shared).unwrap();
+        let stored = backend.get(Space::Identities, &format!("i{shared}")).await.unwrap().unwrap();
+        assert_eq!((stored.revision, stored.value), (last.1, last.0.to_string().into()));
+    }
+}
+
 pub async fn lists_come_page_by_page_in_order(mut maker: impl Maker) {
     let backend = maker.open().await;
     for key in ["b/2", "a", "b/1", "c", "b/10"] {
@@ -215,6 +245,7 @@ macro_rules! contract {
             behind_a_batch_that_is_not_stored_none_of_its_order_is,
             documents_are_compared_and_set_all_or_none,
             of_writers_at_once_one_wins_each_time,
+            many_changes_at_once_have_revisions_of_their_own,
             lists_come_page_by_page_in_order,
             changes_since_a_revision_name_each_document_with_its_last);
     };

@@ -7,7 +7,8 @@ use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_gateway::{EdgeDoor, Fates, Links};
 use holdfast_hub::{
     Hub, HubConfig,
-    backend::{Embedded, EmbeddedConfig},
+    backend::{Backend, Embedded, EmbeddedConfig},
+    peers::Peers,
 };
 use holdfast_link::{
     ANSWER_TOPIC, Access, Call, Document, EVENTS_TOPIC, Hello, IdentityRecord, Proof, STATUS_PROPERTY,
@@ -47,6 +48,17 @@ pub struct TestHub {
 
 impl TestHub {
     pub async fn open(folder: &Path) -> Self {
+        let embedded =
+            |store: &Store| Arc::new(Embedded::open(store.clone(), EmbeddedConfig::default()).unwrap()) as _;
+        Self::on(folder, embedded, None).await
+    }
+
+    /// On a backend of the story's own; what sessions need is in the folder.
+    pub async fn on(
+        folder: &Path,
+        backend: impl FnOnce(&Store) -> Arc<dyn Backend>,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Self {
         let clock = Arc::new(SystemClock::new());
         let mut config = StoreConfig::new(folder);
         config.ballast_bytes = 0;
@@ -66,10 +78,11 @@ impl TestHub {
             Broker::new(BrokerConfig { edge: name("hub"), routes, time_to_live: None }, store.clone(), clock);
         let hub = Hub::open(HubConfig {
             name: name("hub"),
-            backend: Arc::new(Embedded::open(store.clone(), EmbeddedConfig::default()).unwrap()),
+            backend: backend(&store),
             registry: Arc::new(Registry::new([], [1; 32]).unwrap_or_else(|_| panic!("no users, no faults"))),
             sealer: Sealer::new(&[7; 32]),
             broker: broker.clone(),
+            peers,
         })
         .await
         .unwrap();
@@ -141,8 +154,13 @@ pub struct Edge {
 }
 
 /// Waits until something is there.
-pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(30);
+pub async fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(what, Duration::from_secs(30), look).await
+}
+
+/// The same where it may take longer.
+pub async fn until_within<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + within;
     loop {
         if let Some(found) = look() {
             return found;
@@ -269,7 +287,12 @@ impl Edge {
 
     /// What the edge was told of its packets, in order; waits until it is so many.
     pub async fn told(&self, count: usize) -> Vec<Outcome> {
-        until(&format!("{count} fates"), || {
+        self.told_within(count, Duration::from_secs(30)).await
+    }
+
+    /// The same where it may take longer.
+    pub async fn told_within(&self, count: usize, within: Duration) -> Vec<Outcome> {
+        until_within(&format!("{count} fates"), within, || {
             let told = self.told.0.lock().unwrap();
             (told.len() >= count).then(|| told.iter().map(|(_, outcome)| *outcome).collect())
         })

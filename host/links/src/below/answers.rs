@@ -133,7 +133,7 @@ impl Below {
             }
         };
         if next.is_none() {
-            link.has_fetched(revision);
+            link.has_fetched();
         }
         encoded(&Page { revision, next: next.map(|one| one.to_string()), content })
     }

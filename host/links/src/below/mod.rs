@@ -136,7 +136,8 @@ impl Below {
     /// off.
     pub fn has_applied(&self, point: Point, moved: &Moved) {
         let revision = point.revision;
-        *lock(&self.point) = Some(point);
+        let before = lock(&self.point).replace(point);
+        let from = before.map_or(0, |before| before.revision);
         self.changes.fetch_add(1, Ordering::AcqRel);
         tracing::debug!(revision, "what the hub decided is in force, and edges below are told");
         let links: Vec<Arc<Link>> = lock(&self.links).values().cloned().collect();
@@ -146,7 +147,7 @@ impl Below {
                 Moved::Everything => link.tell(Down::Everything { revision }),
                 Moved::Changes(changes) => {
                     let changes = self.changes_for(&link.edge, changes);
-                    link.tell(Down::Changes { revision, changes });
+                    link.tell(Down::Changes { from, revision, changes });
                 }
             }
         }

@@ -20,11 +20,12 @@ use crate::{
         HubDeviceCommand, HubMonitorArgs, HubTwinCommand, MethodCallArgs,
     },
     output::{self, Table},
-    run::devices::hub_host,
+    run::{devices::hub_host, hub::jetstream},
 };
 use anyhow::{Context, bail};
 use holdfast_config::{Config, ConfigError, Transport};
 use holdfast_hub::client::{Client, Lines, Method, segment};
+use holdfast_jetstream::JetStream;
 use holdfast_link::WireMessage;
 use holdfast_net::{ClientTls, ClientTlsConfig, HostName, Roots, Settings, Target, Way};
 use serde_json::{Map, Value, json};
@@ -53,13 +54,17 @@ pub fn config(named: Option<&Path>) -> anyhow::Result<Config> {
 
 /// Carries out a command that asks a hub.
 pub async fn run(named: Option<&Path>, args: &HubArgs, json: bool) -> anyhow::Result<bool> {
-    if let HubCommand::Concierge(command) = &args.command {
-        concierge::run(named, command, json)?;
-        return Ok(true);
+    match &args.command {
+        HubCommand::Concierge(command) => {
+            concierge::run(named, command, json)?;
+            return Ok(true);
+        }
+        HubCommand::Check => return check(named, json).await,
+        _ => {}
     }
     let client = client(named, args)?;
     match &args.command {
-        HubCommand::Init(_) | HubCommand::Run | HubCommand::Concierge(_) => {}
+        HubCommand::Init(_) | HubCommand::Run | HubCommand::Check | HubCommand::Concierge(_) => {}
         HubCommand::Status => print(&client.ask(Method::GET, "/status", None).await?, json)?,
         HubCommand::Edges => edges(&client, json).await?,
         HubCommand::Device(command) => device(&client, named, command, json).await?,
@@ -76,6 +81,26 @@ pub async fn run(named: Option<&Path>, args: &HubArgs, json: bool) -> anyhow::Re
         HubCommand::Monitor(args) => monitor(&client, args, json).await?,
     }
     Ok(true)
+}
+
+/// Says whether the storage of the hub can be used.
+async fn check(named: Option<&Path>, json: bool) -> anyhow::Result<bool> {
+    let config = config(named)?;
+    let (is_well, text) = match &config.hub.storage {
+        None => (true, format!("the store in {}", config.paths.data.display())),
+        Some(storage) => match JetStream::check(&jetstream(&config, storage)?).await {
+            Ok(text) => (true, text),
+            Err(error) => (false, error.to_string()),
+        },
+    };
+    if json {
+        output::json(
+            &json!({ "id": "storage", "result": if is_well { "ok" } else { "error" }, "text": text }),
+        )?;
+    } else {
+        output::line(format!("{}  storage  {text}", if is_well { "ok     " } else { "error  " }));
+    }
+    Ok(is_well)
 }
 
 /// Whom to ask: what the arguments say, else the hub of the configuration.

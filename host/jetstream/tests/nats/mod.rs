@@ -112,6 +112,11 @@ impl Nats {
         process.wait().unwrap();
     }
 
+    /// The processes that run.
+    pub fn processes(&self) -> Vec<u32> {
+        self.servers.iter().filter_map(|server| Some(server.process.as_ref()?.id())).collect()
+    }
+
     /// Where they are.
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.port)).collect()
