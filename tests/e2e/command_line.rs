@@ -157,7 +157,8 @@ fn what_is_counted_is_read_on_the_command_line_and_over_http() {
 fn messages_are_watched_as_they_pass() {
     let edge = Edge::started(TO_THRESHOLD);
     edge.plug("simulator", "simulator", "[config]\nperiod = \"100ms\"\n");
-    let passing = edge.json(&["tail", "-n", "3"]);
+    // What the agent reports of the module passes too.
+    let passing = edge.json(&["tail", "-n", "3", "--from", "simulator/"]);
     assert_eq!(passing.len(), 3);
     assert!(passing.iter().all(|one| one["from"]["module"]["module"] == "simulator"), "{passing:?}");
     let shown = edge.run(&["tail", "-n", "1", "--from", "simulator/"]).expect_good();
