@@ -1,30 +1,13 @@
 //! What edges ask, and what they are answered.
 
 use crate::{hub::Hub, twins::Reported};
-use holdfast_broker::TwinError;
 use holdfast_link::{
-    Call, ChildStates, DeploymentReport, Document, DocumentFault, Done, Hello, PROTOCOL, Page, PageContent,
-    Part, Problem, ReportedVersion, Status, SyncRequest, TwinGet, TwinRecord, TwinReport, Welcome, take_page,
+    Call, ChildStates, DeploymentReport, Document, Done, Hello, PROTOCOL, Page, PageContent, Part, Problem,
+    ReportedVersion, Status, SyncRequest, TwinGet, TwinRecord, TwinReport, Welcome, take_page,
 };
-use holdfast_links::{Answered, Ingest, Link};
+use holdfast_links::{Answered, Ingest, Link, bad, encoded, failed, twin_failed};
 use holdfast_types::{Identity, Name};
 use std::sync::Arc;
-
-fn bad(fault: DocumentFault) -> (Status, Problem) {
-    (Status::BAD, Problem::new(fault.to_string()))
-}
-
-fn failed(error: &impl ToString) -> (Status, Problem) {
-    (Status::FAILED, Problem::new(error.to_string()))
-}
-
-fn twin_failed(error: &TwinError) -> (Status, Problem) {
-    (Status(error.status()), Problem::new(error.to_string()))
-}
-
-fn encoded(document: &impl Document) -> Answered {
-    document.encode().map_err(|fault| (Status::TOO_LARGE, Problem::new(fault.to_string())))
-}
 
 impl Hub {
     /// Answers a call of an edge. Every answer may be asked for again.
@@ -45,11 +28,11 @@ impl Hub {
                 let report = DeploymentReport::decode(body).map_err(bad)?;
                 let of = report.edge.as_ref().unwrap_or(edge);
                 self.may(edge, &Identity::device(of.clone()))?;
-                let mut status = serde_json::to_value(&report).map_err(|why| failed(&why))?;
+                let mut status = serde_json::to_value(&report).map_err(failed)?;
                 if let Some(status) = status.as_object_mut() {
                     status.insert("at".to_owned(), self.now().0.into());
                 }
-                self.keep_status(of, &status).await.map_err(|why| failed(&why))?;
+                self.keep_status(of, &status).await.map_err(failed)?;
                 encoded(&Done {})
             }
             Call::ChildState => {
@@ -64,13 +47,13 @@ impl Hub {
 
     async fn hello(&self, link: &Link, ingest: &Arc<Ingest>, hello: &Hello) -> Answered {
         self.take_over(&link.edge).await;
-        let stored = ingest.marks().await.map_err(|why| failed(&why))?;
+        let stored = ingest.marks().await.map_err(failed)?;
         self.attend(&link.edge);
         // Another process may have chosen by what it knew then.
-        self.reassign_behind(&link.edge).await.map_err(|why| failed(&why))?;
+        self.reassign_behind(&link.edge).await.map_err(failed)?;
         // From here on changes are told; those before stand in the revision that is read next.
         link.is_greeted();
-        let revision = self.edge_revision(&link.edge).await.map_err(|why| failed(&why))?;
+        let revision = self.edge_revision(&link.edge).await.map_err(failed)?;
         link.begins_at(revision);
         let full_sync = hello.hub.as_deref() != Some(self.id()) || hello.revision != revision;
         for held in &hello.held {
@@ -96,7 +79,7 @@ impl Hub {
 
     async fn sync(&self, link: &Link, request: &SyncRequest) -> Answered {
         let edge = &link.edge;
-        let revision = self.edge_revision(edge).await.map_err(|why| failed(&why))?;
+        let revision = self.edge_revision(edge).await.map_err(failed)?;
         // IMPORTANT: after the revision was read, or the edge would take it for one that it has.
         self.is_settled().await;
         let of = request.of.as_ref().unwrap_or(edge);
@@ -129,7 +112,7 @@ impl Hub {
                 let mut next = None;
                 // As many as fit on a page, and one more.
                 for device in known() {
-                    let twin = self.twins().get(&device.identity).await.map_err(|why| twin_failed(&why))?;
+                    let twin = self.twins().get(&device.identity).await.map_err(twin_failed)?;
                     records.push(twin.record(device.identity.clone()));
                     if records.len().is_multiple_of(64) {
                         let (page, rest) = take_page(records);
@@ -171,7 +154,7 @@ impl Hub {
 
     async fn twin_report(&self, edge: &Name, report: TwinReport) -> Answered {
         self.may(edge, &report.identity)?;
-        match self.twins().reported(report).await.map_err(|why| twin_failed(&why))? {
+        match self.twins().reported(report).await.map_err(twin_failed)? {
             Reported::Has(version) => encoded(&ReportedVersion { version }),
             Reported::Conflict(version) => {
                 let error =
@@ -183,7 +166,7 @@ impl Hub {
 
     async fn twin_get(&self, edge: &Name, who: Identity) -> Answered {
         self.may(edge, &who)?;
-        let twin = self.twins().get(&who).await.map_err(|why| twin_failed(&why))?;
+        let twin = self.twins().get(&who).await.map_err(twin_failed)?;
         encoded(&twin.record(who))
     }
 }

@@ -4,10 +4,10 @@ use crate::{backend::BackendError, error::HubError, hub::Hub};
 use bytes::Bytes;
 use holdfast_broker::MethodTimes;
 use holdfast_link::{Call, Document, MethodAnswer, MethodRequest};
-use holdfast_links::{CallFault, Link};
+use holdfast_links::Link;
 use holdfast_types::{Identity, Message, Name, UnixMillis};
 use serde_json::Value;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How much longer than the method itself the answer of an edge may take.
 pub(crate) const EDGE_TIME: Duration = Duration::from_secs(5);
@@ -25,8 +25,7 @@ impl Hub {
         times: MethodTimes,
     ) -> Result<(i32, Value), HubError> {
         self.known(who)?;
-        let link =
-            self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready());
+        let link = self.way_through(who);
         let is_here = self.broker.methods().is_served(who);
         if link.is_none()
             && !is_here
@@ -37,6 +36,11 @@ impl Hub {
         self.method_here(who, name, payload, times).await
     }
 
+    /// The link that leads to somebody, if it is there.
+    fn way_through(&self, who: &Identity) -> Option<Arc<Link>> {
+        self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready())
+    }
+
     /// Calls a method of whom this process serves.
     pub(crate) async fn method_here(
         &self,
@@ -45,8 +49,7 @@ impl Hub {
         payload: Value,
         times: MethodTimes,
     ) -> Result<(i32, Value), HubError> {
-        let link =
-            self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready());
+        let link = self.way_through(who);
         let is_here = self.broker.methods().is_served(who);
         let Some(link) = link.filter(|_| !is_here) else {
             let text = if payload.is_null() { Bytes::new() } else { payload.to_string().into() };
@@ -122,7 +125,6 @@ impl Hub {
                 return Ok(());
             }
             for (key, message) in pending {
-                let link = self.directory.way_to(&who).and_then(|edge| self.linked(&edge));
                 if self.is_present(&who) {
                     let sent =
                         self.broker.cloud_to_device(device, message.message.into(), message.expires).await;
@@ -130,17 +132,9 @@ impl Hub {
                         Err(error) if !error.is_permanent() => return Ok(()),
                         Ok(()) | Err(_) => {}
                     }
-                } else if let Some(link) = link.filter(|link| link.is_ready()) {
-                    match link.cloud_to_device(&message).await {
-                        Ok(()) => {}
-                        Err(CallFault::Refused { status: 400 | 413, why, .. }) => {
-                            tracing::warn!(%device, id = message.id, why, "an edge refuses a message to a device; it is dropped");
-                        }
-                        // It may not know the child yet, or have no room.
-                        Err(fault) => {
-                            tracing::debug!(%device, %fault, "a message to a device waits on");
-                            return Ok(());
-                        }
+                } else if let Some(link) = self.way_through(&who) {
+                    if link.hand_over(&message).await.is_err() {
+                        return Ok(());
                     }
                 } else {
                     return Ok(());

@@ -8,11 +8,14 @@
 //! What it does not do: it opens no door (the gateway does, and asks this room through [`holdfast_gateway::Links`]), has no
 //! link upwards, and knows neither the hub nor what fetches from it.
 
+mod answer;
 mod below;
 mod ingest;
 mod link;
+mod post;
 mod upper;
 
+pub use answer::{bad, encoded, failed, twin_failed};
 pub use below::{Below, Moved, Point};
 pub use ingest::{Appended, Batch, Came, Counts, Event, Gap, Ingest, Keeps, Origin, Progress};
 pub use link::{CallFault, Door, Down, Link};

@@ -7,8 +7,8 @@ use crate::{
 use bytes::Bytes;
 use holdfast_gateway::{EdgeDoor, EdgeLink, Fates};
 use holdfast_link::{
-    ANSWER_TOPIC, CALL_TOPIC_PREFIX, Call, Change, CloudToDevice, Delta, DesiredChange, Direction, Document,
-    EVENTS_TOPIC, Problem, Revision, STATUS_PROPERTY, Status,
+    ANSWER_TOPIC, CALL_TOPIC_PREFIX, Call, Change, Delta, DesiredChange, Direction, Document, EVENTS_TOPIC,
+    Problem, Revision, STATUS_PROPERTY, Status,
 };
 use holdfast_mqtt::{
     Publish, PublishProperties, QoS, ReasonCode,
@@ -35,7 +35,7 @@ const DOWNS_MAX: usize = 256;
 const CALLS_MAX: usize = 32;
 
 /// How long an edge may take to answer a call that it answers by itself.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How often messages that an edge did not take are tried again while it is linked.
 const RETRY: Duration = Duration::from_secs(5);
@@ -222,19 +222,6 @@ impl Link {
         }
         let why = Problem::decode(&body).map_or_else(|fault| fault.to_string(), |problem| problem.error);
         Err(CallFault::Refused { edge: self.edge.clone(), status: status.0, why })
-    }
-
-    /// Hands a message to the edge; it is durable there when this succeeds.
-    ///
-    /// # Errors
-    /// As [`Self::call`].
-    pub async fn cloud_to_device(&self, message: &CloudToDevice) -> Result<(), CallFault> {
-        let body = message.encode().map_err(|fault| CallFault::Refused {
-            edge: self.edge.clone(),
-            status: Status::TOO_LARGE.0,
-            why: fault.to_string(),
-        })?;
-        self.call(Call::CloudToDevice, body, ANSWER_TIME_MAX).await.map(drop)
     }
 
     /// Tells the edge what has changed, one after the other, until the link is over.

@@ -2,8 +2,7 @@
 
 use crate::{ingest::Ingest, link::Link};
 use bytes::Bytes;
-use holdfast_auth::Registry;
-use holdfast_auth::{Credential, Device, DeviceStatus, SharedKey};
+use holdfast_auth::{Credential, Device, DeviceStatus, Registry, SharedKey};
 use holdfast_link::{Access, Call, IdentityRecord, Problem, Proof, Secret, Status};
 use holdfast_types::{Identity, Name, UnixMillis};
 use std::{collections::BTreeMap, future::Future, iter::successors, pin::Pin, sync::Arc};

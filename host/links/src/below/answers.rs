@@ -2,35 +2,20 @@
 
 use super::{Below, STATUSES_SPACE, lock, subtree};
 use crate::{
+    answer::{bad, encoded, failed, twin_failed},
     ingest::Ingest,
     link::Link,
     upper::{Answered, Upper, record_of},
 };
 use holdfast_broker::TwinError;
 use holdfast_link::{
-    Call, DeploymentReport, Document, DocumentFault, Done, Half, Hello, IdentityRecord, PROTOCOL, Page,
-    PageContent, Part, Problem, ReportForm, ReportedVersion, Status, SyncRequest, TwinGet, TwinRecord,
-    TwinReport, Welcome, take_page,
+    Call, DeploymentReport, Document, Done, Half, Hello, IdentityRecord, PROTOCOL, Page, PageContent, Part,
+    Problem, ReportForm, ReportedVersion, Status, SyncRequest, TwinGet, TwinRecord, TwinReport, Welcome,
+    take_page,
 };
 use holdfast_types::{Identity, Name};
 use serde_json::Value;
 use std::sync::Arc;
-
-fn bad(fault: DocumentFault) -> (Status, Problem) {
-    (Status::BAD, Problem::new(fault.to_string()))
-}
-
-fn failed(why: impl ToString) -> (Status, Problem) {
-    (Status::FAILED, Problem::new(why.to_string()))
-}
-
-fn twin_failed(error: TwinError) -> (Status, Problem) {
-    (Status(error.status()), Problem::new(error.to_string()))
-}
-
-fn encoded(document: &impl Document) -> Answered {
-    document.encode().map_err(|fault| (Status::TOO_LARGE, Problem::new(fault.to_string())))
-}
 
 impl Below {
     pub(super) async fn answer_call(

@@ -111,16 +111,8 @@ impl Below {
                     expires: delivery.expires,
                     message: (&delivery.envelope.message).into(),
                 };
-                match link.cloud_to_device(&message).await {
-                    Ok(()) => {}
-                    Err(CallFault::Refused { status: 400 | 413, why, .. }) => {
-                        tracing::warn!(%device, id = message.id, why, "an edge refuses a message to a device; it is dropped");
-                    }
-                    // It may not know the device yet, or have no room.
-                    Err(fault) => {
-                        tracing::debug!(%device, %fault, "a message to a device waits on");
-                        return !matches!(fault, CallFault::Away(_));
-                    }
+                if let Err(fault) = link.hand_over(&message).await {
+                    return !matches!(fault, CallFault::Away(_));
                 }
                 reader.ack([delivery.ticket]);
             }
