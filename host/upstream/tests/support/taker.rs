@@ -21,8 +21,8 @@ pub struct Taken {
     pub connections: usize,
     /// Streams beside those of the sessions that carried messages.
     pub beside: usize,
-    /// When a message of priority 0 came.
-    pub alarms: Vec<Instant>,
+    /// After how many messages each one of priority 0 came.
+    pub alarms: Vec<usize>,
     pub last: Option<Instant>,
 }
 
@@ -118,12 +118,12 @@ async fn take(mut stream: impl AsyncRead + AsyncWrite + Unpin, taken: Arc<Mutex<
                 Packet::Publish(publish) => {
                     let mut taken = taken.lock().unwrap();
                     let id = property(&publish, "holdfast-id").unwrap();
-                    let now = Instant::now();
                     // edge/epoch/priority/sequence
                     if id.split('/').nth(2) == Some("0") {
-                        taken.alarms.push(now);
+                        let before = taken.account.len();
+                        taken.alarms.push(before);
                     }
-                    taken.last = Some(now);
+                    taken.last = Some(Instant::now());
                     taken.account.note(id, &publish.payload);
                     Packet::PubAck(Ack::new(publish.packet_id.unwrap()))
                 }
