@@ -28,7 +28,6 @@ struct State {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hub: Option<String>,
     revision: u64,
-    twins: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time_to_live_s: Option<u32>,
 }
@@ -106,7 +105,6 @@ impl HubKeeper {
             v: VERSION,
             hub: sync.known.hub.as_deref().map(Into::into),
             revision: sync.known.revision,
-            twins: sync.known.twins,
             time_to_live_s,
         };
         let value = serde_json::to_vec(&state)?.into();
@@ -124,8 +122,8 @@ impl HubKeeper {
 
 impl Keeper for HubKeeper {
     fn known(&self) -> Known {
-        let State { hub, revision, twins, .. } = &self.state;
-        Known { hub: hub.as_deref().map(Into::into), revision: *revision, twins: *twins }
+        let State { hub, revision, .. } = &self.state;
+        Known { hub: hub.as_deref().map(Into::into), revision: *revision }
     }
 
     fn apply(&self, sync: Sync) -> Kept<'_, Vec<Identity>> {

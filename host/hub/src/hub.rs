@@ -381,7 +381,7 @@ impl Hub {
         let (before, after) = (before.desired.clone(), after.desired.clone());
         self.broker.twins().changed_elsewhere(who, before, after, version, patch);
         if let Some(link) = self.directory.way_to(who).and_then(|edge| self.linked(&edge)) {
-            link.tell(Down::Desired(DesiredChange { identity: who.clone(), version, revision: None, form }));
+            link.tell(Down::Desired(DesiredChange { identity: who.clone(), version, form }));
         }
     }
 

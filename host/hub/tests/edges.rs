@@ -118,7 +118,7 @@ async fn what_an_edge_may_not_send_is_refused_and_leaves_no_gap() {
 }
 
 async fn page(edge: &mut Edge, what: Part) -> Page {
-    edge.call(Call::Sync, &SyncRequest { what, of: None, since: None, page: None }).await.unwrap()
+    edge.call(Call::Sync, &SyncRequest { what, of: None, page: None }).await.unwrap()
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn o4_o5_an_edge_fetches_its_children_and_is_told_of_those_that_come_and_g
     assert!(welcome.full_sync);
     let (mut all, mut token, mut pages) = (Vec::new(), None, 0);
     loop {
-        let request = SyncRequest { what: Part::Identities, of: None, since: None, page: token };
+        let request = SyncRequest { what: Part::Identities, of: None, page: token };
         let page: Page = edge.call(Call::Sync, &request).await.unwrap();
         assert_eq!(page.revision, welcome.revision);
         let PageContent::Identities(records) = page.content else { panic!("{page:?}") };

@@ -109,9 +109,6 @@ pub struct SyncRequest {
     /// Deployment and settings only: of which edge below the one that asks; none is that one itself.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "fields::name::optional")]
     pub of: Option<Name>,
-    /// Twins only: leave out those that have not changed after this revision. A hub may send them all the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<u64>,
     /// Which page: as the page before says; none for the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,

@@ -104,9 +104,6 @@ pub struct DesiredChange {
     /// The version that it leads to. An edge that has it or a higher one changes nothing; one that misses versions before it
     /// fetches the twin.
     pub version: u64,
-    /// The hub's revision that it belongs to, for the next [`crate::SyncRequest::since`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<u64>,
     /// What changes.
     #[serde(flatten)]
     pub form: DesiredForm,

@@ -196,9 +196,8 @@ proptest! {
     #[test]
     fn pages_and_deltas_come_back(
         page in page(), from in any::<u64>(), revision in any::<u64>(), changes in vec(change(), 0..4),
-        since in option::of(any::<u64>()),
     ) {
-        comes_back(SyncRequest { what: page.content.part(), of: None, since, page: page.next.clone() });
+        comes_back(SyncRequest { what: page.content.part(), of: None, page: page.next.clone() });
         comes_back(page);
         comes_back(Delta { from, revision, changes });
         comes_back(Revision { revision });
@@ -206,7 +205,7 @@ proptest! {
 
     #[test]
     fn twins_come_back(
-        twin in twin_record(), version in any::<u64>(), from in any::<u64>(), revision in option::of(any::<u64>()),
+        twin in twin_record(), version in any::<u64>(), from in any::<u64>(),
     ) {
         let (identity, patch) = (twin.identity.clone(), twin.desired.document.clone());
         comes_back(TwinGet { identity: identity.clone() });
@@ -215,8 +214,8 @@ proptest! {
         let form = ReportForm::Document(patch.clone());
         comes_back(TwinReport { identity: identity.clone(), version, form });
         let form = DesiredForm::Patch(patch.clone());
-        comes_back(DesiredChange { identity: identity.clone(), version, revision, form });
-        comes_back(DesiredChange { identity, version, revision, form: DesiredForm::Document(patch) });
+        comes_back(DesiredChange { identity: identity.clone(), version, form });
+        comes_back(DesiredChange { identity, version, form: DesiredForm::Document(patch) });
         comes_back(ReportedVersion { version });
         comes_back(twin);
     }
@@ -313,12 +312,7 @@ fn what_is_larger_than_may_be_is_refused_at_both_ends() {
     assert!(matches!(page.encode(), Err(DocumentFault::TooLarge { bytes, .. }) if bytes > BODY_BYTES_MAX));
     let fault = Page::decode(&vec![b' '; BODY_BYTES_MAX + 1]).unwrap_err();
     assert!(fault.to_string().contains("at most 262144"), "{fault}");
-    let token = SyncRequest {
-        what: Part::Twins,
-        of: None,
-        since: None,
-        page: Some("t".repeat(PAGE_TOKEN_BYTES_MAX + 1)),
-    };
+    let token = SyncRequest { what: Part::Twins, of: None, page: Some("t".repeat(PAGE_TOKEN_BYTES_MAX + 1)) };
     assert!(matches!(token.encode(), Err(DocumentFault::Unwritable { .. })));
 }
 

@@ -181,7 +181,6 @@ impl Below {
             Ok(twin) => link.tell(Down::Desired(DesiredChange {
                 identity: who.clone(),
                 version: twin.desired_version,
-                revision: None,
                 form: DesiredForm::Document(twin.desired),
             })),
             Err(error) => {

@@ -177,10 +177,6 @@ impl Hub {
             }
         }
         let version = twins.read(who).map_err(failed)?.desired_version;
-        if let Some(revision) = change.revision {
-            let mut known = self.known.lock().await;
-            known.twins = known.twins.max(revision);
-        }
         Ok(Revision { revision: version })
     }
 

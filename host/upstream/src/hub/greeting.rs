@@ -70,11 +70,8 @@ impl Hub {
         }
         self.port.greeted(welcome.marks);
         let same_hub = known.hub.as_deref() == Some(&*welcome.hub);
-        // A hub that was set back counts anew from where it was.
-        let since = Some(known.twins).filter(|twins| same_hub && *twins <= welcome.revision);
-        self.compare_twins(since, &mut known.twins).await?;
         // A change between the welcome and the last page may be in none of the deltas.
-        let moved = known.twins > welcome.revision;
+        let moved = self.compare_twins().await? > welcome.revision;
         if welcome.full_sync || !same_hub || known.revision != welcome.revision || moved {
             self.fetch(&welcome.hub, &mut known).await?;
         }
@@ -99,7 +96,7 @@ impl Hub {
         if revisions.iter().any(|other| *other != first) {
             return Err(SyncFault::Changed);
         }
-        let new = Known { hub: Some(hub.into()), revision: first, twins: known.twins };
+        let new = Known { hub: Some(hub.into()), revision: first };
         let count = identities.len();
         let identities = Identities::All(identities);
         let sync = Sync { identities, settings: Some(settings), below, known: new.clone() };
@@ -153,15 +150,9 @@ impl Hub {
         }
     }
 
-    async fn page(
-        &self,
-        what: Part,
-        of: Option<&Name>,
-        since: Option<u64>,
-        page: Option<String>,
-    ) -> Result<Page, SyncFault> {
+    async fn page(&self, what: Part, of: Option<&Name>, page: Option<String>) -> Result<Page, SyncFault> {
         let of = of.cloned();
-        let page: Page = self.port.call(Call::Sync, &SyncRequest { what, of, since, page }).await?;
+        let page: Page = self.port.call(Call::Sync, &SyncRequest { what, of, page }).await?;
         match page.content.part() {
             sent if sent == what => Ok(page),
             sent => Err(SyncFault::OtherPart { asked: what, sent }),
@@ -171,7 +162,7 @@ impl Hub {
     async fn identities(&self) -> Result<(Vec<IdentityRecord>, u64), SyncFault> {
         let (mut all, mut next, mut revision) = (Vec::new(), None, None);
         loop {
-            let page = self.page(Part::Identities, None, None, next).await?;
+            let page = self.page(Part::Identities, None, next).await?;
             if *revision.get_or_insert(page.revision) != page.revision {
                 return Err(SyncFault::Changed);
             }
@@ -189,7 +180,7 @@ impl Hub {
     }
 
     async fn settings(&self, of: Option<&Name>) -> Result<(Settings, u64), SyncFault> {
-        let page = self.page(Part::Settings, of, None, None).await?;
+        let page = self.page(Part::Settings, of, None).await?;
         match page.content {
             PageContent::Settings(settings) => Ok((settings, page.revision)),
             other => Err(SyncFault::OtherPart { asked: Part::Settings, sent: other.part() }),
@@ -197,24 +188,20 @@ impl Hub {
     }
 
     async fn deployment(&self, of: Option<&Name>) -> Result<(Option<Deployment>, u64), SyncFault> {
-        let page = self.page(Part::Deployment, of, None, None).await?;
+        let page = self.page(Part::Deployment, of, None).await?;
         match page.content {
             PageContent::Deployment(deployment) => Ok((deployment, page.revision)),
             other => Err(SyncFault::OtherPart { asked: Part::Deployment, sent: other.part() }),
         }
     }
 
-    /// Takes the twins that have changed at the hub. The lowest revision of the pages counts: what changes meanwhile comes
-    /// again the next time.
-    async fn compare_twins(
-        self: &Arc<Self>,
-        since: Option<u64>,
-        compared: &mut u64,
-    ) -> Result<(), SyncFault> {
-        let (mut next, mut revision) = (None, None);
+    /// Takes what is newer in the hub's twins. All of them come: a hub that was set back to an older state cannot say which
+    /// have changed for this edge, and their versions do. Gives the highest revision of the pages.
+    async fn compare_twins(self: &Arc<Self>) -> Result<u64, SyncFault> {
+        let (mut next, mut revision) = (None, 0);
         loop {
-            let page = self.page(Part::Twins, None, since, next).await?;
-            revision = Some(revision.map_or(page.revision, |before: u64| before.min(page.revision)));
+            let page = self.page(Part::Twins, None, next).await?;
+            revision = page.revision.max(revision);
             if let PageContent::Twins(twins) = page.content {
                 // Together, so that they share an fsync.
                 let mut taken = JoinSet::new();
@@ -226,8 +213,7 @@ impl Hub {
             }
             next = page.next;
             if next.is_none() {
-                *compared = revision.unwrap_or_default();
-                return Ok(());
+                return Ok(revision);
             }
         }
     }

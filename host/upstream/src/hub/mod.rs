@@ -68,8 +68,6 @@ pub struct Known {
     pub hub: Option<Text>,
     /// Its revision.
     pub revision: u64,
-    /// Its revision when twins were last compared.
-    pub twins: u64,
 }
 
 /// What is to be applied together, or not at all.
