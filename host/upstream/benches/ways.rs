@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 const BODY_BYTES: usize = 256;
 /// A backlog that takes a path with losses some ten seconds.
-const GOODPUT_MESSAGES: u64 = 10_000;
+const GOODPUT_MESSAGES: u64 = 60_000;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 fn main() {
