@@ -111,6 +111,11 @@ impl Above {
         });
     }
 
+    /// What it has logged in all its runs.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder().join("hub.log")).unwrap_or_default()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process.take().expect("does not run").kill();
