@@ -1,5 +1,7 @@
 //! An edge with a real store and nothing else.
 
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, SystemClock};
