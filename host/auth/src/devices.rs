@@ -9,19 +9,20 @@ use crate::{
 use holdfast_types::{Identity, Name, TopicFilter, UnixMillis};
 use rustls_pki_types::CertificateDer;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-/// Most devices and modules in one registry. An edge has hundreds; the bound keeps a runaway sync from taking the memory.
+/// Most devices and modules in the registry of an edge, unless its rules say otherwise. An edge has hundreds; the bound keeps a
+/// runaway sync from taking the memory.
 pub const DEVICES_MAX: usize = 100_000;
 
 /// The place in a rule where the name of the device stands.
 const DEVICE_PLACE: &str = "{device}";
 
 /// What holds for all devices.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct DeviceRules {
     /// The host names that a token may be for: the hub's, and the gateway's own.
     pub hosts: Vec<String>,
@@ -29,6 +30,15 @@ pub struct DeviceRules {
     pub authorities: TrustBundle,
     /// What a device may do on plain topics; `{device}` stands for its name. Empty lists allow nothing.
     pub grants: Grants,
+    /// Most devices and modules.
+    pub devices_max: usize,
+}
+
+impl Default for DeviceRules {
+    fn default() -> Self {
+        let (hosts, authorities, grants) = Default::default();
+        Self { hosts, authorities, grants, devices_max: DEVICES_MAX }
+    }
 }
 
 /// Why connections of a device end.
@@ -74,8 +84,8 @@ pub enum RegistryFault {
     #[error("{0} is a module, and modules cannot prove themselves with a certificate; give it a key")]
     ModuleByCertificate(Identity),
     /// There are as many as may be.
-    #[error("there are {DEVICES_MAX} devices and modules, as many as may be; remove some")]
-    Full,
+    #[error("there are {0} devices and modules, as many as may be; remove some")]
+    Full(usize),
 }
 
 type Watcher = Box<dyn Fn(&Identity, Cut) + Send + Sync>;
@@ -92,6 +102,8 @@ pub(crate) struct Devices {
 struct Entries {
     /// In the order of names, so that a device stands before its modules.
     all: BTreeMap<Identity, Entry>,
+    /// The devices whose parent each one is.
+    children: BTreeMap<Name, BTreeSet<Name>>,
     /// Counts changes after which a proof is worth nothing.
     change: u64,
 }
@@ -225,12 +237,12 @@ impl Devices {
 
     /// Whether [`Self::add`] would take it.
     pub(crate) fn check(&self, device: &Device) -> Result<(), RegistryFault> {
-        check(&self.read(), device)
+        check(&self.read(), device, self.rules.devices_max)
     }
 
     pub(crate) fn add(&self, device: Device) -> Result<(), RegistryFault> {
         let mut entries = self.write();
-        check(&entries, &device)?;
+        check(&entries, &device, self.rules.devices_max)?;
         entries.put(device, &self.rules.grants, true);
         Ok(())
     }
@@ -258,7 +270,7 @@ impl Devices {
             if removed.is_empty() {
                 return Err(RegistryFault::NoSuchDevice(identity.clone()));
             }
-            removed.iter().for_each(|one| drop(entries.all.remove(one)));
+            removed.iter().for_each(|one| entries.forget(one));
             entries.vouch_anew(identity);
             removed
         };
@@ -272,12 +284,13 @@ impl Devices {
         let mut cuts = Vec::new();
         {
             let mut entries = self.write();
-            if entries.all.len().saturating_add(put.len()) > DEVICES_MAX.saturating_add(remove.len()) {
-                return Err(RegistryFault::Full);
+            let most = self.rules.devices_max;
+            if entries.all.len().saturating_add(put.len()) > most.saturating_add(remove.len()) {
+                return Err(RegistryFault::Full(most));
             }
             for identity in remove {
                 let gone = entries.with_modules(identity);
-                gone.iter().for_each(|one| drop(entries.all.remove(one)));
+                gone.iter().for_each(|one| entries.forget(one));
                 if !gone.is_empty() {
                     cuts.push((identity.clone(), Cut::Removed));
                     entries.vouch_anew(identity);
@@ -296,6 +309,14 @@ impl Devices {
 
     pub(crate) fn with_modules(&self, identity: &Identity) -> Vec<Identity> {
         self.read().with_modules(identity)
+    }
+
+    pub(crate) fn children(&self, parent: &Name) -> Vec<Name> {
+        self.read().children.get(parent).into_iter().flatten().cloned().collect()
+    }
+
+    pub(crate) fn behind(&self, edge: &Name, levels: usize) -> Vec<Arc<Device>> {
+        self.read().behind(edge, levels)
     }
 }
 
@@ -322,7 +343,44 @@ impl Entries {
             change: if cut { self.change } else { before },
             device: Arc::new(device),
         };
+        self.unlink(&entry.device.identity);
+        if let (None, Some(parent)) = (&entry.device.identity.module, &entry.device.parent) {
+            self.children.entry(parent.clone()).or_default().insert(entry.device.identity.device.clone());
+        }
         self.all.insert(entry.device.identity.clone(), entry);
+    }
+
+    fn forget(&mut self, identity: &Identity) {
+        self.unlink(identity);
+        self.all.remove(identity);
+    }
+
+    /// Takes a device from its parent.
+    fn unlink(&mut self, identity: &Identity) {
+        let known = self.all.get(identity).filter(|_| identity.module.is_none());
+        if let Some(parent) = known.and_then(|entry| entry.device.parent.as_ref())
+            && let Some(children) = self.children.get_mut(parent)
+        {
+            children.remove(&identity.device);
+            if children.is_empty() {
+                self.children.remove(parent);
+            }
+        }
+    }
+
+    /// A device with its modules, and so many levels of children below it with theirs, by name.
+    fn behind(&self, device: &Name, levels: usize) -> Vec<Arc<Device>> {
+        let (mut found, mut level) = (BTreeSet::from([device]), vec![device]);
+        for _ in 0..levels {
+            let below = level.iter().filter_map(|one| self.children.get(*one)).flatten();
+            // Who was met already is not looked at again, whatever the parents say.
+            level = below.filter(|one| found.insert(*one)).collect();
+        }
+        let family = found.into_iter().flat_map(|one| {
+            let from = self.all.range(Identity::device(one.clone())..);
+            from.take_while(move |(identity, _)| identity.device == *one)
+        });
+        family.map(|(_, entry)| entry.device.clone()).collect()
     }
 
     /// A module that its device vouched for must prove itself anew where it is no longer known.
@@ -346,7 +404,7 @@ impl Entries {
     }
 }
 
-fn check(entries: &Entries, device: &Device) -> Result<(), RegistryFault> {
+fn check(entries: &Entries, device: &Device, devices_max: usize) -> Result<(), RegistryFault> {
     check_credential(device)?;
     if entries.all.contains_key(&device.identity) {
         return Err(RegistryFault::Exists(device.identity.clone()));
@@ -355,8 +413,8 @@ fn check(entries: &Entries, device: &Device) -> Result<(), RegistryFault> {
     if device.identity.module.is_some() && !entries.all.contains_key(&parent) {
         return Err(RegistryFault::NoDevice(device.identity.device.clone()));
     }
-    if entries.all.len() >= DEVICES_MAX {
-        return Err(RegistryFault::Full);
+    if entries.all.len() >= devices_max {
+        return Err(RegistryFault::Full(devices_max));
     }
     Ok(())
 }

@@ -243,6 +243,16 @@ impl Registry {
         self.devices.with_modules(identity)
     }
 
+    /// The devices whose parent this one is, by name.
+    pub fn children(&self, parent: &Name) -> Vec<Name> {
+        self.devices.children(parent)
+    }
+
+    /// A device and so many levels of children below it, all with their modules, by name: each device before its modules.
+    pub fn behind(&self, device: &Name, levels: usize) -> Vec<Arc<Device>> {
+        self.devices.behind(device, levels)
+    }
+
     /// Whether there is a user or a device of this name.
     pub fn knows(&self, user: &Name) -> bool {
         self.users.contains_key(user) || self.device(&Identity::device(user.clone())).is_some()

@@ -406,3 +406,44 @@ fn many_change_at_once_and_only_those_who_changed_are_cut_off() {
         assert_eq!(registry.devices(), before, "all or nothing");
     }
 }
+
+#[test]
+fn who_is_behind_an_edge_is_known_whatever_moves_and_no_more_come_than_may() {
+    let rules = DeviceRules { devices_max: 6, ..DeviceRules::default() };
+    let registry = Registry::new([], [1; 32]).unwrap_or_else(|faults| panic!("{faults:?}")).with_rules(rules);
+    let below = |who: &str, parent: Option<&str>| Device {
+        parent: parent.map(|parent| Name::new(parent).unwrap()),
+        ..device(who, Credential::None)
+    };
+    for (who, parent) in
+        [("upper", None), ("lower", Some("upper")), ("press", Some("lower")), ("press/$filter", None)]
+    {
+        registry.add(below(who, parent)).unwrap();
+    }
+    let behind = |edge: &str, levels: usize| -> Vec<String> {
+        let found = registry.behind(&Name::new(edge).unwrap(), levels);
+        found.iter().map(|one| one.identity.to_string()).collect()
+    };
+    let children = |of: &str| registry.children(&Name::new(of).unwrap()).len();
+    assert_eq!(behind("upper", 5), ["lower", "press", "press/$filter", "upper"]);
+    assert_eq!(behind("upper", 1), ["lower", "upper"]);
+    assert_eq!(behind("press", 5), ["press", "press/$filter"]);
+    // It moves, by itself and with many.
+    registry.replace(below("press", Some("upper"))).unwrap();
+    assert_eq!((behind("lower", 5), children("lower"), children("upper")), (vec!["lower".to_owned()], 0, 2));
+    registry.apply(vec![below("press", Some("lower")), below("oven", Some("lower"))], &[]).unwrap();
+    assert_eq!(behind("lower", 5), ["lower", "oven", "press", "press/$filter"]);
+    registry.remove(&id("oven")).unwrap();
+    registry.apply(Vec::new(), &[id("press")]).unwrap();
+    assert_eq!((behind("upper", 5), children("lower")), (vec!["lower".to_owned(), "upper".to_owned()], 0));
+    // Parents that are in a circle, which nobody lets in, are no way round for ever.
+    registry.replace(below("upper", Some("lower"))).unwrap();
+    assert_eq!(behind("upper", 100), ["lower", "upper"]);
+    for n in 0..4 {
+        registry.add(below(&format!("d-{n}"), None)).unwrap();
+    }
+    let full = registry.add(below("d-4", None)).unwrap_err();
+    assert!(full.to_string().contains("there are 6 devices"), "{full}");
+    assert!(registry.apply(vec![below("d-4", None)], &[]).is_err());
+    registry.apply(vec![below("d-4", None)], &[id("d-3")]).unwrap();
+}

@@ -2,25 +2,40 @@
 //!
 //! They have a bound of their own, so that strangers who say nothing keep nobody out: when it is reached, the one that
 //! has waited longest makes room for the newest. One address has a share of it, so that one machine pushes out only its own.
+//!
+//! When many come at once that all have something to say, pushing out would waste their handshakes, and they would come again
+//! and push out others. So nobody makes room for another address before it had a while; until then newcomers wait where the
+//! system keeps them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+
+/// How long a place is kept for who has it: some handshakes over a slow path. Strangers who hold all places, and take each that
+/// is free, slow newcomers down to as many in this time as there are places.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// The connections that wait to be greeted.
 pub(crate) struct Lobby {
     max: usize,
     per_address_max: usize,
     waiting: Mutex<Waiting>,
+    /// Rung when a place is given back.
+    left: Notify,
 }
 
 #[derive(Default)]
 struct Waiting {
-    /// By the order in which they came.
-    places: BTreeMap<u64, (IpAddr, CancellationToken)>,
+    /// By the order in which they came: from where, until when they are kept, and what pushes them out.
+    places: BTreeMap<u64, (IpAddr, Instant, CancellationToken)>,
     /// The numbers of those that come from one address.
     of_address: HashMap<IpAddr, BTreeSet<u64>>,
     came: u64,
@@ -46,11 +61,27 @@ pub(crate) enum Pushed {
 
 impl Lobby {
     pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
-        Self { max: max.max(1), per_address_max: per_address_max.max(1), waiting: Mutex::default() }
+        let (max, per_address_max) = (max.max(1), per_address_max.max(1));
+        Self { max, per_address_max, waiting: Mutex::default(), left: Notify::new() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is a place for a connection, if need be that of one who had it long enough.
+    pub(crate) async fn has_place(&self, peer: IpAddr) {
+        loop {
+            let mut left = std::pin::pin!(self.left.notified());
+            left.as_mut().enable();
+            let Some(until) = self.waiting().full_until(self.max, self.per_address_max, network(peer)) else {
+                return;
+            };
+            tokio::select! {
+                () = left => {}
+                () = sleep_until(until) => {}
+            }
+        }
     }
 
     /// Lets a connection in, for an older one if need be.
@@ -65,27 +96,34 @@ impl Lobby {
             }
             None => (None, Pushed::Nobody),
         };
-        if let Some((_, token)) = leaves.and_then(|number| waiting.remove(number)) {
+        if let Some((_, _, token)) = leaves.and_then(|number| waiting.remove(number)) {
             token.cancel();
         }
         waiting.came += 1;
         let (number, pushed_out) = (waiting.came, CancellationToken::new());
-        waiting.places.insert(number, (from, pushed_out.clone()));
+        waiting.places.insert(number, (from, Instant::now() + KEPT, pushed_out.clone()));
         waiting.of_address.entry(from).or_default().insert(number);
         (Place { lobby: self.clone(), number, pushed_out }, pushed)
     }
 }
 
 impl Waiting {
-    fn remove(&mut self, number: u64) -> Option<(IpAddr, CancellationToken)> {
-        let (from, token) = self.places.remove(&number)?;
+    /// Until when there is no place for one from there; none if there is one. Who has the share of an address makes its own room.
+    fn full_until(&self, max: usize, per_address_max: usize, from: IpAddr) -> Option<Instant> {
+        let is_over = self.of_address.get(&from).is_some_and(|same| same.len() >= per_address_max);
+        let (_, (_, until, _)) = self.places.first_key_value()?;
+        (self.places.len() >= max && !is_over && *until > Instant::now()).then_some(*until)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<(IpAddr, Instant, CancellationToken)> {
+        let (from, until, token) = self.places.remove(&number)?;
         if let Some(same) = self.of_address.get_mut(&from) {
             same.remove(&number);
             if same.is_empty() {
                 self.of_address.remove(&from);
             }
         }
-        Some((from, token))
+        Some((from, until, token))
     }
 }
 
@@ -100,6 +138,7 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 impl Drop for Place {
     fn drop(&mut self) {
         self.lobby.waiting().remove(self.number);
+        self.lobby.left.notify_waiters();
     }
 }
 
@@ -124,6 +163,32 @@ mod tests {
         assert_eq!(pushed, Pushed::Oldest);
         drop((second, third, fourth));
         assert!(lobby.waiting().places.is_empty() && lobby.waiting().of_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nobody_makes_room_for_another_before_it_had_a_while() {
+        let lobby = Arc::new(Lobby::new(2, 2));
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let at_once =
+            async |last: u8| tokio::time::timeout(Duration::ZERO, lobby.has_place(address(last))).await;
+        let begun = Instant::now();
+        let (first, _) = lobby.enter(address(1));
+        assert!(at_once(2).await.is_ok());
+        let (second, _) = lobby.enter(address(2));
+        assert!(at_once(3).await.is_err());
+        lobby.has_place(address(3)).await;
+        assert!(begun.elapsed() >= KEPT, "it waited for the first one to have had its while");
+        let (third, pushed) = lobby.enter(address(3));
+        assert!(first.pushed_out.is_cancelled() && pushed == Pushed::Oldest);
+        drop(second);
+        assert!(at_once(4).await.is_ok(), "a place that was left is free at once");
+        let (_fourth, pushed) = lobby.enter(address(4));
+        assert!(!third.pushed_out.is_cancelled() && pushed == Pushed::Nobody);
+        let waits = lobby.has_place(address(5));
+        let leaves = async { drop(third) };
+        let before = Instant::now();
+        tokio::join!(waits, leaves);
+        assert!(before.elapsed() < KEPT, "and whoever waits is told of it");
     }
 
     #[test]

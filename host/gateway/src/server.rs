@@ -187,6 +187,10 @@ async fn accept(
                 break;
             }
         };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = lobby.has_place(incoming.peer().ip()) => {}
+        }
         let (place, pushed) = lobby.enter(incoming.peer().ip());
         if pushed != Pushed::Nobody {
             Stats::one(&shared.stats.connections_pushed_out);

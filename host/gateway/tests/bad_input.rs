@@ -138,7 +138,7 @@ async fn a_flood_of_clients_that_say_nothing_is_bounded_and_cleared() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_who_say_nothing_keep_no_client_out() {
-    let limits = Limits { connections_max: 3, ungreeted_max: 10, ..Limits::default() };
+    let limits = Limits { connections_max: 3, ungreeted_max: 50, ..Limits::default() };
     let house = House::limited(limits).await;
     let mut idle = Vec::new();
     for _ in 0..150 {

@@ -101,7 +101,7 @@ impl Identities {
         });
         let gone: Vec<Identity> = remove.iter().flat_map(|one| self.registry.with_modules(one)).collect();
         if self.registry.devices_len().saturating_add(put.len()) > DEVICES_MAX.saturating_add(remove.len()) {
-            return Err(RegistryFault::Full.into());
+            return Err(RegistryFault::Full(DEVICES_MAX).into());
         }
         let mut documents = beside;
         documents.extend(gone.iter().map(|one| write(SPACE, &one.to_string(), None)));

@@ -219,7 +219,7 @@ impl Edge {
         let parts = [Part::Twins, Part::Identities, Part::Settings, Part::Deployment];
         // One that was here before asks for its twins alone.
         for what in parts.into_iter().take(if self.is_new { parts.len() } else { 1 }) {
-            let request = SyncRequest { what, of: None, since: None, page: None };
+            let request = SyncRequest { what, of: None, page: None };
             let _: Page = session.call(Call::Sync, &request).await?;
         }
         self.is_new = false;

@@ -45,10 +45,11 @@ impl Hub {
         }
     }
 
-    async fn hello(&self, link: &Link, ingest: &Arc<Ingest>, hello: &Hello) -> Answered {
+    async fn hello(&self, link: &Arc<Link>, ingest: &Arc<Ingest>, hello: &Hello) -> Answered {
         self.take_over(&link.edge).await;
         let stored = ingest.marks().await.map_err(failed)?;
         self.attend(&link.edge);
+        self.take_over_again(link);
         // Another process may have chosen by what it knew then.
         self.reassign_behind(&link.edge).await.map_err(failed)?;
         // From here on changes are told; those before stand in the revision that is read next.

@@ -12,9 +12,9 @@ use holdfast_broker::{DEVICEBOUND_BYTES_MAX, DEVICEBOUND_LIFE_MAX, DEVICEBOUND_P
 use holdfast_link::{CloudToDevice, Document};
 use holdfast_types::{Identity, Message, Name, UnixMillis};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -26,8 +26,8 @@ pub(crate) struct Devicebound {
     backend: Arc<dyn Backend>,
     /// Names the messages of this hub: grows, and begins above those of the process before.
     next: AtomicU64,
-    /// Devices for which somebody is handing messages over.
-    busy: Mutex<HashSet<Name>>,
+    /// Devices for which somebody is handing messages over, and whether another one came meanwhile.
+    busy: Mutex<HashMap<Name, bool>>,
     /// How many messages wait, at least; 0 is none.
     waiting: AtomicU64,
 }
@@ -36,11 +36,27 @@ pub(crate) struct Devicebound {
 pub(crate) struct Turn<'d> {
     of: &'d Devicebound,
     device: Name,
+    is_over: bool,
+}
+
+impl Turn<'_> {
+    /// Ends the turn, unless another one came meanwhile: what that one knows the turn's owner may not have seen.
+    pub(crate) fn ends(mut self) -> Option<Self> {
+        let mut busy = self.of.busy();
+        if busy.get_mut(&self.device).is_some_and(std::mem::take) {
+            return Some(self);
+        }
+        busy.remove(&self.device);
+        self.is_over = true;
+        None
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.of.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.device);
+        if !self.is_over {
+            self.of.busy().remove(&self.device);
+        }
     }
 }
 
@@ -157,9 +173,21 @@ impl Devicebound {
         Ok(devices)
     }
 
-    /// Begins to hand messages of a device over, unless somebody does.
+    /// Begins to hand messages of a device over, unless somebody does, who looks once more then.
     pub(crate) fn turn(&self, device: &Name) -> Option<Turn<'_>> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.insert(device.clone()).then(|| Turn { of: self, device: device.clone() })
+        match self.busy().entry(device.clone()) {
+            Entry::Occupied(mut busy) => {
+                *busy.get_mut() = true;
+                None
+            }
+            Entry::Vacant(free) => {
+                free.insert(false);
+                Some(Turn { of: self, device: device.clone(), is_over: false })
+            }
+        }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashMap<Name, bool>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -351,21 +351,20 @@ impl Directory {
 
     /// How many edges stand above one another from this one downwards, itself among them.
     fn levels_from(&self, edge: &Name) -> usize {
-        let edges =
-            self.registry.devices().into_iter().filter(|one| one.edge && one.identity.module.is_none());
+        let behind = self.of_edge(edge);
+        let edges = behind.iter().filter(|one| one.edge && one.identity.module.is_none());
         let above = edges.filter_map(|one| self.above(&one.identity.device).iter().position(|at| at == edge));
         1 + above.map(|between| between + 1).max().unwrap_or_default()
     }
 
     fn check_childless(&self, device: &Name) -> Result<(), DirectoryError> {
-        let devices = self.registry.devices();
-        let mut children = devices.iter().filter(|one| one.parent.as_ref() == Some(device));
-        match children.next() {
+        let children = self.registry.children(device);
+        match children.first() {
             None => Ok(()),
             Some(first) => Err(DirectoryError::HasChildren {
                 device: device.clone(),
-                children: 1 + children.count(),
-                first: first.identity.device.clone(),
+                children: children.len(),
+                first: first.clone(),
             }),
         }
     }

@@ -116,8 +116,18 @@ impl Hub {
 
     /// Hands over what waits for a device, as far as there is somebody to take it.
     async fn deliver(&self, device: &Name) -> Result<(), BackendError> {
-        // One who comes while another one is at it is not needed: what is new is seen by the look behind the last one.
-        let Some(_turn) = self.devicebound.turn(device) else { return Ok(()) };
+        let Some(mut turn) = self.devicebound.turn(device) else { return Ok(()) };
+        loop {
+            let result = self.deliver_in_turn(device).await;
+            // Who came meanwhile may be the device itself, that was not there yet when it was looked for.
+            match turn.ends() {
+                Some(again) => turn = again,
+                None => return result,
+            }
+        }
+    }
+
+    async fn deliver_in_turn(&self, device: &Name) -> Result<(), BackendError> {
         let who = Identity::device(device.clone());
         loop {
             let pending = self.devicebound.pending(device, self.now()).await?;

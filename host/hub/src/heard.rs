@@ -12,7 +12,9 @@ use crate::{
     hub::{Hub, lock},
     peers::{AskFault, Question},
 };
+use bytes::Bytes;
 use holdfast_broker::MethodTimes;
+use holdfast_links::Link;
 use holdfast_types::{Identity, Name};
 use serde_json::{Value, json};
 use std::{
@@ -23,6 +25,9 @@ use tokio::sync::mpsc;
 
 /// How long the process that an edge was linked to before may take to let it go.
 const YIELD_TIME: Duration = Duration::from_secs(3);
+
+/// After how long all servers know to which processes an edge is linked.
+const KNOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the last messages of an edge are stored.
 const LOOK: Duration = Duration::from_millis(5);
@@ -128,15 +133,36 @@ impl Hub {
     /// Has the process that an edge was linked to before let it go, so that what it has under way is stored. Where it does not
     /// answer, the storage sees to it that only one of the two can write.
     pub(crate) async fn take_over(&self, edge: &Name) {
-        let Some(peers) = &self.peers else { return };
+        if self.peers.is_none() {
+            return;
+        }
         drop(lock(&self.attended).remove(edge));
-        match peers.ask(edge, json!({ "ask": "yield" }).to_string().into(), YIELD_TIME).await {
+        match self.ask_peers(edge, self.yield_question(), YIELD_TIME).await {
             Ok(_) => tracing::info!(%edge, "an edge was taken over from another hub process"),
             Err(AskFault::Nobody) => {}
             Err(fault) => {
                 tracing::warn!(%edge, %fault, "an edge is taken over from another hub process without its answer");
             }
         }
+    }
+
+    fn yield_question(&self) -> Bytes {
+        json!({ "ask": "yield", "to": self.process }).to_string().into()
+    }
+
+    /// Asks for an edge once more when the servers surely know where it was: one that moved at once was not found there.
+    pub(crate) fn take_over_again(&self, link: &Arc<Link>) {
+        let Some(me) = self.me.upgrade().filter(|me| me.peers.is_some()) else { return };
+        let link = link.clone();
+        self.spawn(async move {
+            tokio::select! {
+                () = me.stop.cancelled() => return,
+                () = link.over.cancelled() => return,
+                () = tokio::time::sleep(KNOWN_WITHIN) => {}
+            }
+            // Whether somebody had it, and who of those that are asked answers first, does not matter.
+            let _ = me.ask_peers(&link.edge, me.yield_question(), YIELD_TIME).await;
+        });
     }
 
     /// Answers what other processes ask, until the hub stops.
@@ -151,6 +177,8 @@ impl Hub {
             self.spawn(async move {
                 let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
                 let said = match asked.get("ask").and_then(Value::as_str) {
+                    // This process attends to the edge too when it asks for it the second time.
+                    Some("yield") if asked.get("to").and_then(Value::as_str) == Some(&me.process) => json!({}),
                     Some("yield") => me.yield_edge(&device).await,
                     Some("method") => me.method_asked(&asked).await,
                     _ => json!({ "status": 404, "error": "this hub process does not know such a question; update it" }),
@@ -181,14 +209,19 @@ impl Hub {
         payload: &Value,
         times: MethodTimes,
     ) -> Option<Result<(i32, Value), HubError>> {
-        let peers = self.peers.as_ref()?;
-        let device = self.directory.way_to(who).unwrap_or_else(|| who.device.clone());
         let question = json!({
             "ask": "method", "who": who.to_string(), "name": name, "payload": payload,
             "response_s": times.response.as_secs(), "connect_s": times.connect.as_secs(),
         });
         let within = times.response + times.connect + 2 * EDGE_TIME;
-        let answer = match peers.ask(&device, question.to_string().into(), within).await {
+        // A device with a parent may be connected to a hub process itself.
+        let way = self.directory.way_to(who).filter(|way| *way != who.device);
+        let question: Bytes = question.to_string().into();
+        let mut asked = self.ask_peers(&who.device, question.clone(), within).await;
+        if let (Err(AskFault::Nobody), Some(way)) = (&asked, way) {
+            asked = self.ask_peers(&way, question, within).await;
+        }
+        let answer = match asked {
             Ok(answer) => answer,
             Err(AskFault::Nobody) => return None,
             Err(fault) => {
@@ -208,6 +241,13 @@ impl Hub {
                 why: why.as_str().unwrap_or_default().to_owned(),
             }),
         })
+    }
+
+    async fn ask_peers(&self, device: &Name, question: Bytes, within: Duration) -> Result<Bytes, AskFault> {
+        match &self.peers {
+            Some(peers) => peers.ask(device, question, within).await,
+            None => Err(AskFault::Nobody),
+        }
     }
 
     async fn method_asked(&self, asked: &Value) -> Value {

@@ -83,6 +83,8 @@ pub struct Hub {
     pub(crate) me: Weak<Self>,
     /// Names the registry.
     pub(crate) id: String,
+    /// Names this process among others of the same hub.
+    pub(crate) process: String,
     pub(crate) name: Name,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) directory: Directory,
@@ -121,7 +123,7 @@ impl Hub {
         let heard = backend.heard().await?;
         let is_shared = heard.is_some();
         let questions = peers.as_ref().and_then(|peers| peers.questions());
-        let id = id(&*backend).await?;
+        let (id, process) = (id(&*backend).await?, drawn()?);
         let directory = Directory::open(backend.clone(), registry, sealer, name.clone()).await?;
         let twins = Twins::open(backend.clone()).await?;
         let deployments = Deployments::open(backend.clone()).await?;
@@ -129,6 +131,7 @@ impl Hub {
         let hub = Arc::new_cyclic(|me| Self {
             me: me.clone(),
             id,
+            process,
             name,
             backend,
             directory,
@@ -465,14 +468,19 @@ impl Hub {
     }
 }
 
+/// A name that nobody else has.
+fn drawn() -> Result<String, BackendError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|why| BackendError::Failed(why.to_string()))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(random)))
+}
+
 /// Draws the name of the registry at the first start.
 async fn id(backend: &dyn Backend) -> Result<String, HubError> {
     if let Some(stored) = backend.get(Space::Hub, ID_KEY).await? {
         return Ok(String::from_utf8_lossy(&stored.value).into_owned());
     }
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|why| BackendError::Failed(why.to_string()))?;
-    let id = format!("{:016x}", u64::from_be_bytes(random));
+    let id = drawn()?;
     match backend.put(vec![Write::set(Space::Hub, ID_KEY, id.clone()).when(Expect::Absent)]).await {
         Ok(_) => Ok(id),
         // Another process has drawn one at this moment.

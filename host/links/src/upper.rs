@@ -5,7 +5,7 @@ use bytes::Bytes;
 use holdfast_auth::{Credential, Device, DeviceStatus, Registry, SharedKey};
 use holdfast_link::{Access, Call, IdentityRecord, Problem, Proof, Secret, Status};
 use holdfast_types::{Identity, Name, UnixMillis};
-use std::{collections::BTreeMap, future::Future, iter::successors, pin::Pin, sync::Arc};
+use std::{future::Future, iter::successors, pin::Pin, sync::Arc};
 
 /// Most edges above one another (IoT Edge: 5 levels).
 pub const LEVELS_MAX: usize = 5;
@@ -57,17 +57,7 @@ pub fn above(registry: &Registry, device: &Name) -> Vec<Name> {
 
 /// An edge, its children, and what is behind those that are edges, all with their modules, each device before its modules.
 pub fn behind(registry: &Registry, edge: &Name) -> Vec<Arc<Device>> {
-    let devices = registry.devices();
-    let parents: BTreeMap<&Name, &Name> = devices
-        .iter()
-        .filter(|one| one.identity.module.is_none())
-        .filter_map(|one| Some((&one.identity.device, one.parent.as_ref()?)))
-        .collect();
-    let known = |one: &&Arc<Device>| {
-        let above = |name: &&Name| parents.get(*name).copied();
-        successors(Some(&one.identity.device), above).take(LEVELS_MAX + 1).any(|at| at == edge)
-    };
-    devices.iter().filter(known).cloned().collect()
+    registry.behind(edge, LEVELS_MAX)
 }
 
 /// A record as an edge and services see it.

@@ -23,6 +23,9 @@ use holdfast_store::{Clock, SystemClock};
 use std::{fs, sync::Arc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+/// Most devices and modules that a hub knows: those of the largest fleet that it is built for, and as many modules.
+const DEVICES_MAX: usize = 2_000_000;
+
 /// Runs the hub until it is told to stop.
 pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()> {
     let data = &config.paths.data;
@@ -55,7 +58,7 @@ pub async fn run(config: Config, _log: logging::LogControl) -> anyhow::Result<()
         store.clone(),
         clock,
     );
-    let registry = Arc::new(parts::registry(&config)?);
+    let registry = Arc::new(parts::registry(&config, DEVICES_MAX)?);
     let shared = match &config.hub.storage {
         Some(storage) => Some(Arc::new(JetStream::open(&jetstream(&config, storage)?).await?)),
         None => None,

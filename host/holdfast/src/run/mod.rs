@@ -60,8 +60,11 @@ pub async fn run(config: Config, log: logging::LogControl, file: Option<Stored>)
         store.clone(),
         clock,
     );
-    let identities =
-        Arc::new(Identities::open(&config.paths.data, store.clone(), parts::registry(&config)?)?);
+    let identities = Arc::new(Identities::open(
+        &config.paths.data,
+        store.clone(),
+        parts::registry(&config, holdfast_auth::DEVICES_MAX)?,
+    )?);
     let below = Below::new(broker.clone(), identities.registry.clone());
     let links: Arc<dyn Links> = below.clone();
     let gateway =

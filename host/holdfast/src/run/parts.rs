@@ -67,7 +67,7 @@ pub fn routes(config: &Config) -> anyhow::Result<RouteTable> {
 }
 
 /// Everybody who may connect.
-pub fn registry(config: &Config) -> anyhow::Result<Registry> {
+pub fn registry(config: &Config, devices_max: usize) -> anyhow::Result<Registry> {
     let users = config.users.iter().map(|user| {
         let password = match &user.proof {
             config::Proof::Plain(secret) => UserPassword::Plain(secret.expose().as_bytes().to_vec()),
@@ -98,6 +98,7 @@ pub fn registry(config: &Config) -> anyhow::Result<Registry> {
             subscribe: config.devices.subscribe.clone(),
             deny: config.devices.deny.clone(),
         },
+        devices_max,
     }))
 }
 
@@ -148,8 +149,12 @@ pub async fn gateway(
     if listen.is_empty() {
         return Ok(None);
     }
+    let usual = Limits::default();
+    let connections_max = usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX);
     let limits = Limits {
-        connections_max: usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX),
+        connections_max,
+        // Each connection has a session; beside them there is room for those that are kept.
+        sessions_max: usual.sessions_max.max(connections_max.saturating_mul(2)),
         ungreeted_max: usize::try_from(config.gateway.handshakes_max).unwrap_or(usize::MAX),
         ungreeted_per_address_max: usize::try_from(config.gateway.handshakes_per_address_max)
             .unwrap_or(usize::MAX),
@@ -160,7 +165,7 @@ pub async fn gateway(
         messages_per_second_max: config.gateway.messages_per_second_max,
         bytes_per_second_max: config.gateway.bytes_per_second_max,
         keep_alive_max_s: config.gateway.keep_alive_max.and_then(|most| u16::try_from(most.as_secs()).ok()),
-        ..Limits::default()
+        ..usual
     };
     let instance = u64::from_le_bytes(random()?);
     let gateway = GatewayConfig {
