@@ -64,6 +64,7 @@ fn with_authorities(authorities: TrustBundle) -> Registry {
             subscribe: vec![filter("c/{device}")],
             ..Grants::default()
         },
+        ..DeviceRules::default()
     };
     let users = [(Name::new("user").unwrap(), Password::Plain(b"x".to_vec()), Grants::default())];
     let registry =
