@@ -22,7 +22,7 @@ use crate::{
 use bytes::Bytes;
 use holdfast_types::{LogId, QueueId, WhenFull};
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -461,13 +461,18 @@ impl Committer {
         let Some(engine) = slot.as_ref() else {
             return Err(CommitError::Failed { reason: "the database is closed".into() });
         };
-        let batch = prepared.batch(&read(&shared.index), engine)?;
         prepared.wait_for_flushes(engine)?;
-        shared.recovery.watch_room(shared, engine, prepared.journal_bytes());
+        shared.recovery.watch_room(shared, engine, prepared.disk_bytes());
         let started = Instant::now();
+        let filed = prepared.file(engine)?;
+        let batch = prepared.batch(&read(&shared.index), engine, &filed)?;
+        // Space ahead is for what is synced.
+        let ahead = if filed.is_alone() { 0 } else { prepared.journal_bytes(&filed) };
         engine
-            .write_journal(prepared.journal_bytes(), || batch.commit())
+            .write_journal(ahead, || batch.commit())
             .map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
+        engine.pack_files.settle();
+        shared.unsynced.fetch_or(filed.is_alone(), Ordering::AcqRel);
         shared.note_committed(engine);
         let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut stats = lock(&shared.stats);

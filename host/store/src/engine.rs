@@ -5,7 +5,8 @@ use crate::{
     error::{CommitError, StoreError},
     fjall_compat,
     journal_space::JournalSpace,
-    state::{FORMAT, keyspace_name, queue_of},
+    pack_files::{PackFiles, Packs},
+    state::{FORMAT, FORMAT_WITHOUT_PACK_FILES, keyspace_name, queue_of},
     sync::{lock, read, write},
 };
 use fjall::{
@@ -16,7 +17,7 @@ use holdfast_types::{QueueId, Text};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Mutex, RwLock},
+    sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct Engine {
     pub(crate) db: Database,
     pub(crate) meta: Keyspace,
     pub(crate) documents: Keyspace,
+    pub(crate) pack_files: Arc<PackFiles>,
     queues: RwLock<BTreeMap<QueueId, Keyspace>>,
     memtable_bytes: u64,
     /// Held by who writes to the journal. Without space ahead where writing little counts more than speed.
@@ -71,7 +73,7 @@ pub(crate) fn reason_of(error: &fjall::Error) -> Text {
 
 impl Engine {
     /// Opens what recovery has looked at before.
-    pub(crate) fn open(config: &StoreConfig) -> Result<Self, StoreError> {
+    pub(crate) fn open(config: &StoreConfig, pack_files: Arc<PackFiles>) -> Result<Self, StoreError> {
         let path = database_path(&config.path);
         let db = Database::builder(&path)
             .cache_size(config.memory.cache_bytes())
@@ -98,6 +100,7 @@ impl Engine {
             db,
             meta,
             documents,
+            pack_files,
             queues: RwLock::new(queues),
             memtable_bytes,
             space: Mutex::new(space),
@@ -113,10 +116,19 @@ impl Engine {
                 if found == FORMAT {
                     return Ok(());
                 }
+                if found == FORMAT_WITHOUT_PACK_FILES {
+                    return self.write_format();
+                }
                 Err(StoreError::Format { path: path.to_owned(), found, known: FORMAT })
             }
-            None => self.meta.insert("format", FORMAT.to_le_bytes()).map_err(fault("write its format")),
+            None => self.write_format(),
         }
+    }
+
+    /// On disk before the first pack file: a program that knows none must not take what is in them for lost.
+    fn write_format(&self) -> Result<(), StoreError> {
+        self.meta.insert("format", FORMAT.to_le_bytes()).map_err(fault("write its format"))?;
+        self.sync()
     }
 
     /// The keyspace of a queue, if the queue was ever used.
@@ -142,7 +154,13 @@ impl Engine {
         Ok(keyspace)
     }
 
-    /// Writes a group, or what else goes through the journal, about so many bytes; nobody else writes to it meanwhile.
+    /// Reads the packs of a queue.
+    pub(crate) fn packs(&self, keyspace: &Keyspace) -> Packs {
+        Packs::new(self.pack_files.folder().to_owned(), fjall_compat::keyspace_number(keyspace))
+    }
+
+    /// Writes a group, or what else goes through the journal, about so many bytes that are synced with it; nobody else
+    /// writes to it meanwhile.
     pub(crate) fn write_journal<T>(
         &self,
         bytes: u64,
@@ -158,7 +176,11 @@ impl Engine {
     /// Deletes a queue with all that is in it.
     pub(crate) fn delete_queue(&self, queue: &QueueId) -> Result<(), StoreError> {
         let Some(keyspace) = write(&self.queues).remove(queue) else { return Ok(()) };
-        self.db.delete_keyspace(keyspace).map_err(fault("delete a queue"))
+        let number = fjall_compat::keyspace_number(&keyspace);
+        self.db.delete_keyspace(keyspace).map_err(fault("delete a queue"))?;
+        let deleted = self.pack_files.delete(number);
+        deleted
+            .map_err(|error| StoreError::file("delete the pack files in", self.pack_files.folder(), &error))
     }
 
     fn keyspaces(&self) -> Vec<Keyspace> {
@@ -188,6 +210,11 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// What the database was told without an fsync is on disk afterwards.
+    pub(crate) fn sync_journal(&self) -> Result<(), StoreError> {
+        self.db.persist(PersistMode::SyncData).map_err(fault("sync"))
     }
 
     /// Everything that was committed is on disk afterwards.

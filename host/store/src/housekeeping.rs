@@ -1,4 +1,5 @@
-//! The second thread: what need not happen before an acknowledgement. It drops tables, keeps the marks of recovery
+//! The second thread: what need not happen before an acknowledgement. It drops tables and pack files, syncs what the
+//! database was told of those, keeps the marks of recovery
 //! fresh, and bounds the memory of queues that went quiet.
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 use holdfast_types::{Offset, QueueId};
 use std::{
     collections::BTreeSet,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -108,6 +109,8 @@ pub(crate) fn run(shared: &Shared) {
             };
             warn_on_fault("give space back", shared.with_engine(work));
         }
+        // IMPORTANT: before the marks, which count what is on disk by the database's own word.
+        warn_on_fault("sync its journal", shared.with_engine(|engine| sync_journal(shared, engine)));
         warn_on_fault("bound its memory", shared.with_engine(|engine| bound_memory(&shared.config, engine)));
         shared.recovery.keep_marks(shared);
     }
@@ -119,16 +122,18 @@ fn warn_on_fault(what: &str, result: Result<(), StoreError>) {
     }
 }
 
-/// Drops the tables of what the index no longer holds. The cursor or the removal of the segment is on disk before this
+/// Drops the tables and pack files of what the index no longer holds. The cursor or the removal of the segment is on disk before this
 /// is asked for: a crash in between leaves tables, never a hole.
 pub(crate) fn drop_dead(shared: &Shared, engine: &Engine, queue: &QueueId) -> Result<(), StoreError> {
     let Some(keyspace) = engine.queue(queue) else { return Ok(()) };
     let ranges = read(&shared.index).queues.get(queue).map(|index| index.dead_ranges()).unwrap_or_default();
-    for (from, to) in ranges {
-        fjall_compat::drop_range(&engine.db, &keyspace, &key(from), &key(to))
+    for (from, to) in &ranges {
+        fjall_compat::drop_range(&engine.db, &keyspace, &key(*from), &key(*to))
             .map_err(fault("drop a segment"))?;
     }
-    Ok(())
+    let files = &engine.pack_files;
+    let dropped = files.drop_dead(fjall_compat::keyspace_number(&keyspace), &ranges);
+    dropped.map_err(|error| StoreError::file("delete the pack files in", files.folder(), &error))
 }
 
 /// Makes a small newest table where the newest is large and of no more use, so that the large one can go in the next
@@ -146,6 +151,10 @@ fn renew_newest(shared: &Shared, engine: &Engine, queue: &QueueId) -> Result<(),
         .write_journal(0, || keyspace.insert(between, ""))
         .and_then(|()| fjall_compat::rotate(&keyspace))
         .map_err(fault("renew a table"))
+}
+
+fn sync_journal(shared: &Shared, engine: &Engine) -> Result<(), StoreError> {
+    if shared.unsynced.swap(false, Ordering::AcqRel) { engine.sync_journal() } else { Ok(()) }
 }
 
 fn bound_memory(config: &StoreConfig, engine: &Engine) -> Result<(), StoreError> {

@@ -9,8 +9,8 @@
 //! What it does not do: it decides nothing about routes, retries or modules; nothing in it is async. It is the only
 //! room that names the database below.
 //!
-//! The format of messages stands at the head of `record.rs`, that of states and segments at the head of `state.rs`,
-//! that of the files of recovery at the heads of `recovery/*.rs`.
+//! The format of messages stands at the head of `record.rs`, that of the files they lie in at the head of `pack_files/`,
+//! that of states and segments at the head of `state.rs`, that of the files of recovery at the heads of `recovery/*.rs`.
 
 mod addressed;
 mod clock;
@@ -28,6 +28,7 @@ mod housekeeping;
 mod journal_space;
 mod mailbox;
 mod message;
+mod pack_files;
 mod pick;
 mod plan;
 mod queue_index;

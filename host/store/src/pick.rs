@@ -5,6 +5,7 @@ use crate::{
     engine::fault,
     error::StoreError,
     message::{Entry, ReadLimit},
+    pack_files::{Packs, Unreadable},
     queue_index::QueueIndex,
     record::{Pack, Record, key, offset_of},
     shared::Shared,
@@ -36,19 +37,19 @@ pub(crate) fn pick(
         return Ok(offsets.iter().map(|_| Picked::Gone).collect());
     };
     shared.with_engine(|engine| {
-        let keyspace = engine.queue(queue);
+        let mut keyspace = engine.queue(queue).map(|keyspace| (engine.packs(&keyspace), keyspace));
         let mut open: Option<Pack> = None;
         let mut picked = Vec::new();
         let mut bytes = 0;
         for &offset in offsets.iter().take(limit.messages) {
             let mut found = Picked::Gone;
-            if let Some(keyspace) = keyspace.as_ref().filter(|_| (index.cursor..index.tail).contains(&offset))
-            {
+            let is_there = (index.cursor..index.tail).contains(&offset);
+            if let Some((packs, keyspace)) = keyspace.as_mut().filter(|_| is_there) {
                 if !open.as_ref().is_some_and(|pack| pack.holds(offset)) {
                     open = match keyspace.range(key(offset)..).next() {
                         Some(guard) => {
                             let (at, value) = guard.into_inner().map_err(fault("read a message"))?;
-                            opened(queue, offset, &at, value.into())
+                            opened(queue, packs, offset, (&at, value.into()))?
                         }
                         None => None,
                     };
@@ -71,13 +72,21 @@ pub(crate) fn pick(
     })
 }
 
-fn opened(queue: &QueueId, offset: Offset, at: &[u8], value: bytes::Bytes) -> Option<Pack> {
-    let pack = Pack::open(at, value);
-    if let Err(Malformed(reason)) = &pack {
-        let last = offset_of(at).unwrap_or(offset);
-        tracing::error!(%queue, %offset, %last, reason, "messages are unreadable and are skipped");
+fn opened(
+    queue: &QueueId,
+    packs: &mut Packs,
+    offset: Offset,
+    (at, value): (&[u8], bytes::Bytes),
+) -> Result<Option<Pack>, StoreError> {
+    match packs.open(at, value) {
+        Ok(pack) => Ok(Some(pack)),
+        Err(Unreadable::Damaged(Malformed(reason))) => {
+            let last = offset_of(at).unwrap_or(offset);
+            tracing::error!(%queue, %offset, %last, reason, "messages are unreadable and are skipped");
+            Ok(None)
+        }
+        Err(Unreadable::Disk(error)) => Err(error),
     }
-    pack.ok()
 }
 
 fn take(queue: &QueueId, pack: &mut Pack, offset: Offset) -> Option<Record> {

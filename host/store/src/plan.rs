@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     error::CommitError,
     fjall_compat,
+    pack_files::{Mark, Place},
     queue_index::{Index, QueueIndex, Segment},
     record::{Encoded, PackBuilder, key},
     shared::Shared,
@@ -20,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a plan does to one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
+    /// Where its first message goes.
+    from: Offset,
     /// Where the next message goes.
     pub(crate) next: Offset,
     pub(crate) cursor: Offset,
@@ -42,7 +45,7 @@ pub(crate) struct Draft {
 impl Draft {
     fn of(queue: &QueueIndex) -> Self {
         let (next, cursor, open, dirty_seen) = (queue.tail, queue.cursor, queue.open, queue.dirty);
-        Self { next, cursor, open, dirty_seen, state: dirty_seen > 0, ..Self::default() }
+        Self { from: next, next, cursor, open, dirty_seen, state: dirty_seen > 0, ..Self::default() }
     }
 
     fn push(&mut self, record: &Encoded, segment_bytes: u64) -> Offset {
@@ -101,11 +104,21 @@ impl Draft {
         queue_id: &QueueId,
         queue: &QueueIndex,
         engine: &Engine,
+        places: Option<&Vec<Place>>,
         batch: &mut OwnedWriteBatch,
     ) -> Result<(), CommitError> {
         let keyspace = engine.queue_or_new(queue_id)?;
-        for (last, value) in &self.packs {
-            batch.insert(&keyspace, key(*last), value.clone());
+        match places {
+            Some(places) => {
+                for ((last, _), place) in self.packs.iter().zip(places) {
+                    batch.insert(&keyspace, key(*last), place.encode(*last));
+                }
+            }
+            None => {
+                for (last, value) in &self.packs {
+                    batch.insert(&keyspace, key(*last), value.clone());
+                }
+            }
         }
         for segment in self.sealed.iter().filter(|s| s.end > self.cursor && !self.dropped.contains(s)) {
             batch.insert(&engine.meta, segment_key(queue_id, segment.first), encode_segment(segment));
@@ -122,6 +135,19 @@ impl Draft {
             batch.insert(&engine.meta, state_key(queue_id), encode_state(&state));
         }
         Ok(())
+    }
+
+    fn pack_bytes(&self) -> u64 {
+        self.packs.iter().map(|(_, pack)| pack.len() as u64).sum()
+    }
+
+    /// Whether it does nothing but append. What it writes besides, when it closes a segment, follows from what it
+    /// appends.
+    fn only_appends(&self, queue: &QueueIndex) -> bool {
+        self.cursor == queue.cursor
+            && self.dropped.is_empty()
+            && self.holes.is_none()
+            && self.gone == Gone::default()
     }
 
     fn apply(self, queue: &mut QueueIndex) -> bool {
@@ -183,11 +209,33 @@ pub(crate) struct Plan<'a> {
     pub(crate) bytes: u64,
 }
 
+/// Packs from which a group that does nothing but append goes to a pack file: below, its place would take as much as
+/// the pack.
+const ALONE_BYTES_MIN: u64 = 1 << 10;
+/// Packs from which those of any group do: to write them twice then takes as long as another fsync.
+const WITH_OTHERS_BYTES_MIN: u64 = 96 << 10;
+
+/// The packs of a plan that are in pack files.
+#[derive(Debug, Default)]
+pub(crate) struct Filed {
+    places: BTreeMap<QueueId, Vec<Place>>,
+    /// Whether they are all that the plan needs to have on disk.
+    alone: bool,
+}
+
+impl Filed {
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+}
+
 /// A plan that is complete, no longer bound to the index it was made from.
 #[derive(Default)]
 pub(crate) struct Prepared {
     drafts: BTreeMap<QueueId, Draft>,
     documents: Vec<(Vec<u8>, Option<Bytes>)>,
+    /// It does nothing but append to one queue.
+    only_appends: bool,
     pub(crate) commits: u64,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
@@ -308,8 +356,13 @@ impl<'a> Plan<'a> {
 
     pub(crate) fn finish(mut self) -> Prepared {
         self.drafts.values_mut().for_each(Draft::finish_pack);
+        let fresh = QueueIndex::default();
+        let queue = |id: &QueueId| self.index.queues.get(id).unwrap_or(&fresh);
+        let only_appends = self.documents.is_empty()
+            && self.drafts.len() == 1
+            && self.drafts.iter().all(|(id, draft)| draft.only_appends(queue(id)));
         let Self { drafts, documents, commits, messages, bytes, .. } = self;
-        Prepared { drafts, documents, commits, messages, bytes }
+        Prepared { drafts, documents, only_appends, commits, messages, bytes }
     }
 }
 
@@ -319,23 +372,55 @@ impl Prepared {
             && self.documents.is_empty()
     }
 
+    /// Writes packs to pack files, if they are worth it. They are on disk afterwards.
+    pub(crate) fn file(&self, engine: &Engine) -> Result<Filed, CommitError> {
+        let (least, mark) = if self.only_appends {
+            (ALONE_BYTES_MIN, Mark::Alone)
+        } else {
+            (WITH_OTHERS_BYTES_MIN, Mark::Named)
+        };
+        let mut places = BTreeMap::new();
+        for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.pack_bytes() >= least) {
+            let number = fjall_compat::keyspace_number(&engine.queue_or_new(id)?);
+            let written = engine.pack_files.write(number, draft.from, &draft.packs, mark);
+            let written =
+                written.map_err(|error| CommitError::Failed { reason: error.to_string().into() })?;
+            places.insert(id.clone(), written);
+        }
+        let alone = self.only_appends && !places.is_empty();
+        Ok(Filed { places, alone })
+    }
+
+    /// About how many bytes it is on the disk, and not more.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.journal_bytes(&Filed::default())
+    }
+
     /// About how many bytes it is in the journal, and not more.
-    pub(crate) fn journal_bytes(&self) -> u64 {
+    pub(crate) fn journal_bytes(&self, filed: &Filed) -> u64 {
         const ITEM_BYTES: usize = 21;
-        let packs = self.drafts.values().flat_map(|draft| &draft.packs).map(|(_, pack)| 8 + pack.len());
+        let inside = self.drafts.iter().filter(|(id, _)| !filed.places.contains_key(id));
+        let packs = inside.flat_map(|(_, draft)| &draft.packs).map(|(_, pack)| 8 + pack.len());
         let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
         let documents = self.documents.iter().map(|(key, written)| key.len() + value(written));
         packs.chain(documents).map(|bytes| (ITEM_BYTES + bytes) as u64).sum()
     }
 
-    /// Everything as one batch.
-    pub(crate) fn batch(&self, index: &Index, engine: &Engine) -> Result<OwnedWriteBatch, CommitError> {
+    /// Everything as one batch, but for what is in pack files.
+    pub(crate) fn batch(
+        &self,
+        index: &Index,
+        engine: &Engine,
+        filed: &Filed,
+    ) -> Result<OwnedWriteBatch, CommitError> {
         let items: usize = self.drafts.values().map(|d| d.packs.len() + 2).sum();
         let batch = OwnedWriteBatch::with_capacity(engine.db.clone(), items + self.documents.len());
-        let mut batch = batch.durability(Some(fjall::PersistMode::SyncData));
+        let mode = if filed.alone { fjall::PersistMode::Buffer } else { fjall::PersistMode::SyncData };
+        let mut batch = batch.durability(Some(mode));
         let fresh = QueueIndex::default();
         for (id, draft) in &self.drafts {
-            draft.write(id, index.queues.get(id).unwrap_or(&fresh), engine, &mut batch)?;
+            let queue = index.queues.get(id).unwrap_or(&fresh);
+            draft.write(id, queue, engine, filed.places.get(id), &mut batch)?;
         }
         for (key, value) in &self.documents {
             match value {

@@ -6,8 +6,9 @@ use crate::{
     engine::{Engine, fault},
     error::StoreError,
     message::{Batch, Death, Entry, ReadLimit, Stored},
+    pack_files::{Packs, Unreadable},
     queue_index::{QueueIndex, Segment},
-    record::{Pack, Record, key, offset_of},
+    record::{Record, key, offset_of},
     shared::Shared,
     sync::{read, write},
 };
@@ -25,6 +26,7 @@ struct Found {
 
 /// One pass over a part of a queue.
 struct Pass<'a> {
+    shared: &'a Shared,
     queue: &'a QueueId,
     config: &'a StoreConfig,
     now: UnixMillis,
@@ -85,7 +87,10 @@ pub(crate) fn one(
     let (found, value) = guard.into_inner().map_err(fault("read a message"))?;
     let malformed =
         |Malformed(reason)| StoreError::Database { what: "read a message", reason: reason.into() };
-    let mut pack = Pack::open(&found, value.into()).map_err(malformed)?;
+    let mut pack = engine.packs(&keyspace).open(&found, value.into()).map_err(|fault| match fault {
+        Unreadable::Damaged(reason) => malformed(reason),
+        Unreadable::Disk(error) => error,
+    })?;
     pack.skip_to(offset).map_err(malformed)?;
     match pack.next() {
         Some(record) => {
@@ -108,7 +113,7 @@ fn pass(
         return Ok((from, Found::default()));
     };
     let (config, now) = (&shared.config, shared.clock.now());
-    let mut pass = Pass { queue, config, now, index, keep_expired, found: Found::default() };
+    let mut pass = Pass { shared, queue, config, now, index, keep_expired, found: Found::default() };
     let next = shared.with_engine(|engine| pass.segments(engine, from, &mut take))?;
     Ok((next, pass.found))
 }
@@ -121,6 +126,7 @@ impl Pass<'_> {
         take: &mut impl FnMut(Record) -> Result<bool, Malformed>,
     ) -> Result<Offset, StoreError> {
         let Some(keyspace) = engine.queue(self.queue) else { return Ok(from) };
+        let mut packs = engine.packs(&keyspace);
         let mut at = from.max(self.index.cursor);
         let live: Vec<Segment> = self.index.live().copied().collect();
         for segment in live {
@@ -138,7 +144,7 @@ impl Pass<'_> {
                 };
                 match guard.into_inner() {
                     Ok((found, value)) => {
-                        let (next, go_on) = self.pack(at, &found, value.into(), take);
+                        let (next, go_on) = self.pack(&mut packs, at, (&found, value.into()), take)?;
                         at = next;
                         if !go_on {
                             return Ok(at);
@@ -148,7 +154,7 @@ impl Pass<'_> {
                         if !is_damage(&error) {
                             return Err(fault("read messages")(error));
                         }
-                        let next = self.next_readable(&keyspace, at, segment.end);
+                        let next = self.next_readable(&keyspace, &mut packs, at, segment.end);
                         self.lost(at, next, &crate::engine::reason_of(&error));
                         at = next;
                         range = keyspace.range(key(at)..=key(Offset(segment.end.0.saturating_sub(1))));
@@ -162,25 +168,26 @@ impl Pass<'_> {
     /// One pack. Returns where to go on, and whether to.
     fn pack(
         &mut self,
+        packs: &mut Packs,
         from: Offset,
-        found: &[u8],
-        value: Bytes,
+        (found, value): (&[u8], Bytes),
         take: &mut impl FnMut(Record) -> Result<bool, Malformed>,
-    ) -> (Offset, bool) {
+    ) -> Result<(Offset, bool), StoreError> {
         let end = offset_of(found).map_or(from.next(), Offset::next);
-        let mut pack = match Pack::open(found, value) {
+        let mut pack = match packs.open(found, value) {
             Ok(pack) => pack,
-            Err(Malformed(reason)) => {
+            Err(Unreadable::Damaged(Malformed(reason))) => {
                 self.lost(from, end, reason);
-                return (end, true);
+                return Ok((end, true));
             }
+            Err(Unreadable::Disk(error)) => return Err(error),
         };
         if pack.next_offset() > from {
             self.lost(from, pack.next_offset(), "there is a gap between two packs");
         }
         if let Err(Malformed(reason)) = pack.skip_to(from) {
             self.lost(from, end, reason);
-            return (end, true);
+            return Ok((end, true));
         }
         let mut at = pack.next_offset();
         while let Some(record) = pack.next() {
@@ -190,16 +197,16 @@ impl Pass<'_> {
                 Ok(go_on) => {
                     at = pack.next_offset();
                     if !go_on {
-                        return (at, false);
+                        return Ok((at, false));
                     }
                 }
                 Err(Malformed(reason)) => {
                     self.lost(at, end, reason);
-                    return (end, true);
+                    return Ok((end, true));
                 }
             }
         }
-        (end, true)
+        Ok((end, true))
     }
 
     fn is_wanted(&mut self, record: &Record) -> bool {
@@ -219,7 +226,7 @@ impl Pass<'_> {
     }
 
     fn lost(&mut self, from: Offset, to: Offset, reason: &str) {
-        if from >= to {
+        if from >= to || self.is_passed_since(from, to) {
             return;
         }
         let messages = to.0 - from.0;
@@ -227,14 +234,29 @@ impl Pass<'_> {
         self.found.unreadable.push((from, to));
     }
 
+    /// Whether what the index spoke of when the read began was given up meanwhile, and may be deleted by now.
+    fn is_passed_since(&self, from: Offset, to: Offset) -> bool {
+        let now = read(&self.shared.index);
+        let lives = |queue: &QueueIndex| {
+            to > queue.cursor && queue.live().any(|segment| segment.first < to && from < segment.end)
+        };
+        !now.queues.get(self.queue).is_some_and(lives)
+    }
+
     /// Past a damaged block: the first offset from which a pack can be read again, found by halving.
-    fn next_readable(&self, keyspace: &fjall::Keyspace, from: Offset, end: Offset) -> Offset {
-        let reads = |at: Offset| {
+    fn next_readable(
+        &self,
+        keyspace: &fjall::Keyspace,
+        packs: &mut Packs,
+        from: Offset,
+        end: Offset,
+    ) -> Offset {
+        let mut reads = |at: Offset| {
             let last = key(Offset(end.0.saturating_sub(1)));
             match keyspace.range(key(at)..=last).next() {
                 Some(guard) => match guard.into_inner() {
                     Ok((found, value)) => {
-                        Pack::open(&found, value.into()).ok().map(|pack| pack.next_offset())
+                        packs.open(&found, value.into()).ok().map(|pack| pack.next_offset())
                     }
                     Err(_) => None,
                 },

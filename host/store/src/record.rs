@@ -6,7 +6,8 @@
 //! **Pack.** What one group commit appends to one queue becomes one or a few packs, each a key and a value in the
 //! queue's keyspace. A pack holds up to 64 KiB of records or one larger record. Its key is the offset of its *last*
 //! record, 8 bytes big endian, so that the first key at or above an offset leads to the pack that holds it. Packs cost
-//! the database a thing for each group and not for each message.
+//! the database a thing for each group and not for each message. Where a pack lies in a file of its queue, the value is
+//! its place (`pack_files/`).
 //!
 //! ```text
 //! pack   = version u8 (1 or 2) | count u32 LE | crc32c u32 LE over (key, version, count) | record * count

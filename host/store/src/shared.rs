@@ -7,7 +7,7 @@ use crate::{
     error::{CommitError, StoreError},
     housekeeping::Housekeeping,
     mailbox::Mailbox,
-    plan::Plan,
+    plan::{Filed, Plan},
     queue_index::Index,
     recovery::Recovery,
     status::StoreStats,
@@ -18,7 +18,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) recovery: Recovery,
     /// Batches of the database below this number are acknowledged.
     pub(crate) committed_upto: AtomicU64,
+    /// The database was told something that it has not synced: where packs lie that are on disk themselves.
+    pub(crate) unsynced: AtomicBool,
     /// When the last attempt to open the database again failed.
     pub(crate) reopen_failed: Mutex<Option<Instant>>,
 }
@@ -75,7 +77,7 @@ impl Shared {
             return;
         }
         let written = self.with_engine(|engine| {
-            let batch = prepared.batch(&index, engine)?;
+            let batch = prepared.batch(&index, engine, &Filed::default())?;
             engine.write_journal(0, || batch.commit()).map_err(crate::engine::fault("write its counters"))
         });
         if let Err(error) = written {

@@ -22,7 +22,11 @@ use crate::{
 use bytes::Bytes;
 use holdfast_types::{LogId, Offset, QueueId, Text};
 use std::{
-    sync::{Arc, Mutex, RwLock, atomic::AtomicU64, mpsc},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicU64},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -31,6 +35,7 @@ use std::{
 pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, RecoveryReport), StoreError> {
     let Opened { recovery, engine, index, epoch, report } = Recovery::open(&config, &*clock)?;
     let shared = Arc::new(Shared {
+        unsynced: AtomicBool::new(false),
         committed_upto: AtomicU64::new(crate::fjall_compat::next_batch(&engine.db)),
         config,
         clock,
@@ -95,6 +100,7 @@ impl Owner {
         }
         let synced = self.shared.with_engine(crate::engine::Engine::sync);
         self.shared.recovery.keep_marks(&self.shared);
+        self.shared.recovery.let_go_of_pack_files();
         *write(&self.shared.engine) = None;
         synced
     }

@@ -6,6 +6,7 @@
 use crate::{
     engine::database_path,
     error::{CommitError, StoreError},
+    pack_files::packs_path,
     sync::lock,
 };
 use std::{
@@ -40,7 +41,10 @@ impl Folder {
     pub(crate) fn look(&self) {
         let path = lock_path(&self.path);
         let found = match path.symlink_metadata() {
-            Ok(there) if self.is_ours(&there) => database_path(&self.path).symlink_metadata().map(|_| ()),
+            Ok(there) if self.is_ours(&there) => {
+                let database = database_path(&self.path).symlink_metadata();
+                database.and_then(|_| packs_path(&self.path).symlink_metadata()).map(|_| ())
+            }
             Ok(_) => Err(io::Error::other("another store was put in its place")),
             Err(error) => Err(error),
         };

@@ -4,8 +4,9 @@ use crate::{
     codec::Malformed,
     engine::{Engine, fault},
     error::StoreError,
+    pack_files::{Packs, Place},
     queue_index::{Index, QueueIndex, Segment},
-    record::{Pack, key, offset_of},
+    record::{key, offset_of},
     recovery::report::{Loss, RecoveryReport},
     state::{decode_segment, decode_state, segment_prefix, state_key},
 };
@@ -43,8 +44,9 @@ fn queue(
     let sealed = queue.segments.back().map_or(Offset(0), |segment| segment.end);
     let first = sealed.max(queue.open.first).max(queue.cursor).min(queue.tail);
     queue.open = Segment::empty_at(first);
-    open_segment(id, keyspace, &mut queue, report);
-    check_segments(id, keyspace, &mut queue, report);
+    let mut packs = engine.packs(keyspace);
+    open_segment(id, keyspace, &mut packs, &mut queue, report);
+    check_segments(id, keyspace, &packs, &mut queue, report);
     let cursor = queue.cursor;
     queue.pass(cursor);
     Ok(queue)
@@ -71,24 +73,27 @@ fn segments(
 }
 
 /// The last offset in the keyspace. A damaged table at its end hides it; then the state's tail stands.
-fn last_offset(keyspace: &Keyspace) -> Option<Offset> {
+pub(super) fn last_offset(keyspace: &Keyspace) -> Option<Offset> {
     let found = keyspace.last_key_value()?.key().ok()?;
     // Housekeeping may have put a key behind that of a message, which begins with it.
     offset_of(found.get(..8)?).ok()
 }
 
 /// Makes the summary of the messages behind the last closed segment again. Reads at most about one segment.
-fn open_segment(id: &QueueId, keyspace: &Keyspace, queue: &mut QueueIndex, report: &mut RecoveryReport) {
+fn open_segment(
+    id: &QueueId,
+    keyspace: &Keyspace,
+    packs: &mut Packs,
+    queue: &mut QueueIndex,
+    report: &mut RecoveryReport,
+) {
     let mut at = queue.open.first;
     if at >= queue.tail {
         return;
     }
     for guard in keyspace.range(key(at)..) {
-        let pack = guard.into_inner().map_err(|error| crate::engine::reason_of(&error));
-        let pack = pack.and_then(|(found, value)| {
-            Pack::open(&found, value.into()).map_err(|Malformed(reason)| reason.into())
-        });
-        let Ok(mut pack) = pack else { break };
+        let Ok((found, value)) = guard.into_inner() else { break };
+        let Ok(mut pack) = packs.open(&found, value.into()) else { break };
         if pack.next_offset() > at {
             report.lose(Loss { queue: Some(id.clone()), from: at, messages: pack.next_offset().0 - at.0 });
             at = pack.next_offset();
@@ -109,11 +114,21 @@ fn open_segment(id: &QueueId, keyspace: &Keyspace, queue: &mut QueueIndex, repor
     }
 }
 
-/// Whether each closed segment still ends with a message. A whole table that went missing shows here.
-fn check_segments(id: &QueueId, keyspace: &Keyspace, queue: &mut QueueIndex, report: &mut RecoveryReport) {
+/// Whether each closed segment still ends with a message. A whole table or pack file that went missing shows here.
+fn check_segments(
+    id: &QueueId,
+    keyspace: &Keyspace,
+    packs: &Packs,
+    queue: &mut QueueIndex,
+    report: &mut RecoveryReport,
+) {
     for segment in &queue.segments {
         let last = Offset(segment.end.0.saturating_sub(1));
-        let there = keyspace.range(key(last)..=key(last)).next().is_some_and(|guard| guard.key().is_ok());
+        let found = keyspace.range(key(last)..=key(last)).next().and_then(|guard| guard.value().ok());
+        let there = found.is_some_and(|value| match Place::decode(last, &value) {
+            Ok(place) => place.is_none_or(|place| packs.holds(&place)),
+            Err(Malformed(_)) => false,
+        });
         if !there && last >= queue.cursor {
             report.lose(Loss { queue: Some(id.clone()), from: segment.first, messages: segment.count() });
         }

@@ -2,8 +2,8 @@
 //!
 //! The order at start, each step in its file: lock the folder; read the marks (`marks.rs`); see that the files by which
 //! the database knows itself are there, so that it cannot take itself for new (`tables.rs`); repair the journals
-//! (`journal.rs`); open, and if that fails look thoroughly, put aside what is broken, and open again; make the index
-//! from what is there (`load.rs`); compare it with the marks. Whatever is found to be lost or damaged is logged and
+//! (`journal.rs`); open, and if that fails look thoroughly, put aside what is broken, and open again; tell the database
+//! which packs are on disk that it forgot (`packs.rs`); make the index from what is there (`load.rs`); compare it with the marks. Whatever is found to be lost or damaged is logged and
 //! stands in the report (`report.rs`). The same steps, but for the index, are taken when the database fails while it
 //! runs.
 
@@ -12,12 +12,14 @@ mod folder;
 mod journal;
 mod load;
 mod marks;
+mod packs;
 mod report;
 mod room;
 mod slots;
 mod tables;
 
 pub(crate) use journal::list as journals;
+pub(crate) use marks::sync_folder;
 pub use report::{Loss, RecoveryReport};
 pub(crate) use room::empty_journals;
 
@@ -26,6 +28,7 @@ use crate::{
     config::{GROUP_BYTES_MAX, StoreConfig},
     engine::{Engine, database_path, fault},
     error::StoreError,
+    pack_files::{PackFiles, packs_path},
     queue_index::Index,
     shared::Shared,
     sync::{lock, read},
@@ -40,7 +43,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -59,6 +62,7 @@ const CLOCK_BACK_MS: u64 = 5_000;
 
 pub(crate) struct Recovery {
     pub(crate) folder: Folder,
+    pack_files: Arc<PackFiles>,
     marks: Mutex<Marks>,
     keyspaces_written: Mutex<usize>,
     ballast: Ballast,
@@ -84,13 +88,17 @@ impl Recovery {
         let mut report = RecoveryReport::default();
         remembered.broken.iter().for_each(|what| report.damage((*what).to_owned()));
         report.created = !database_path(&config.path).exists() && remembered.high_water.is_none();
-        let engine = open_engine(config, &remembered.keyspaces, None, &mut report)?;
+        let pack_files = PackFiles::open(config);
+        let pack_files =
+            Arc::new(pack_files.map_err(|error| StoreError::file("make", packs_path(&config.path), &error))?);
+        let engine = open_engine(config, &pack_files, &remembered.keyspaces, None, &mut report)?;
         let mut index = load::index(&engine, &mut report)?;
         compare(&mut index, &remembered, &mut report);
         clock_went_back(&mut index, &remembered, clock.now());
         let epoch = epoch(&engine, !report.losses.is_empty(), &mut report)?;
         let recovery = Self {
             folder,
+            pack_files,
             marks: Mutex::new(marks),
             keyspaces_written: Mutex::new(usize::MAX),
             ballast: Ballast::new(&config.path, config.ballast_bytes),
@@ -116,9 +124,10 @@ impl Recovery {
             );
             self.ballast.release();
         }
+        self.cut_pack_files()?;
         let mut report = RecoveryReport::default();
         let upto = shared.committed_upto.load(Ordering::Acquire);
-        let engine = open_engine(&shared.config, &[], Some(upto), &mut report)?;
+        let engine = open_engine(&shared.config, &self.pack_files, &[], Some(upto), &mut report)?;
         let mut found = RecoveryReport::default();
         let there = load::index(&engine, &mut found)?;
         for (id, queue) in &read(&shared.index).queues {
@@ -129,6 +138,19 @@ impl Recovery {
         }
         tracing::warn!(report = %report, "the database was opened again");
         Ok(engine)
+    }
+
+    /// Cuts off what failed commits wrote to pack files. Nothing may be written before that is done.
+    fn cut_pack_files(&self) -> Result<(), StoreError> {
+        let cut = self.pack_files.let_go();
+        cut.map_err(|error| StoreError::file("cut the pack files in", self.pack_files.folder(), &error))
+    }
+
+    /// At the end: no pack file has more in it than counts.
+    pub(crate) fn let_go_of_pack_files(&self) {
+        if let Err(error) = self.cut_pack_files() {
+            tracing::warn!(%error, "pack files keep some space that they do not need until the next start");
+        }
     }
 
     /// Before a group of so many bytes is written: the logs take no more after it when the disk comes short of room.
@@ -223,6 +245,7 @@ impl Recovery {
 /// Repairs the files of the database and opens it.
 fn open_engine(
     config: &StoreConfig,
+    pack_files: &Arc<PackFiles>,
     known: &[u64],
     unacknowledged: Option<u64>,
     report: &mut RecoveryReport,
@@ -230,12 +253,17 @@ fn open_engine(
     let mut outcome = Err(StoreError::Closed);
     for depth in [Depth::Quick, Depth::Thorough] {
         prepare(config, known, depth, unacknowledged, report)?;
-        outcome = try_open(config);
-        match &outcome {
-            Err(error) if is_damage(error) => {
+        outcome = try_open(config, pack_files);
+        match outcome {
+            Err(error) if is_damage(&error) => {
                 tracing::error!(%error, ?depth, "the database does not open as it is");
+                outcome = Err(error);
             }
-            _ => return outcome,
+            Err(error) => return Err(error),
+            Ok(engine) => {
+                packs::restore(&engine, &aside_path(&config.path), report)?;
+                return Ok(engine);
+            }
         }
     }
     // Nothing helped. A store that refuses to open for ever would stop the edge; what is there is kept for people.
@@ -249,7 +277,10 @@ fn open_engine(
         "the database could not be opened ({error}); it was put aside and an empty one was made"
     ));
     report.copies.push(aside);
-    try_open(config)
+    // An empty database numbers its keyspaces from the beginning again; their pack files must not be those of others.
+    packs::put_aside(pack_files.folder(), &aside_path(&config.path), report)?;
+    pack_files.make_folder().map_err(|error| StoreError::file("make", pack_files.folder(), &error))?;
+    try_open(config, pack_files)
 }
 
 /// Whether an error may come from damaged files, so that repairing them can help.
@@ -261,9 +292,9 @@ fn is_damage(error: &StoreError) -> bool {
         )
 }
 
-fn try_open(config: &StoreConfig) -> Result<Engine, StoreError> {
+fn try_open(config: &StoreConfig, pack_files: &Arc<PackFiles>) -> Result<Engine, StoreError> {
     // The database panics on some kinds of damage. Nothing of it is used after that.
-    catch_unwind(AssertUnwindSafe(|| Engine::open(config)))
+    catch_unwind(AssertUnwindSafe(|| Engine::open(config, Arc::clone(pack_files))))
         .unwrap_or_else(|_| Err(StoreError::Database { what: "open", reason: "it ended in a panic".into() }))
 }
 
@@ -377,7 +408,7 @@ fn epoch(engine: &Engine, redraw: bool, report: &mut RecoveryReport) -> Result<u
 
 /// A number that no other life of a store has. The standard library's hash keys come from the operating system's
 /// random source, which is all that is needed here.
-fn draw() -> u64 {
+pub(crate) fn draw() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -6,8 +6,8 @@ use crate::{
     used_bytes,
     witness::{all, config},
 };
-use holdfast_store::{Ack, Commit, MemoryProfile, Store};
-use holdfast_types::Offset;
+use holdfast_store::{Ack, Commit, DocumentWrite, MemoryProfile, Store};
+use holdfast_types::{Offset, Text};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -28,6 +28,7 @@ fn class(path: &Path) -> &'static str {
         _ if text.contains("keyspaces/0/") => "names",
         "current" => "current",
         _ if text.contains("/tables/") => "table",
+        _ if text.contains("/packs/") => "pack file",
         _ => "manifest",
     }
 }
@@ -47,10 +48,14 @@ fn fill(path: &Path) -> u32 {
     let config = holdfast_store::StoreConfig { memory: MemoryProfile::Small, ..config(path) };
     let (store, _) = holdfast_store::open(config, Arc::new(holdfast_store::SystemClock::new())).unwrap();
     let up = queue("upstream", 10);
-    let total = 12_000;
-    for start in (0..total).step_by(200) {
-        let appends = (start..start + 200).map(|n| append(&up, n, 700)).collect();
-        store.commit_blocking(Commit { appends, ..Commit::default() }).unwrap();
+    let total = 14_000;
+    // In turns, packs that go to a pack file and packs that stay in the database, because a document is beside them.
+    for start in (0..total).step_by(100) {
+        let appends = (start..start + 100).map(|n| append(&up, n, 700)).collect();
+        let (space, key): (Text, Text) = ("state/m".into(), "at".into());
+        let document = DocumentWrite { space, key, value: Some("here".into()) };
+        let documents = (start % 200 == 0).then_some(document).into_iter().collect();
+        store.commit_blocking(Commit { appends, documents, ..Commit::default() }).unwrap();
     }
     let acks = vec![Ack { queue: up.clone(), cursor: Offset(100) }];
     store.commit_blocking(Commit { acks, ..Commit::default() }).unwrap();
@@ -103,7 +108,8 @@ fn every_flip_is_harmless_or_reported() {
     let mut dice = Dice::new(4);
     let mut found = BTreeMap::new();
     files(&base, &mut found);
-    assert!(found.contains_key("table") && found.contains_key("manifest"), "{found:?}");
+    let has = |class: &str| assert!(found.contains_key(class), "{class}: {found:?}");
+    ["table", "manifest", "journal", "pack file"].into_iter().for_each(has);
     let rounds = rounds(4);
     let mut faults = Vec::new();
     for (class, paths) in &found {
