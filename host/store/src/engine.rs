@@ -234,3 +234,38 @@ fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {
         .index_block_pinning_policy(PinningPolicy::all(false))
         .index_block_partitioning_policy(PartitioningPolicy::all(false))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn open(path: &Path) -> Result<crate::Store, StoreError> {
+        crate::open(StoreConfig { ballast_bytes: 0, ..StoreConfig::new(path) }, Arc::new(SystemClock::new()))
+            .map(|(store, _)| store)
+    }
+
+    fn set_format(path: &Path, format: u32) -> u32 {
+        let config = StoreConfig::new(path);
+        let engine = Engine::open(&config, Arc::new(PackFiles::open(&config).unwrap())).unwrap();
+        let found = engine.meta.get("format").unwrap().unwrap();
+        engine.meta.insert("format", format.to_le_bytes()).unwrap();
+        engine.sync().unwrap();
+        u32::from_le_bytes(found.as_ref().try_into().unwrap())
+    }
+
+    #[test]
+    fn a_store_from_before_pack_files_is_taken_over_and_one_of_a_later_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let epoch = open(dir.path()).unwrap().epoch();
+        assert_eq!(set_format(dir.path(), FORMAT_WITHOUT_PACK_FILES), FORMAT);
+        std::fs::remove_dir_all(crate::pack_files::packs_path(dir.path())).unwrap();
+        assert_eq!(open(dir.path()).unwrap().epoch(), epoch);
+        assert_eq!(
+            set_format(dir.path(), FORMAT + 1),
+            FORMAT,
+            "a program of before must not open it any more"
+        );
+        assert!(matches!(open(dir.path()), Err(StoreError::Format { found, .. }) if found == FORMAT + 1));
+    }
+}

@@ -169,8 +169,17 @@ impl PackFiles {
         for queue in lock(&self.queues).values_mut() {
             let Some(writer) = &mut queue.writer else { continue };
             let first = writer.first();
-            if !writer.cut()? {
-                fs::remove_file(writer.path())?;
+            let kept = match writer.cut() {
+                Ok(true) => true,
+                Ok(false) => {
+                    fs::remove_file(writer.path())?;
+                    false
+                }
+                // Somebody deleted it: then nothing in it can count.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => return Err(error),
+            };
+            if !kept {
                 queue.files.remove(&first);
             }
             queue.writer = None;

@@ -9,30 +9,33 @@ use crate::recovery::{draw, sync_folder};
 use bytes::Bytes;
 use holdfast_types::Offset;
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 /// Zeros that are written at once ahead of small groups, so that a group only replaces what is there and the file system
-/// has nothing to write beside it: about a millisecond of a fast disk, for a dozen groups of 64 small messages.
+/// has nothing to write beside it: about a millisecond of a fast disk, for a dozen groups of 64 small messages. In a
+/// file that holds less, as much as it holds: a thousand queues must not take a quarter of a gigabyte for nothing.
 const PART_BYTES: u64 = 256 << 10;
+/// The least that is worth it.
+const PART_BYTES_MIN: u64 = 16 << 10;
 /// Groups larger than this gain less by it than it costs to write everything twice.
 const GROUP_BYTES_MAX: u64 = 32 << 10;
 /// Frames and small packs are put together up to this before they are written.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// It is opened for each group: there may be a thousand of them.
 #[derive(Debug)]
 pub(super) struct Writer {
     first: Offset,
     path: PathBuf,
-    file: File,
     salt: Salt,
     /// Up to here what is in it counts.
     counts: u64,
     /// Up to here something was written, or tried to.
     written: u64,
-    /// Up to here there is space that was written before.
+    /// Up to here there is space that was written before, or tried to.
     prepared: u64,
 }
 
@@ -49,7 +52,7 @@ impl Writer {
         let salt = draw().to_le_bytes();
         file.write_all(&salt)?;
         let counts = SALT_BYTES as u64;
-        Ok(Self { first, path, file, salt, counts, written: counts, prepared: counts })
+        Ok(Self { first, path, salt, counts, written: counts, prepared: counts })
     }
 
     pub(super) fn first(&self) -> Offset {
@@ -74,12 +77,13 @@ impl Writer {
         let bytes: u64 = packs.iter().map(|(_, pack)| (FRAME_BYTES + pack.len()) as u64).sum();
         let mut at = self.counts;
         self.written = at + bytes;
+        let mut file = self.open()?;
         if ahead.is_some_and(|end| bytes <= GROUP_BYTES_MAX && self.prepared < end) {
-            self.prepare()?;
+            self.prepare(&mut file)?;
         }
-        self.file.seek(SeekFrom::Start(at))?;
+        file.seek(SeekFrom::Start(at))?;
         let mut places = Vec::with_capacity(packs.len());
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, &self.file);
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, &file);
         let count = u32::try_from(packs.len()).unwrap_or(u32::MAX);
         for (before, (last, pack)) in (0..count).zip(packs) {
             let length =
@@ -92,19 +96,23 @@ impl Writer {
         }
         out.flush()?;
         drop(out);
-        self.file.sync_data()?;
+        file.sync_data()?;
         Ok(places)
     }
 
-    fn prepare(&mut self) -> io::Result<()> {
-        let zeros = vec![0; usize::try_from(PART_BYTES).unwrap_or_default()];
+    fn prepare(&mut self, file: &mut File) -> io::Result<()> {
         self.prepared = self.prepared.max(self.counts);
-        while self.prepared < self.written {
-            self.file.seek(SeekFrom::Start(self.prepared))?;
-            self.file.write_all(&zeros)?;
-            self.prepared += PART_BYTES;
+        if self.prepared < self.written {
+            let part = self.counts.clamp(PART_BYTES_MIN, PART_BYTES) + self.written - self.prepared;
+            file.seek(SeekFrom::Start(self.prepared))?;
+            file.write_all(&vec![0; usize::try_from(part).unwrap_or_default()])?;
+            self.prepared += part;
         }
         Ok(())
+    }
+
+    fn open(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(&self.path)
     }
 
     pub(super) fn settle(&mut self) {
@@ -114,8 +122,9 @@ impl Writer {
     /// Cuts off what does not count. False if nothing does.
     pub(super) fn cut(&mut self) -> io::Result<bool> {
         if self.written.max(self.prepared) > self.counts {
-            self.file.set_len(self.counts)?;
-            self.file.sync_all()?;
+            let file = self.open()?;
+            file.set_len(self.counts)?;
+            file.sync_all()?;
             (self.written, self.prepared) = (self.counts, self.counts);
         }
         Ok(self.counts > SALT_BYTES as u64)
@@ -123,6 +132,6 @@ impl Writer {
 
     /// Ends a file that is full. A crash may leave the zeros at its end, which harm nobody.
     pub(super) fn close(self) -> io::Result<()> {
-        if self.prepared > self.counts { self.file.set_len(self.counts) } else { Ok(()) }
+        if self.prepared > self.counts { self.open()?.set_len(self.counts) } else { Ok(()) }
     }
 }
