@@ -1,4 +1,5 @@
-//! Sessions, retained messages and wills through SIGKILL, with paho on both sides; and QoS 2 with a client that is strict.
+//! Sessions, retained messages and wills through SIGKILL, with paho on both sides; and QoS 2 with a client that is
+//! strict, and with MQTT.js.
 
 use crate::support::{Dice, Edge, Role, Strict, USER, Work, python_says, wait_for};
 use serde_json::Value;
@@ -122,6 +123,41 @@ fn with_qos_2_every_message_comes_once_through_kills() {
 #[test]
 fn with_qos_2_of_version_5_every_message_comes_once_through_kills() {
     exactly_once(5, 11);
+}
+
+#[test]
+fn with_mqtt_js_and_qos_2_every_message_comes_once_through_kills() {
+    const COUNT: u64 = 2000;
+    let mut edge = Edge::started(NO_ROUTES);
+    let port = edge.gateway().to_string();
+    for version in ["3.1.1", "5"] {
+        let receiver = Role::start_node(&[
+            &port,
+            version,
+            "receive",
+            &format!("r{version}"),
+            "plant/#",
+            &COUNT.to_string(),
+        ]);
+        receiver.wait_for("subscribed");
+        let mut publisher = Role::start_node(&[
+            &port,
+            version,
+            "publish",
+            &format!("p{version}"),
+            "plant/t",
+            &COUNT.to_string(),
+        ]);
+        let kills =
+            kill_while(&mut edge, 13, || (!publisher.has_ended()).then(|| publisher.lines().len() as u64));
+        publisher.finish();
+        let mut seen = numbers(&receiver.finish());
+        println!("{} came, through {kills} kills", seen.len());
+        seen.sort_unstable();
+        assert!(kills >= 2, "only {kills} kills hit the work");
+        assert!(seen.into_iter().eq(1..=COUNT), "each once");
+    }
+    assert!(edge.stop().success());
 }
 
 fn numbers(lines: &[String]) -> Vec<u64> {

@@ -176,7 +176,7 @@ impl Publisher {
     }
 }
 
-/// A paho client with a session, in one of the roles of `session.py` that write a file.
+/// A client with a session, in one of the roles of `session.py` that write a file.
 pub struct Role {
     process: Process,
     dir: TempDir,
@@ -185,8 +185,16 @@ pub struct Role {
 impl Role {
     /// Starts it with these arguments; the file comes last.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::run(script("session.py"), arguments)
+    }
+
+    /// The same with MQTT.js, in one of the roles of `session.js`.
+    pub fn start_node(arguments: &[&str]) -> Self {
+        Self::run(node_script("session.js", "mqtt"), arguments)
+    }
+
+    fn run(mut command: Command, arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut command = script("session.py");
         command.args(arguments).arg(dir.path().join("out"));
         command.env("HOLDFAST_E2E_USER", USER).env("HOLDFAST_E2E_PASSWORD", PASSWORD);
         let process = Process::start(command, &dir.path().join("role.log"));
