@@ -89,6 +89,8 @@ pub(crate) struct Client {
     pub(crate) inbuf: BytesMut,
     /// Whether packets were left in it at the end of a turn.
     pub(crate) more: bool,
+    /// Whether as many messages came for the client as are taken at once.
+    pub(crate) flooded: bool,
     /// Whether the last read was a large one, so that others are to be looked at before the next.
     filled: bool,
     read_bytes: usize,
@@ -164,6 +166,7 @@ impl Client {
             out: BytesMut::new(),
             inbuf: greeted.rest,
             more: false,
+            flooded: false,
             filled: false,
             read_bytes: *READ_BYTES.start(),
             board,
@@ -261,14 +264,12 @@ impl Client {
                 end = &mut cut => Err(end),
                 () = board.written() => self.settle(),
                 written = write_some(writer, &mut self.out), if self.has_to_write() => self.written(written),
-                _turn = self.shared.heavy.turn(), if self.more => self.go_on(),
+                _turn = self.shared.heavy.turn(), if self.more || self.flooded => self.go_on(&mut messages),
                 read = reader.read_buf(&mut self.inbuf), if reading => self.read(read),
                 news = self.beside.news(reading), if self.beside.is_possible() => self.beside_news(news),
                 events = hub::next(&mut self.hub, room) => self.hub_events(events),
                 publish = linked::next(&mut self.linked, link_room) => self.link_deliver(publish),
-                () = self.subscriptions.next_many(&mut messages, wanted) => {
-                    self.write_messages(&mut messages)
-                }
+                () = self.subscriptions.next_many(&mut messages, wanted) => self.hand_out(&mut messages),
                 () = &mut timer => {
                     let checked = self.check_deadlines(Instant::now());
                     armed = self.deadline();

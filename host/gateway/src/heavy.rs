@@ -1,11 +1,12 @@
 //! Long work takes turns, so that nobody waits for it.
 //!
 //! A thread that serves one connection serves no other meanwhile. The packets of a client are therefore taken for so long at
-//! once, and then the other connections are looked at. Whoever has more, as a client that floods topics on which
-//! hundreds listen, goes on with half of the threads at most, which all of these share with the handshakes of strangers,
-//! which are arithmetic: a client that needs little finds a thread that is free.
+//! once, and so many messages for a client, and then the other connections are looked at. Whoever has more, as a client that
+//! floods topics on which hundreds listen, and they, goes on with half of the threads at most, which all of these share with
+//! the handshakes of strangers, which are arithmetic: a client that needs little finds a thread that is free.
 
-use crate::{connection::Client, end::End};
+use crate::{connection::Client, end::End, outbound::BATCH_MESSAGES_MAX};
+use holdfast_broker::Published;
 use std::{
     future::poll_fn,
     pin::pin,
@@ -18,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
 /// Longest time for packets of one client at once: a full read of small messages for a few subscribers, some hundred of them.
-const TURN_TIME_MAX: Duration = Duration::from_millis(1);
+const TURN_TIME_MAX: Duration = Duration::from_micros(250);
 
 /// Whose turn it is.
 pub(crate) struct Heavy(Arc<Semaphore>);
@@ -72,10 +73,20 @@ impl Client {
         self.check_sendable()
     }
 
-    /// The same with what was left of the last turn.
-    pub(crate) fn go_on(&mut self) -> Result<(), End> {
-        self.more = false;
-        self.process()
+    /// Writes messages that were taken for the client. If as many came as are taken at once, the next are for a turn.
+    pub(crate) fn hand_out(&mut self, messages: &mut Vec<Published>) -> Result<(), End> {
+        self.flooded = messages.len() >= BATCH_MESSAGES_MAX;
+        self.write_messages(messages)
+    }
+
+    /// The same with what was left of the last turn, from the client and for it.
+    pub(crate) fn go_on(&mut self, messages: &mut Vec<Published>) -> Result<(), End> {
+        if std::mem::take(&mut self.flooded) {
+            let wanted = self.wanted();
+            self.subscriptions.take(messages, wanted);
+            self.hand_out(messages)?;
+        }
+        if std::mem::take(&mut self.more) { self.process() } else { Ok(()) }
     }
 }
 

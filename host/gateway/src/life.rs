@@ -53,11 +53,10 @@ pub(crate) async fn serve(
         wills::publish(&shared, due);
     }
     unwanted.into_iter().for_each(UserWill::forget);
-    ended.into_iter().for_each(|kept| kept.end());
     let (terms, mut will) = (greeted.terms, greeted.will.clone());
     let mut greeted = greeted;
     let mut thread = greeted.thread.take();
-    let begun = match begin(&shared, &greeted, kept, &mut will).await {
+    let begun = match begin(&shared, &greeted, kept, ended, &mut will).await {
         Ok(begun) => begun,
         Err(refused) => {
             tracing::warn!(user = %held.key().user, %refused, "a session cannot be recorded; its client is to come again");
@@ -80,16 +79,17 @@ pub(crate) async fn serve(
     }
 }
 
-/// Records the session, if it outlives the connection, and the will: what CONNACK says then holds also if the host is
-/// killed. The dialect of IoT Hub has a session of its own, its filters, and keeps nothing here.
+/// Records the end of the session before, the session, if it outlives the connection, and the will: what CONNACK says then
+/// holds also if the host is killed. The dialect of IoT Hub has a session of its own, its filters, and keeps nothing here.
 async fn begin(
     shared: &Shared,
     greeted: &Greeted,
     kept: Option<Box<Kept>>,
+    ended: Option<Box<Kept>>,
     will: &mut Option<UserWill>,
 ) -> Result<Begun, Refused> {
     if greeted.hub.is_some() || greeted.link.is_some() {
-        kept.into_iter().for_each(|kept| kept.end());
+        kept.into_iter().chain(ended).for_each(|kept| kept.end());
         let kept = Box::new(Kept { session: Session::default(), subscriptions: Subscriptions::new() });
         return Ok(Begun { kept, session_present: false });
     }
@@ -110,6 +110,7 @@ async fn begin(
         // Who asked may be gone.
         move |answer| drop(send.send(answer))
     };
+    ended.into_iter().for_each(|ended| ended.end_then(recorded()));
     if let Some(stored) = kept.subscriptions.stored() {
         let record = SessionRecord {
             user: greeted.user.clone(),
@@ -233,7 +234,7 @@ pub(crate) fn restore(shared: &Shared) -> Result<Vec<UserWill>, holdfast_broker:
         // One whose user is gone would wait for nobody.
         let nobodys = !shared.registry.knows(&record.user);
         if nobodys || rest(since, record.expiry_s, now).is_none() || !shared.sessions.has_room() {
-            stored.end();
+            stored.end(|_| {});
             continue;
         }
         away.push((number, since, record.expiry_s));
@@ -274,10 +275,18 @@ fn rest(since: UnixMillis, seconds: u32, now: UnixMillis) -> Option<Duration> {
 }
 
 impl Kept {
-    /// The session is over.
+    /// The session is over. Lost in a crash, it is found expired again.
     pub(crate) fn end(self) {
+        self.end_then(|_| {});
+    }
+
+    /// The same; `done` is called when that is recorded, where there is something to record.
+    fn end_then(self, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
         let stored: Option<StoredSession> = self.subscriptions.stored().cloned();
         drop(self);
-        stored.iter().for_each(StoredSession::end);
+        match stored {
+            Some(stored) => stored.end(done),
+            None => done(Ok(())),
+        }
     }
 }

@@ -14,7 +14,7 @@ use holdfast_types::TopicFilter;
 use std::num::NonZeroU32;
 
 /// Messages taken from the queue at once.
-const BATCH_MESSAGES_MAX: usize = 64;
+pub(crate) const BATCH_MESSAGES_MAX: usize = 64;
 
 /// Retained messages that may wait for one client before a further subscription that asks for more is refused. A client
 /// that acknowledges keeps far below.
@@ -122,7 +122,7 @@ impl Client {
         let held_back = self.durable.as_ref().map_or(0, Durable::held_back);
         let bytes = self.shared.limits.write_buffer_bytes_max.saturating_sub(self.out.len() + held_back);
         let resuming = self.durable.as_ref().is_some_and(Durable::is_resuming);
-        let may = bytes > 0 && self.backlog.is_empty() && !resuming;
+        let may = bytes > 0 && self.backlog.is_empty() && !resuming && !self.flooded;
         let messages = if may { self.connection.room().min(BATCH_MESSAGES_MAX) } else { 0 };
         Wanted { messages, bytes }
     }
@@ -232,7 +232,6 @@ impl Client {
         }
         let promised = lost.promised > self.seen_lost.promised;
         self.seen_lost = lost;
-        self.shared.stats.messages_lost.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
         if promised {
             return Err(End::Behind { lost: more });
         }

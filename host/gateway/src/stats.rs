@@ -24,10 +24,12 @@ macro_rules! stats {
 
             /// The counters now.
             pub fn snapshot(&self) -> StatsSnapshot {
-                StatsSnapshot {
+                let mut now = StatsSnapshot {
                     $($name: self.$name.load(Ordering::Relaxed),)*
                     queued_bytes: self.queues.used() as u64,
-                }
+                };
+                now.messages_lost += self.queues.lost();
+                now
             }
         }
 
@@ -76,7 +78,7 @@ stats! {
     messages_out;
     /// Messages whose life was over before they could be sent to a client.
     messages_expired;
-    /// Messages that clients lost because they read too slowly.
+    /// Messages that clients lost because they read too slowly, or because they were larger than the client takes.
     messages_lost;
     /// Subscriptions that were granted, also those that replaced one with the same filter.
     subscriptions_granted;

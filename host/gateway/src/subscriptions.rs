@@ -219,6 +219,13 @@ impl Subscriptions {
         }
     }
 
+    /// Takes as many messages as are wanted and there.
+    pub(crate) fn take(&mut self, out: &mut Vec<Published>, wanted: Wanted) {
+        if let Some(subscriber) = &mut self.subscriber {
+            subscriber.take(out, wanted.messages, wanted.bytes);
+        }
+    }
+
     /// Keeps the room of a message, or the message, until the client acknowledges it. A message of QoS 2 that the
     /// client may have goes to nobody else (MQTT-4.8.2-5).
     pub(crate) fn sent(&mut self, id: PacketId, published: Published) {

@@ -60,10 +60,10 @@ impl Reached {
     }
 
     /// One more subscription of the same subscriber matches: it gets one copy, with the best of both (MQTT-3.3.4-2).
-    fn merge(&mut self, other: &Self) {
-        self.qos = self.qos.max(other.qos);
-        self.retain |= other.retain;
-        self.ids.extend(&other.ids);
+    fn merge(&mut self, options: &SubscriptionOptions, publishing: &Publishing) {
+        self.qos = self.qos.max(options.qos.min(publishing.qos));
+        self.retain |= options.retain_as_published && publishing.retain;
+        self.ids.extend(options.id.iter().map(|id| id.get()));
     }
 }
 
@@ -127,28 +127,27 @@ impl Subscriptions {
         publishing: &Publishing,
         load: &dyn Fn(SubscriberId) -> Option<Load>,
     ) -> Vec<Reached> {
-        let (mut found, mut picked) = (Vec::new(), Vec::new());
+        // What is sorted is small: a subscriber with many filters that overlap is found once for each.
+        let (mut matching, mut picked) = (Vec::new(), Vec::new());
         self.ends(topic, &mut |level| {
-            for (subscriber, options) in &level.here {
-                if !(options.no_local && publishing.origin == Some(*subscriber)) {
-                    found.push(Reached::new(*subscriber, options, publishing));
-                }
-            }
+            let heard = |(subscriber, options): &(&SubscriberId, &SubscriptionOptions)| {
+                !(options.no_local && publishing.origin == Some(**subscriber))
+            };
+            matching.extend(level.here.iter().filter(heard));
             picked.extend(level.shared.values().filter_map(|members| {
                 let (subscriber, options) = members.pick(load)?;
                 let shared = Some(members.interest.clone());
                 Some(Reached { shared, ..Reached::new(subscriber, &options, publishing) })
             }));
         });
-        if found.len() > 1 {
-            found.sort_by_key(|one| one.subscriber);
-            found.dedup_by(|next, first| {
-                let same = next.subscriber == first.subscriber;
-                if same {
-                    first.merge(next);
-                }
-                same
-            });
+        matching.sort_by_key(|(subscriber, _)| **subscriber);
+        let mut found: Vec<Reached> =
+            Vec::with_capacity(matching.len().min(self.interests.len()) + picked.len());
+        for (subscriber, options) in matching {
+            match found.last_mut().filter(|last| last.subscriber == *subscriber) {
+                Some(last) => last.merge(options, publishing),
+                None => found.push(Reached::new(*subscriber, options, publishing)),
+            }
         }
         found.append(&mut picked);
         found

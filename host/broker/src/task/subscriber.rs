@@ -31,18 +31,25 @@ pub struct Budget(Arc<Purse>);
 struct Purse {
     max: usize,
     used: AtomicUsize,
+    /// Messages that those who share it have lost.
+    lost: AtomicU64,
 }
 
 impl Budget {
     /// A budget of `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self(Arc::new(Purse { max, used: AtomicUsize::new(0) }))
+        Self(Arc::new(Purse { max, used: AtomicUsize::new(0), lost: AtomicU64::new(0) }))
     }
 
     /// The bytes of it that are held now: never more than there are, but for one message of each session that reads
     /// from the log.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// How many messages those who share it have lost because they read too slowly.
+    pub fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -85,11 +92,17 @@ impl Account {
         }
     }
 
+    /// Tells the subscriber of each message that was promised. Of others it is told less and less often: one that does not
+    /// read loses them by the thousand, and to wake it each time would cost more than the messages.
     fn lost(&self, qos: QoS) {
         let [allowed, promised] = &self.lost;
-        let counter = if qos == QoS::AtMostOnce { allowed } else { promised };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.lost_more.notify_one();
+        let is_allowed = qos == QoS::AtMostOnce;
+        let counter = if is_allowed { allowed } else { promised };
+        let before = counter.fetch_add(1, Ordering::Relaxed);
+        self.budget.0.lost.fetch_add(1, Ordering::Relaxed);
+        if !is_allowed || before.wrapping_add(1).is_power_of_two() {
+            self.lost_more.notify_one();
+        }
     }
 
     /// A message of the log has come to the end of its life.
@@ -192,7 +205,8 @@ pub struct Published {
 
 /// The broker's end of a subscriber.
 pub(crate) struct Mailbox {
-    pub(crate) sender: mpsc::Sender<Published>,
+    /// Boxed: a queue takes room for dozens of entries at once, and most subscribers are idle.
+    pub(crate) sender: mpsc::Sender<Box<Published>>,
     pub(crate) account: Arc<Account>,
     /// The session that outlives the process, if it is one's.
     pub(crate) session: Option<u32>,
@@ -273,8 +287,9 @@ impl Mailbox {
         // The envelope is shared, but one slow subscriber is enough to keep it: it counts whole for each.
         let more = properties.map_or(0, |properties| properties.size_bytes());
         let bytes = envelope.message.size_bytes() + topic.len() + more + MESSAGE_OVERHEAD_BYTES;
-        let taken =
-            self.account.hold(bytes).is_some_and(|held| self.sender.try_send(published(held)).is_ok());
+        let taken = self.account.hold(bytes).is_some_and(|held| {
+            self.sender.try_reserve().map(|place| place.send(Box::new(published(held)))).is_ok()
+        });
         if !taken {
             self.account.lost(qos);
         }
@@ -314,7 +329,7 @@ pub struct Subscriber {
     pub(crate) inner: Arc<Inner>,
     pub(crate) id: SubscriberId,
     pub(crate) client: Name,
-    pub(crate) receiver: mpsc::Receiver<Published>,
+    pub(crate) receiver: mpsc::Receiver<Box<Published>>,
     pub(crate) account: Arc<Account>,
     /// Where recorded messages come from, for a session that outlives the process.
     pub(crate) door: Option<Arc<Door>>,
@@ -362,27 +377,42 @@ impl Subscriber {
 
     /// The next message. Cancel safe. None when the broker is gone.
     pub async fn next(&mut self) -> Option<Published> {
-        self.receiver.recv().await
+        self.receiver.recv().await.map(|one| *one)
     }
 
     /// Up to `max` messages at once, at least one. Cancel safe. Gives 0 when the broker is gone.
     pub async fn next_many(&mut self, out: &mut Vec<Published>, max: usize) -> usize {
-        self.receiver.recv_many(out, max).await
+        let Some(first) = self.receiver.recv().await else { return 0 };
+        out.push(*first);
+        let more = std::iter::from_fn(|| self.receiver.try_recv().ok()).take(max.saturating_sub(1));
+        let before = out.len();
+        out.extend(more.map(|one| *one));
+        out.len() - before + 1
     }
 
-    /// Waits for messages or for losses, whichever comes first. Takes up to `max` messages, and no more once the bodies
-    /// taken have `bytes` bytes; with a `max` of 0 it waits for losses alone. Cancel safe.
+    /// Takes up to `max` messages that are there, and no more once the bodies taken have `bytes` bytes.
+    pub fn take(&mut self, out: &mut Vec<Published>, max: usize, bytes: usize) {
+        let before = out.len();
+        // Half of it for what is not recorded, so that neither starves the other.
+        let mailbox_max = if self.door.is_some() { max.div_ceil(2) } else { max };
+        let mut taken = 0;
+        while out.len() - before < mailbox_max && taken < bytes {
+            let Ok(one) = self.receiver.try_recv() else { break };
+            taken += one.envelope.message.body.len();
+            out.push(*one);
+        }
+        let rest = max.saturating_sub(out.len() - before);
+        if rest > 0 && self.door.is_some() {
+            self.take_recorded(out, rest, bytes.saturating_sub(taken));
+        }
+    }
+
+    /// Waits for messages or for losses, whichever comes first, and takes as much as [`Self::take`] does; with a `max` of 0
+    /// it waits for losses alone. Of those of QoS 0 not each is told. Cancel safe.
     pub async fn next_or_lost(&mut self, out: &mut Vec<Published>, max: usize, bytes: usize) {
         loop {
             if max > 0 && self.door.is_some() {
-                // Half of it for what is not recorded, so that neither starves the other.
-                let mut taken = 0;
-                while out.len() < max.div_ceil(2) && taken < bytes {
-                    let Ok(one) = self.receiver.try_recv() else { break };
-                    taken += one.envelope.message.body.len();
-                    out.push(one);
-                }
-                self.take_recorded(out, max - out.len(), bytes.saturating_sub(taken));
+                self.take(out, max, bytes);
                 if !out.is_empty() {
                     return;
                 }
@@ -400,14 +430,10 @@ impl Subscriber {
                 () = rung, if max > 0 => continue,
             };
             let Some(first) = first else { return };
-            let mut taken = first.envelope.message.body.len();
-            let mut count = 1;
-            out.push(first);
-            while count < max && taken < bytes {
-                let Ok(one) = self.receiver.try_recv() else { break };
-                taken += one.envelope.message.body.len();
-                count += 1;
-                out.push(one);
+            let taken = first.envelope.message.body.len();
+            out.push(*first);
+            if max > 1 && taken < bytes {
+                self.take(out, max - 1, bytes - taken);
             }
             return;
         }
@@ -431,7 +457,7 @@ impl Drop for Subscriber {
         self.inner.forget_subscriber(self.id);
         self.receiver.close();
         while let Ok(published) = self.receiver.try_recv() {
-            self.inner.pass_on(published);
+            self.inner.pass_on(*published);
         }
     }
 }

@@ -214,7 +214,8 @@ impl StoredSession {
     }
 
     /// The session is over: nothing of it stays but what was shared with it, until another member of the group has that.
-    pub fn end(&self) {
+    /// Lost in a crash before `done` is called, the session is there again.
+    pub fn end(&self, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
         self.leave();
         self.log().doors.write().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
         let flow = {
@@ -236,8 +237,7 @@ impl StoredSession {
                 tracing::warn!(session = self.number, %error, "what a session had received stays behind");
             }
         }
-        // Lost in a crash, the session is found expired again.
-        self.commit(documents, |_| {});
+        self.commit(documents, done);
     }
 
     fn read_one(
