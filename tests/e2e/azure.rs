@@ -5,7 +5,10 @@ use crate::support::{Broker, Edge, Link, Receiver, Sdk, host, wait_for};
 use holdfast_auth::Thumbprint;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// An edge that devices find at an address, with an upstream link to this port.
 fn edge_at(host: &str, upstream: u16, more: &str) -> Edge {
@@ -26,12 +29,24 @@ fn connection_string(device: &Value) -> &str {
     device["connection_string"].as_str().unwrap()
 }
 
-/// What a device and its operator do, once; `round` is another number each time.
+/// What a device and its operator do while the link is down, once; `round` is another number each time.
 fn converse(edge: &Edge, sdk: &mut Sdk, device: &str, round: u64) {
     let before = edge.waiting("upstream");
     sdk.send(&json!({ "t": round }).to_string(), json!({ "a/b": "c+d e%&=é", "level": "high" }));
     assert_eq!(edge.waiting("upstream"), before + 1, "it is acknowledged when it is in the log");
+    go_on_conversing(edge, sdk, device, round);
+}
 
+/// The same while the link is there.
+fn converse_linked(edge: &Edge, above: &mut Receiver, sdk: &mut Sdk, device: &str, round: u64) {
+    let body = json!({ "t": round }).to_string();
+    sdk.send(&body, json!({}));
+    let told = above.wait("the telemetry above", |message| message["payload"] == body.as_str());
+    assert_eq!(told["topic"], format!("up/{device}"));
+    go_on_conversing(edge, sdk, device, round);
+}
+
+fn go_on_conversing(edge: &Edge, sdk: &mut Sdk, device: &str, round: u64) {
     edge.run(&["twin", "set", device, &json!({ "interval": round }).to_string()]).expect_good();
     assert_eq!(sdk.tells("desired")["patch"]["interval"], round);
     sdk.order(json!({ "do": "report", "patch": { "fan": { "rpm": round } } }));
@@ -96,17 +111,6 @@ fn a_device_works_with_the_link_down_and_comes_back_by_itself_after_a_kill() {
 }
 
 #[test]
-fn a_device_works_over_websocket() {
-    let host = host(3);
-    let mut edge = edge_at(&host, crate::support::free_port(), "");
-    edge.start();
-    let pump = added(&edge, &["pump"]);
-    let mut sdk = Sdk::connected(&edge.authority(), connection_string(&pump), true);
-    converse(&edge, &mut sdk, "pump", 1);
-    assert!(edge.stop().success());
-}
-
-#[test]
 fn a_device_with_the_sdk_for_node_works_with_a_key_and_with_a_certificate_from_this_edge() {
     let host = host(5);
     let mut edge = edge_at(&host, crate::support::free_port(), "");
@@ -160,48 +164,105 @@ fn by_certificate(
         "gateway": host } })
 }
 
+/// Three proofs over two ways, each device through everything with the link down, after a kill of the host, and with the link up.
 #[test]
-fn devices_with_certificates_work_by_thumbprint_and_by_authority() {
+fn with_a_key_or_a_certificate_over_either_way_all_works_offline_after_a_kill_and_online() {
+    let broker = Broker::start();
+    let mut above = Receiver::start(broker.port(), "up/#");
+    let link = Link::to(broker.port());
+    link.cut();
     let papers = tempfile::tempdir().unwrap();
+    let (issuer, issuer_file) = issuer(papers.path());
+    let host = host(3);
+    let more = format!("tls.client_ca_file = {issuer_file:?}\n");
+    let mut edge = edge_at(&host, link.port(), &more);
+    edge.start();
+    let mut all = Vec::new();
+    for (way, websockets) in [("tls", false), ("websocket", true)] {
+        let name = |proof: &str| format!("{proof}-over-{way}");
+        let by_key = added(&edge, &[&name("key")]);
+        let connection = connection_string(&by_key).to_owned();
+        let key = KeyPair::generate().unwrap();
+        let own = named(&name("thumbprint")).self_signed(&key).unwrap();
+        added(&edge, &[&name("thumbprint"), "--thumbprint", &Thumbprint::of(own.der()).to_string()]);
+        let by_thumbprint = by_certificate(papers.path(), &name("thumbprint"), &host, &own, &key);
+        let key = KeyPair::generate().unwrap();
+        let issued = named(&name("authority")).signed_by(&key, &issuer).unwrap();
+        added(&edge, &[&name("authority"), "--ca"]);
+        let by_authority = by_certificate(papers.path(), &name("authority"), &host, &issued, &key);
+        for (proof, mut what) in [
+            ("key", json!({ "connection": connection })),
+            ("thumbprint", by_thumbprint),
+            ("authority", by_authority),
+        ] {
+            what["websockets"] = websockets.into();
+            let mut sdk = Sdk::start(&edge.authority(), what);
+            sdk.connect();
+            all.push((name(proof), sdk));
+        }
+    }
+    let round_of = |round: u64, at: usize| round * 100 + at as u64;
+    for (at, (name, sdk)) in all.iter_mut().enumerate() {
+        converse(&edge, sdk, name, round_of(1, at));
+    }
+    edge.kill();
+    for (_, sdk) in &mut all {
+        while sdk.tells("connection")["connected"] == true {}
+    }
+    edge.start();
+    for (at, (name, sdk)) in all.iter_mut().enumerate() {
+        while sdk.tells("connection")["connected"] == false {}
+        converse(&edge, sdk, name, round_of(2, at));
+    }
+    link.mend();
+    wait_for("what waited has gone up", || (edge.waiting("upstream") == 0).then_some(()));
+    for (at, (name, sdk)) in all.iter_mut().enumerate() {
+        converse_linked(&edge, &mut above, sdk, name, round_of(3, at));
+    }
+    // Each once and in order.
+    for (at, (name, _)) in all.iter().enumerate() {
+        let of_it = |message: &&Value| message["topic"] == format!("up/{name}");
+        let seen: Vec<&Value> = above.seen().iter().filter(of_it).map(|message| &message["payload"]).collect();
+        let expected = [1, 2, 3].map(|round| json!({ "t": round_of(round, at) }).to_string());
+        assert_eq!(seen, expected, "{name}");
+    }
+    assert!(edge.stop().success());
+}
+
+/// An authority that issues certificates for devices, and the file with its own.
+fn issuer(folder: &Path) -> (CertifiedIssuer<'static, KeyPair>, PathBuf) {
     let mut params = named("the plant's devices");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let issuer_file = papers.path().join("devices.pem");
-    fs::write(&issuer_file, issuer.pem()).unwrap();
+    let file = folder.join("devices.pem");
+    fs::write(&file, issuer.pem()).unwrap();
+    (issuer, file)
+}
 
+#[test]
+fn a_device_with_a_certificate_from_the_edge_works_and_one_with_a_certificate_from_nobody_is_refused() {
+    let papers = tempfile::tempdir().unwrap();
+    let (issuer, issuer_file) = issuer(papers.path());
     let host = host(4);
     let more = format!("tls.client_ca_file = {issuer_file:?}\n");
     let mut edge = edge_at(&host, crate::support::free_port(), &more);
     edge.start();
 
-    let key = KeyPair::generate().unwrap();
-    let own = named("lathe").self_signed(&key).unwrap();
-    let lathe = by_certificate(papers.path(), "lathe", &host, &own, &key);
-    let thumbprint = Thumbprint::of(own.der()).to_string();
+    let thumbprint = Thumbprint::of(issuer.der()).to_string();
     let shown = added(&edge, &["lathe", "--thumbprint", &thumbprint]);
     let expected = format!("HostName=hub.example.net;DeviceId=lathe;x509=true;GatewayHostName={host}");
     assert_eq!(connection_string(&shown), expected);
-    let mut sdk = Sdk::start(&edge.authority(), lathe);
-    sdk.connect();
-    converse(&edge, &mut sdk, "lathe", 1);
-
-    let key = KeyPair::generate().unwrap();
-    let issued = named("valve").signed_by(&key, &issuer).unwrap();
-    let valve = by_certificate(papers.path(), "valve", &host, &issued, &key);
-    added(&edge, &["valve", "--ca"]);
-    let mut sdk = Sdk::start(&edge.authority(), valve);
-    sdk.connect();
-    converse(&edge, &mut sdk, "valve", 2);
 
     // From the edge's own authority, with its own command.
     let gauge = issued_here(&edge, "Gauge_1", &host);
     added(&edge, &["Gauge_1", "--ca"]);
     let mut sdk = Sdk::start(&edge.authority(), gauge);
     sdk.connect();
-    converse(&edge, &mut sdk, "Gauge_1", 3);
+    converse(&edge, &mut sdk, "Gauge_1", 1);
 
-    // A certificate of that name from nobody in particular.
+    // A certificate of a device's name from nobody in particular.
+    added(&edge, &["valve", "--ca"]);
     let key = KeyPair::generate().unwrap();
     let forged = named("valve").self_signed(&key).unwrap();
     let forged = by_certificate(papers.path(), "valve", &host, &forged, &key);

@@ -3,6 +3,7 @@
 use crate::{
     beside::Beside,
     connection::{Client, Terms},
+    cuts::Thread,
     durable::Durable,
     end::End,
     greet::Greeted,
@@ -21,8 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    sync::oneshot,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf},
+    sync::{OwnedSemaphorePermit, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,50 +34,80 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes that are read meanwhile: what a client may have had under way. One that goes on sending is reset.
 const LINGER_BYTES_MAX: u64 = 1 << 20;
 
+/// A client that was let in and has not had its CONNACK yet.
+pub(crate) struct Admitted<S> {
+    pub(crate) stream: S,
+    pub(crate) greeted: Greeted,
+    pub(crate) attached: Attached,
+    pub(crate) beside: Beside,
+    /// Its place among the connections.
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
 /// A session that was taken up, and what it was when it was.
 pub(crate) struct Begun {
     pub(crate) kept: Box<Kept>,
     pub(crate) session_present: bool,
 }
 
-/// Serves a client from its CONNACK to its end.
-pub(crate) async fn serve(
+/// A client that is served, and what it leaves.
+struct Life<S> {
+    client: Client,
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    held: Held,
+    thread: Option<Thread>,
+    will: Option<UserWill>,
+    terms: Terms,
+    /// Given back before the connection counts as closed.
+    _place: OwnedSemaphorePermit,
+}
+
+/// Serves a client from its CONNACK to its end. What it needs for that lies in one piece of memory beside this future, which
+/// waits for as long as the client is there: a place for each step on the way would be kept as well.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared>,
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    greeted: Greeted,
-    attached: Attached,
-    beside: Beside,
+    admitted: Box<Admitted<S>>,
     stop: CancellationToken,
 ) {
+    let Some(mut life) = Box::pin(take_up(&shared, admitted)).await else { return };
+    let Life { client, reader, writer, held, thread, .. } = &mut *life;
+    let end = match client.process() {
+        Ok(()) => client.run(reader, writer, held, thread.as_mut(), &stop).await,
+        Err(end) => end,
+    };
+    client.count(&end);
+    Box::pin(client.finish(writer, &end)).await;
+    let mut reader = leave(&shared, life, &end);
+    if end.reason().is_some() {
+        linger(&mut reader).await;
+    }
+}
+
+/// Takes up the session of a client and gives it its CONNACK. None if it is to come again.
+async fn take_up<S: AsyncRead + AsyncWrite>(
+    shared: &Arc<Shared>,
+    admitted: Box<Admitted<S>>,
+) -> Option<Box<Life<S>>> {
+    let Admitted { stream, mut greeted, attached, beside, place } = *admitted;
     let Attached { held, kept, will: due, unwanted, ended } = attached;
     if let Some(due) = due {
-        wills::publish(&shared, due);
+        wills::publish(shared, due);
     }
     unwanted.into_iter().for_each(UserWill::forget);
-    let (terms, mut will) = (greeted.terms, greeted.will.clone());
-    let mut greeted = greeted;
-    let mut thread = greeted.thread.take();
-    let begun = match begin(&shared, &greeted, kept, ended, &mut will).await {
+    let (terms, mut will, thread) = (greeted.terms, greeted.will.take(), greeted.thread.take());
+    let begun = match begin(shared, &greeted, kept, ended, &mut will).await {
         Ok(begun) => begun,
         Err(refused) => {
             tracing::warn!(user = %held.key().user, %refused, "a session cannot be recorded; its client is to come again");
-            return;
+            return None;
         }
     };
     let expiry = Duration::from_secs(u64::from(terms.session_expiry_s));
     shared.sessions.introduce(&held, begun.kept.subscriptions.facts().clone(), expiry);
-    let mut client = Client::begin(shared.clone(), greeted, held.key().clone(), begun, beside);
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let end = match client.process() {
-        Ok(()) => client.run(&mut reader, &mut writer, &held, thread.as_mut(), &stop).await,
-        Err(end) => end,
-    };
-    client.count(&end);
-    client.finish(&mut writer, &end).await;
-    leave(&shared, client, held, will, terms, &end);
-    if end.reason().is_some() {
-        linger(&mut reader).await;
-    }
+    let client = Client::begin(shared.clone(), greeted, held.key().clone(), begun, beside);
+    let (reader, writer) = tokio::io::split(stream);
+    Some(Box::new(Life { client, reader, writer, held, thread, will, terms, _place: place }))
 }
 
 /// Records the end of the session before, the session, if it outlives the connection, and the will: what CONNACK says then
@@ -141,12 +172,13 @@ pub(crate) async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
     let _ = timeout(LINGER_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }
 
-/// Leaves the session behind, or ends it, and says the will if the time has come.
-fn leave(shared: &Shared, mut client: Client, held: Held, will: Option<UserWill>, terms: Terms, end: &End) {
+/// Leaves the session behind, or ends it, and says the will if the time has come. What the client still sends is left.
+fn leave<S>(shared: &Shared, life: Box<Life<S>>, end: &End) -> ReadHalf<S> {
+    let Life { mut client, reader, held, will, terms, .. } = *life;
     if client.linked.take().is_some() {
         drop(held);
         shared.count_sessions();
-        return;
+        return reader;
     }
     if let Some(hub) = client.hub.take() {
         // Of its session only the filters are kept, and they are on disk.
@@ -154,7 +186,7 @@ fn leave(shared: &Shared, mut client: Client, held: Held, will: Option<UserWill>
         drop(hub);
         drop(held);
         shared.count_sessions();
-        return;
+        return reader;
     }
     let expiry_s = match end {
         // Nobody comes back for it.
@@ -199,6 +231,7 @@ fn leave(shared: &Shared, mut client: Client, held: Held, will: Option<UserWill>
     if let Some(will) = now {
         wills::publish(shared, will);
     }
+    reader
 }
 
 /// Keeps in memory only what is nowhere else: messages of the log are read again when the client is back.

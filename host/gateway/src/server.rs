@@ -5,7 +5,7 @@ use crate::{
     beside::Beside,
     episodes::warn_once,
     greet::{Greeted, greet},
-    life::{self, serve},
+    life::{self, Admitted, serve},
     limits::Limits,
     listing::SessionList,
     lobby::{Lobby, Place, Pushed},
@@ -17,7 +17,7 @@ use crate::{
 use holdfast_auth::{Cut, Registry};
 use holdfast_broker::{Broker, RestoreError};
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
-use holdfast_net::{Incoming, ListenConfig, ListenError, Listener};
+use holdfast_net::{Incoming, ListenConfig, ListenError, Listener, Stream};
 use holdfast_types::{Name, Text};
 use std::{
     net::SocketAddr,
@@ -204,20 +204,36 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-/// One connection from its first byte to its last.
-async fn admit(
+/// One connection from its first byte to its last. What letting it in takes is given back when that is over, and not kept as
+/// long as the connection.
+fn admit(
     incoming: Incoming,
     shared: Arc<Shared>,
     doors: Arc<Semaphore>,
     place: Place,
     stop: CancellationToken,
-) {
-    let stats = shared.stats.clone();
-    let _open = Gauge::up(&stats.connections);
+) -> impl Future<Output = ()> {
+    let let_in = Box::pin(let_in(incoming, shared.clone(), doors, place, stop.clone()));
+    async move {
+        let stats = shared.stats.clone();
+        let _open = Gauge::up(&stats.connections);
+        if let Some(admitted) = let_in.await {
+            Box::pin(serve(shared, admitted, stop)).await;
+        }
+    }
+}
+
+/// The handshake, CONNECT, and the session. None if the client is not let in; it has been told as far as it can be.
+async fn let_in(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    doors: Arc<Semaphore>,
+    place: Place,
+    stop: CancellationToken,
+) -> Option<Box<Admitted<Stream>>> {
     let peer = incoming.peer();
     let within = shared.limits.connect_time_max;
-    // Boxed: what a handshake needs is given back when it is over, and not kept as long as the connection.
-    let begin = Box::pin(async {
+    let begin = async {
         let mut stream = match shared.heavy.in_turns(incoming.handshake(within)).await {
             Ok(stream) => stream,
             Err(fault) => {
@@ -229,33 +245,24 @@ async fn admit(
         let greeted = greet(&shared, &mut stream, &certificates, peer).await?;
         // A client sends each packet in a frame, or gathers small ones.
         stream.set_frame_bytes_max(shared.limits.packet_bytes_max.saturating_add(FRAME_EXTRA_BYTES));
-        let permit = pass(&shared, doors, &greeted, &mut stream, peer).await?;
+        let place = pass(&shared, doors, &greeted, &mut stream, peer).await?;
         let attached = attach(&shared, &greeted, &mut stream).await?;
-        Some((stream, greeted, attached, permit))
-    });
-    let begun = tokio::select! {
-        () = stop.cancelled() => return,
+        let beside = Beside::new(stream.branches());
+        Some(Box::new(Admitted { stream, greeted, attached, beside, place }))
+    };
+    tokio::select! {
+        () = stop.cancelled() => None,
         () = place.pushed_out.cancelled() => {
             let (max, per_address_max) = (shared.limits.ungreeted_max, shared.limits.ungreeted_per_address_max);
             warn_once!(shared.episodes, "lobby", max, per_address_max, %peer, "too many connections do not say who they are; the oldest is closed");
-            return;
+            None
         }
-        begun = timeout(within, begin) => begun,
-    };
-    match begun {
-        Ok(Some((stream, greeted, attached, permit))) => {
-            drop(place);
-            // Given back before the connection counts as closed.
-            let _permit = permit;
-            let beside = Beside::new(stream.branches());
-            Box::pin(serve(shared, stream, greeted, attached, beside, stop)).await;
-        }
-        Ok(None) => {}
-        Err(_) => {
+        begun = timeout(within, begin) => begun.unwrap_or_else(|_| {
             Stats::one(&shared.stats.connects_too_late);
             let kind = format!("late {}", peer.ip());
             warn_once!(shared.episodes, &kind, %peer, ?within, "a client did not say in time who it is");
-        }
+            None
+        }),
     }
 }
 

@@ -176,6 +176,11 @@ impl Publisher {
     }
 }
 
+/// The lines of a text that is being written. A last one without its end is left out: of a long one a piece may be there.
+fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.rfind('\n').map_or("", |end| &text[..end]).lines()
+}
+
 /// A client with a session, in one of the roles of `session.py` that write a file.
 pub struct Role {
     process: Process,
@@ -214,9 +219,7 @@ impl Role {
     /// The lines that it has written so far.
     pub fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.path().join("out")).unwrap_or_default();
-        // A last line without its end is still being written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(str::to_owned).collect()
+        whole_lines(&text).map(str::to_owned).collect()
     }
 
     /// Whether it has ended; it must have ended well.
@@ -289,7 +292,7 @@ impl Subscriber {
     pub fn wait(&self, text: &str) -> String {
         wait_for(&format!("mosquitto_sub prints {text:?}"), || {
             let printed = self.process.printed();
-            let mut lines = printed.lines().filter(|line| !line.starts_with("Client "));
+            let mut lines = whole_lines(&printed).filter(|line| !line.starts_with("Client "));
             lines.find(|line| line.contains(text)).map(str::to_owned)
         })
     }

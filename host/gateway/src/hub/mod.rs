@@ -183,7 +183,8 @@ impl Hub {
 /// The next things to do for a client of the dialect; for ever nothing for another.
 pub(crate) async fn next(hub: &mut Option<Box<Hub>>, room: usize) -> Vec<Event> {
     match hub {
-        Some(hub) => hub.next(room).await,
+        // Boxed: other clients need no room for it.
+        Some(hub) => Box::pin(hub.next(room)).await,
         None => pending().await,
     }
 }
