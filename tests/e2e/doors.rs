@@ -1,6 +1,6 @@
 //! Every door of the gateway, opened by clients that nobody here wrote, with the certificate of the edge's own authority.
 
-use crate::support::{Edge, Subscriber, holdfast, node_says, publish, python_says, wait_for};
+use crate::support::{Edge, Subscriber, free_port, holdfast, node_says, publish, python_says, wait_for};
 use serde_json::Value;
 use std::{fs, path::Path};
 
@@ -69,7 +69,47 @@ fn a_renewed_certificate_is_shown_and_open_connections_go_on() {
     });
     publish(port, &["--cafile", &authority, "-q", "1", "-t", "plant/door", "-m", "after"]).expect_good();
     assert_eq!(sink.wait("after"), "plant/door after");
+    // One that is not good any more, the running edge issues anew by itself.
+    let asked = fingerprint(&edge);
+    fs::remove_file(edge.folder().join("data/certificates/server.pem")).unwrap();
+    edge.wait_log("issued a new certificate for this edge");
+    assert_ne!(fingerprint(&edge), asked);
+    wait_for("it is shown", || {
+        (edge.log().matches("a new certificate is shown to devices from now on").count() == 2).then_some(())
+    });
+    publish(port, &["--cafile", &authority, "-q", "1", "-t", "plant/door", "-m", "by itself"]).expect_good();
+    assert_eq!(sink.wait("by itself"), "plant/door by itself");
     assert!(edge.run(&["check"]).expect_good().contains("ok       certificates"));
+    assert!(edge.stop().success());
+}
+
+#[test]
+fn a_certificate_of_ones_own_is_shown_and_so_is_the_one_that_replaces_it() {
+    let papers = tempfile::tempdir().unwrap();
+    let (certificate, key) = (papers.path().join("own.pem"), papers.path().join("own.key"));
+    let issue = || {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        fs::write(&certificate, made.cert.pem()).unwrap();
+    };
+    issue();
+    let port = free_port();
+    let keys = format!("tls.cert_file = {certificate:?}\ntls.key_file = {key:?}\n");
+    let mut edge = Edge::with_gateway("", &[format!("tls://127.0.0.1:{port}")], &keys);
+    edge.start();
+    let trusted = |name: &str| {
+        let copy = papers.path().join(name);
+        fs::copy(&certificate, &copy).unwrap();
+        text(&copy)
+    };
+    let first = trusted("first");
+    let sink = Subscriber::start(port, "plant/#", &["--cafile", &first]);
+    issue();
+    edge.wait_log("a new certificate is shown to devices from now on");
+    assert!(!publish(port, &["--cafile", &first, "-t", "plant/door", "-m", "no"]).good);
+    let second = trusted("second");
+    publish(port, &["--cafile", &second, "-q", "1", "-t", "plant/door", "-m", "after"]).expect_good();
+    assert_eq!(sink.wait("after"), "plant/door after");
     assert!(edge.stop().success());
 }
 

@@ -103,6 +103,8 @@ pub(crate) struct Client {
     fates: Vec<(Ticket, Outcome)>,
     actions: Vec<Action>,
     pace: Pace,
+    /// Whether the client is not read from.
+    held_back: bool,
     /// Since when the client has taken no byte of what is to be written.
     stalled: Option<Instant>,
     pub(crate) beside: Beside,
@@ -173,6 +175,7 @@ impl Client {
             fates: Vec::new(),
             actions: Vec::new(),
             pace: Pace::new(shared.limits.messages_per_second_max, shared.limits.bytes_per_second_max, now),
+            held_back: false,
             stalled: None,
             unflushed: false,
             beside,
@@ -246,7 +249,11 @@ impl Client {
                 armed = deadline;
                 timer.as_mut().reset(armed.into());
             }
-            let reading = self.may_take_packets() && !self.more;
+            let held_back = !self.may_take_packets();
+            if !std::mem::replace(&mut self.held_back, held_back) && held_back && !self.pace.is_over() {
+                Stats::one(&self.shared.stats.held_back);
+            }
+            let reading = !held_back && !self.more;
             if reading && self.inbuf.capacity() - self.inbuf.len() < self.read_bytes / 2 {
                 self.inbuf.reserve(self.read_bytes);
             }

@@ -20,6 +20,9 @@ impl Client {
             End::Cut(_) | End::ProofExpired => Some(&stats.devices_cut),
             End::Behind { .. } | End::Stalled => Some(&stats.too_slow),
         };
+        if end.reason() == Some(ReasonCode::PacketTooLarge) && matches!(end, End::Protocol(_)) {
+            Stats::one(&stats.packets_over_limit);
+        }
         let user = &self.key.user;
         let client_id = Plain(&self.key.client_id);
         if let Some(counter) = counter {

@@ -77,6 +77,9 @@ pub(crate) async fn greet(
             Ok(None) => {}
             Err(error) => {
                 Stats::one(&shared.stats.protocol_errors);
+                if error.reason == ReasonCode::PacketTooLarge {
+                    Stats::one(&shared.stats.packets_over_limit);
+                }
                 warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, error = %Plain(&error), "a client is refused");
                 let version = announced(stream, head).await;
                 refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;

@@ -72,6 +72,7 @@ impl Client {
         let known = self.subscriptions.holds(&interest);
         let max = self.shared.limits.subscriptions_max;
         if !known && self.subscriptions.len() >= max {
+            Stats::one(&self.shared.stats.subscriptions_over_limit);
             let kind = format!("subscriptions {}", self.key.user);
             warn_once!(self.shared.episodes, &kind, user = %self.key.user, max, "a client has too many subscriptions");
             return Err(ReasonCode::QuotaExceeded);

@@ -6,6 +6,7 @@
 use crate::{
     above::{LINK_VERSION, link_version},
     shared::Shared,
+    stats::Stats,
 };
 use holdfast_auth::{Claim, DeviceNotProved, Evidence, NotProved, Proved, sas};
 use holdfast_mqtt::{
@@ -164,6 +165,9 @@ async fn by_password(shared: &Arc<Shared>, connect: &Connect, peer: SocketAddr) 
         return answer;
     }
     let turn = shared.password_checks.take(peer.ip()).await;
+    if turn.waited {
+        Stats::one(&shared.stats.password_checks_waited);
+    }
     // Another connection of the same user may have proved the password in the meantime.
     if let Some(answer) = shared.registry.who_quickly(evidence) {
         return answer;

@@ -308,6 +308,7 @@ async fn attach(
         }
         Err(_) => {
             Stats::one(&shared.stats.connects_refused);
+            Stats::one(&shared.stats.sessions_over_limit);
             warn_once!(
                 shared.episodes,
                 "sessions",

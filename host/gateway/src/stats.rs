@@ -58,8 +58,14 @@ stats! {
     connects_too_late;
     /// Clients that were refused in CONNACK.
     connects_refused;
+    /// Clients that were refused because there were too many sessions.
+    sessions_over_limit;
+    /// Clients that waited until another password was checked.
+    password_checks_waited;
     /// Connections that ended because the client broke the protocol.
     protocol_errors;
+    /// Those of them that ended because a packet was larger than it may be.
+    packets_over_limit;
     /// Connections that another one of the same client replaced.
     taken_over;
     /// Connections of devices that were removed, disabled or given another credential, or whose proof has expired.
@@ -70,6 +76,8 @@ stats! {
     too_slow;
     /// Times that a client was not read from because it had sent what it may each second.
     paced;
+    /// Times that a client was not read from because it was ahead of the log, or did not take what it was sent.
+    held_back;
     /// Messages from clients.
     messages_in;
     /// Messages from clients that may not publish there, or that the broker refused.
@@ -84,6 +92,8 @@ stats! {
     subscriptions_granted;
     /// Subscriptions that were refused.
     subscriptions_refused;
+    /// Those of them that were refused because the client had too many.
+    subscriptions_over_limit;
     /// Wills that were published.
     wills;
     /// Retained messages that were not kept because there are too many.

@@ -19,6 +19,8 @@ pub(crate) struct Turns {
 
 /// A turn; given back when dropped.
 pub(crate) struct Turn {
+    /// Whether there was none free when it was asked for.
+    pub(crate) waited: bool,
     _of_address: Option<OwnedSemaphorePermit>,
     _of_all: Option<OwnedSemaphorePermit>,
 }
@@ -32,8 +34,10 @@ impl Turns {
     /// Waits for a turn, behind those who came before from the same address.
     pub(crate) async fn take(&self, from: IpAddr) -> Turn {
         // Nobody closes a semaphore here, so that each waits until there is a permit.
-        let of_address = self.of_address(from).acquire_owned().await.ok();
-        Turn { _of_address: of_address, _of_all: self.all.clone().acquire_owned().await.ok() }
+        let of_address = self.of_address(from);
+        let waited = of_address.available_permits().min(self.all.available_permits()) == 0;
+        let _of_address = of_address.acquire_owned().await.ok();
+        Turn { waited, _of_address, _of_all: self.all.clone().acquire_owned().await.ok() }
     }
 
     fn of_address(&self, from: IpAddr) -> Arc<Semaphore> {

@@ -13,6 +13,7 @@ mod support;
 use bytes::BytesMut;
 use holdfast_gateway::Limits;
 use holdfast_mqtt::*;
+use holdfast_types::WhenFull;
 use std::time::Duration;
 use support::*;
 use tokio::io::AsyncWriteExt;
@@ -95,6 +96,11 @@ async fn a_first_packet_over_its_limit_is_refused_before_it_is_read() {
     let mut client = Client::dial(house.address, V311).await;
     client.stream.write_all(&[0x10, 0xFF, 0xFF, 0x7F]).await.unwrap();
     assert_eq!(client.next().await, None);
+    let mut client = house.client(V311, "c").await;
+    client.stream.write_all(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]).await.unwrap();
+    assert_eq!(client.next().await, None);
+    let counted = house.counted();
+    assert_eq!((counted.packets_over_limit, counted.protocol_errors), (2, 2));
     house.serves().await;
 }
 
@@ -215,6 +221,7 @@ async fn wrong_passwords_by_the_dozen_do_not_keep_others_waiting_beyond_their_ti
     for task in tasks {
         assert_eq!(task.await.unwrap(), ReasonCode::BadUserNameOrPassword);
     }
+    assert!((1..=24).contains(&house.counted().password_checks_waited));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,6 +305,33 @@ fn futures_publish(client: &mut Client, body: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_ahead_of_a_full_log_is_held_back_and_counted_and_goes_on_when_there_is_room() {
+    let house = House::with(Limits { unacked_max: 8, ..Limits::default() }, WhenFull::Block, 1 << 20).await;
+    let mut client = house.client(V311, "c").await;
+    let (body, mut sent) = ("x".repeat(16 << 10), 0);
+    for _ in 0..100 {
+        let packet_id = Some(client.id());
+        let publish = Publish { qos: QoS::AtLeastOnce, packet_id, ..Publish::new("plant/t", body.clone()) };
+        client.send(&Packet::Publish(publish)).await;
+        sent += 1;
+    }
+    until("it is not read from", || house.counted().held_back > 0).await;
+    let mut reader = house.broker.reader(holdfast_types::LogId::upstream());
+    let mut acknowledged = 0;
+    while acknowledged < sent {
+        tokio::select! {
+            deliveries = reader.next(100) => {
+                reader.ack(deliveries.unwrap().into_iter().map(|delivery| delivery.ticket));
+            }
+            packet = client.next() => {
+                assert!(matches!(packet, Some(Packet::PubAck(_))), "{packet:?}");
+                acknowledged += 1;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_over_its_pace_is_slowed_down_and_not_cut_off() {
     let house = House::limited(Limits { messages_per_second_max: Some(100), ..Limits::default() }).await;
     let mut client = house.client(V311, "c").await;
@@ -371,4 +405,6 @@ async fn too_many_subscriptions_sessions_and_properties_are_refused_one_by_one()
     let _second = house.client(V5, "2").await;
     let mut third = Client::dial(house.address, V5).await;
     assert_eq!(third.connect(connect(V5, "3")).await.reason, ReasonCode::ServerUnavailable);
+    let counted = house.counted();
+    assert_eq!((counted.subscriptions_over_limit, counted.sessions_over_limit), (1, 1));
 }
