@@ -150,6 +150,8 @@ fn another_stack_of_quic_connects_publishes_and_is_answered() {
     assert!(said.contains("CONNACK SUBACK PUBACK PUBLISH PINGRESP"), "{said}");
     let said = python_says("quic.py", &[&port, &authority, "beside"]);
     assert!(said.contains("answered on the stream that asked"), "{said}");
+    let said = python_says("quic.py", &[&port, &authority, "wrong"]);
+    assert!(said.contains("refused"), "{said}");
     edge.wait_log("the client sent PINGREQ on a stream beside that of its session");
     assert!(edge.stop().success());
 }

@@ -3,7 +3,7 @@
     quic.py PORT AUTHORITY one | beside | wrong
 
 one: CONNECT, SUBSCRIBE, PUBLISH with QoS 1 and PINGREQ on one stream; prints what is answered. beside: publishes with QoS 1 on a
-second stream, where the answer must come, while the session is on the first. wrong: another protocol than "mqtt".
+second stream, where the answer must come, while the session is on the first. wrong: another protocol than "mqtt", which is refused.
 """
 
 import asyncio
@@ -89,4 +89,10 @@ async def main():
         print("CONNACK SUBACK PUBACK PUBLISH PINGRESP")
 
 
-asyncio.run(asyncio.wait_for(main(), 30))
+try:
+    asyncio.run(asyncio.wait_for(main(), 30))
+except ConnectionError:
+    assert what == "wrong", "the connection was refused"
+    print("refused")
+else:
+    assert what != "wrong", "another protocol was taken"
