@@ -53,7 +53,7 @@ fn main() {
     if let Some(address) = part("volatile") {
         return pace(&address, false);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = support::runtime();
     let house = runtime.block_on(support::House::new());
     let address = house.address.to_string();
     let (rate, ours) = fan_out(&address, "self");

@@ -65,7 +65,7 @@ fn main() {
     };
     let folder = tempfile::tempdir().unwrap();
     let (certificate, door) = papers(folder.path());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = support::runtime();
     let house = runtime.block_on(House::at("0.0.0.0:0".parse().unwrap(), door));
     let port = house.address.port();
     let me = |part: &str| start(part, &certificate, port);

@@ -1,7 +1,8 @@
 //! What an idle device costs: `cargo bench -p holdfast-gateway --bench idle_tls`.
 //!
 //! Opens connections with TLS, each with a session that stays and a subscription, and says how much memory the host has
-//! for each. Then all of them break at once and come back. The clients are processes of their own, so that the memory and
+//! for each. Then all of them break at once and come back, as fast as they can: how many each second, and what the host takes
+//! meanwhile besides what it has afterwards. The clients are processes of their own, so that the memory and
 //! the CPU time of this one are the host's. `HOLDFAST_BENCH_CONNECTIONS` is how many, 10,000 unless said; as many files
 //! must be allowed (`ulimit -n`).
 
@@ -43,6 +44,14 @@ const AT_ONCE: usize = 32;
 /// What a connection may cost.
 const GOAL_BYTES: f64 = 30.0 * 1024.0;
 
+/// Reconnects each second that are to be absorbed, and what the host may take for them: 64 KiB for each that may wait to be let
+/// in.
+const STORM_RATE: f64 = 1000.0;
+const STORM_BYTES: u64 = 64 << 20;
+
+/// Clients that may wait to be let in.
+const UNGREETED: usize = 1024;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "devices") {
@@ -56,11 +65,12 @@ fn main() {
     let limits = Limits {
         connections_max: all * 2,
         sessions_max: all * 2,
-        ungreeted_max: 1024,
+        ungreeted_max: UNGREETED,
+        ungreeted_per_address_max: UNGREETED,
         connect_time_max: Duration::from_secs(60),
         ..Limits::default()
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = support::runtime();
     let house = runtime.block_on(House::behind(door, limits, WhenFull::Block, 1 << 30));
     let mut crowd: Vec<Crowd> =
         (0..PROCESSES).map(|n| Crowd::start(&certificate, &house, n, all / PROCESSES)).collect();
@@ -87,6 +97,13 @@ fn main() {
             "  {} the goal of {:.0} KiB",
             if each <= GOAL_BYTES { "within" } else { "OVER" },
             GOAL_BYTES / 1024.0
+        );
+        let (rate, over) = (expected as f64 / seconds, peak().saturating_sub(resident()));
+        println!(
+            "  {} the goals of {STORM_RATE} each second and {} MiB besides: {rate:.0} and {:.1}",
+            if rate >= STORM_RATE && over <= STORM_BYTES { "within" } else { "OVER" },
+            STORM_BYTES >> 20,
+            over as f64 / f64::from(1 << 20),
         );
     }
 }

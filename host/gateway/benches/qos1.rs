@@ -38,7 +38,7 @@ fn main() {
         subscribe(&arguments[at + 1], arguments[at + 2].parse().unwrap());
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = support::runtime();
     for publishers in [1, 50] {
         let house = runtime.block_on(support::House::new());
         runtime.block_on(house.serves());

@@ -2,8 +2,9 @@
 //!
 //! A thread that serves one connection serves no other meanwhile. The packets of a client are therefore taken for so long at
 //! once, and so many messages for a client, and then the other connections are looked at. Whoever has more, as a client that
-//! floods topics on which hundreds listen, and they, goes on with half of the threads at most, which all of these share with
-//! the handshakes of strangers, which are arithmetic: a client that needs little finds a thread that is free.
+//! floods topics on which hundreds listen, and they, goes on with half of the threads at most, which all of these share: a
+//! client that needs little finds a thread that is free. The handshakes of strangers are arithmetic, and have a half of their
+//! own, so that a newcomer does not wait behind a flood.
 
 use crate::{connection::Client, end::End, outbound::BATCH_MESSAGES_MAX};
 use holdfast_broker::Published;
@@ -21,27 +22,38 @@ use tokio_util::sync::PollSemaphore;
 /// Longest time for packets of one client at once: a full read of small messages for a few subscribers, some hundred of them.
 const TURN_TIME_MAX: Duration = Duration::from_micros(250);
 
+/// After how many steps of its tasks a thread of the runtime looks what has come over the network. A step of a flood takes as
+/// long as a turn, so that with tokio's own 61 a packet could lie for many milliseconds while all threads have something to do.
+pub const EVENT_INTERVAL: u32 = 13;
+
 /// Whose turn it is.
-pub(crate) struct Heavy(Arc<Semaphore>);
+pub(crate) struct Heavy {
+    floods: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+}
 
 impl Heavy {
     /// Half of the threads that there are processors for.
     pub(crate) fn new() -> Self {
         let threads = available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new((threads / 2).max(1))))
+        Self::of((threads / 2).max(1))
     }
 
-    /// Waits for a turn, behind those who wait already, and until the other connections of this thread were looked at. Cancel
+    fn of(turns: usize) -> Self {
+        Self { floods: Arc::new(Semaphore::new(turns)), handshakes: Arc::new(Semaphore::new(turns)) }
+    }
+
+    /// Waits for a turn in a flood, behind those who wait already, and until the other connections of this thread were looked at. Cancel
     /// safe.
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         tokio::task::yield_now().await;
-        self.0.clone().acquire_owned().await.ok()
+        self.floods.clone().acquire_owned().await.ok()
     }
 
-    /// Does something of which each step is a turn. Who waits for the other side holds none.
+    /// Shakes hands, each step in a turn. Who waits for the other side holds none.
     pub(crate) async fn in_turns<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
-        let mut turns = PollSemaphore::new(self.0.clone());
+        let mut turns = PollSemaphore::new(self.handshakes.clone());
         poll_fn(|context| {
             let _turn = ready!(turns.poll_acquire(context));
             work.as_mut().poll(context)
@@ -97,17 +109,17 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_other_side_holds_no_turn_and_who_works_has_one() {
-        let heavy = Heavy(Arc::new(Semaphore::new(1)));
+        let heavy = Heavy::of(1);
         let mut context = Context::from_waker(Waker::noop());
         let mut steps = 0;
         let mut work = Box::pin(heavy.in_turns(poll_fn(|_| {
             steps += 1;
-            assert_eq!(heavy.0.available_permits(), 0, "a step is a turn");
+            assert_eq!(heavy.handshakes.available_permits(), 0, "a step is a turn");
             if steps < 3 { Poll::Pending } else { Poll::Ready(()) }
         })));
         assert!(work.as_mut().poll(&mut context).is_pending());
-        assert_eq!(heavy.0.available_permits(), 1, "it waits");
-        let other = heavy.0.clone().try_acquire_owned().unwrap();
+        assert_eq!(heavy.handshakes.available_permits(), 1, "it waits");
+        let other = heavy.handshakes.clone().try_acquire_owned().unwrap();
         assert!(work.as_mut().poll(&mut context).is_pending(), "it is another's turn");
         drop(other);
         assert!(work.as_mut().poll(&mut context).is_pending());

@@ -49,6 +49,7 @@ mod turns;
 mod wills;
 
 pub use above::{Above, EdgeDoor, EdgeLink, Fates, Links, TwinAnswer};
+pub use heavy::EVENT_INTERVAL;
 pub use limits::{FAIR_SHARE, Limits};
 pub use listing::{SessionList, ShownSession};
 pub use server::{BindError, Gateway, GatewayConfig};

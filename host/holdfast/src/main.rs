@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     if let Command::Compile(args) = &cli.command {
         return compile(args);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.event_interval(holdfast_gateway::EVENT_INTERVAL).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::note(format!("error: no threads can be started: {error}"));

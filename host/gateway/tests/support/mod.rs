@@ -26,6 +26,12 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything takes that works.
 pub const LONG: Duration = Duration::from_secs(30);
 
+/// A runtime as the host has it.
+pub fn runtime() -> tokio::runtime::Runtime {
+    let mut all = tokio::runtime::Builder::new_multi_thread();
+    all.event_interval(holdfast_gateway::EVENT_INTERVAL).enable_all().build().unwrap()
+}
+
 /// A gateway at work. Its users `press` and `oven` have the password `secret`; they may publish below `plant/` and under
 /// their own name, and subscribe to `plant/#`; what is below `plant/secret` is kept from `oven`.
 pub struct House {
