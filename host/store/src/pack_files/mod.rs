@@ -47,6 +47,9 @@ use writing::Writer;
 /// the file system a name and two blocks.
 const FILE_BYTES_MIN: u64 = 1 << 20;
 
+/// Files that stay open to be written, of a thousand queues: few processes may have more than a thousand files.
+const OPEN_MAX: usize = 64;
+
 /// The pack files of all queues.
 #[derive(Debug)]
 pub(crate) struct PackFiles {
@@ -152,9 +155,15 @@ impl PackFiles {
         // Before it is written: whoever looks for what can be deleted must not take it for dead.
         queue.files.insert(writer.first(), end);
         let ahead = self.ahead.then_some(self.file_bytes);
+        let is_opened = is_new || !writer.is_open();
         let places = writer.write(packs, mark, ahead)?;
         if is_new {
             sync_folder(&queue_path(&self.folder, number))?;
+        }
+        if is_opened {
+            let others = queues.iter_mut().filter(|(other, _)| **other != number);
+            let writers = others.filter_map(|(_, queue)| queue.writer.as_mut());
+            writers.filter(|writer| writer.is_open()).skip(OPEN_MAX - 1).for_each(Writer::close_file);
         }
         Ok(places)
     }

@@ -25,11 +25,12 @@ const GROUP_BYTES_MAX: u64 = 32 << 10;
 /// Frames and small packs are put together up to this before they are written.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// It is opened for each group: there may be a thousand of them.
 #[derive(Debug)]
 pub(super) struct Writer {
     first: Offset,
     path: PathBuf,
+    /// Kept open: what the file system has set aside for a file goes with its last handle. Closed when there are too many.
+    file: Option<File>,
     salt: Salt,
     /// Up to here what is in it counts.
     counts: u64,
@@ -52,7 +53,7 @@ impl Writer {
         let salt = draw().to_le_bytes();
         file.write_all(&salt)?;
         let counts = SALT_BYTES as u64;
-        Ok(Self { first, path, salt, counts, written: counts, prepared: counts })
+        Ok(Self { first, path, file: Some(file), salt, counts, written: counts, prepared: counts })
     }
 
     pub(super) fn first(&self) -> Offset {
@@ -77,7 +78,7 @@ impl Writer {
         let bytes: u64 = packs.iter().map(|(_, pack)| (FRAME_BYTES + pack.len()) as u64).sum();
         let mut at = self.counts;
         self.written = at + bytes;
-        let mut file = self.open()?;
+        let mut file = self.take_file()?;
         if ahead.is_some_and(|end| bytes <= GROUP_BYTES_MAX && self.prepared < end) {
             self.prepare(&mut file)?;
         }
@@ -97,6 +98,7 @@ impl Writer {
         out.flush()?;
         drop(out);
         file.sync_data()?;
+        self.file = Some(file);
         Ok(places)
     }
 
@@ -111,8 +113,16 @@ impl Writer {
         Ok(())
     }
 
-    fn open(&self) -> io::Result<File> {
-        OpenOptions::new().write(true).open(&self.path)
+    fn take_file(&mut self) -> io::Result<File> {
+        self.file.take().map_or_else(|| OpenOptions::new().write(true).open(&self.path), Ok)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    pub(super) fn close_file(&mut self) {
+        self.file = None;
     }
 
     pub(super) fn settle(&mut self) {
@@ -122,7 +132,7 @@ impl Writer {
     /// Cuts off what does not count. False if nothing does.
     pub(super) fn cut(&mut self) -> io::Result<bool> {
         if self.written.max(self.prepared) > self.counts {
-            let file = self.open()?;
+            let file = self.take_file()?;
             file.set_len(self.counts)?;
             file.sync_all()?;
             (self.written, self.prepared) = (self.counts, self.counts);
@@ -131,7 +141,7 @@ impl Writer {
     }
 
     /// Ends a file that is full. A crash may leave the zeros at its end, which harm nobody.
-    pub(super) fn close(self) -> io::Result<()> {
-        if self.prepared > self.counts { self.open()?.set_len(self.counts) } else { Ok(()) }
+    pub(super) fn close(mut self) -> io::Result<()> {
+        if self.prepared > self.counts { self.take_file()?.set_len(self.counts) } else { Ok(()) }
     }
 }
