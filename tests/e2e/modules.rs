@@ -178,3 +178,76 @@ fn readings_pass_through_two_modules_and_what_they_make_of_them_arrives() {
     edge.run(&["start", "window"]).expect_good();
     wait_for("the started module has caught up", || (edge.waiting("module/window") < 3).then_some(()));
 }
+
+/// A next version is tried on the readings that pass, an operator looks at what it would have done, and decides.
+#[test]
+fn a_next_version_is_tried_in_the_shadow_and_promoted_or_dropped() {
+    let broker = Broker::start();
+    let mut receiver = Receiver::start(broker.port(), "up/#");
+    let edge = Edge::started(&format!(
+        "{}\n[routes]\n\
+         in = 'FROM /messages/modules/simulator/* INTO BrokeredEndpoint(\"/modules/threshold/inputs/readings\")'\n\
+         out = 'FROM /messages/modules/threshold/* INTO $upstream'\n",
+        upstream(&broker)
+    ));
+    edge.plug(
+        "threshold",
+        "threshold",
+        "[config]\nfield = \"temperature\"\nkey = \"sensor\"\nabove = 21.0\nhysteresis = 0.1\n[shadow]\nignore = [\"since\"]\n",
+    );
+    edge.plug("simulator", "simulator", FAST);
+    let first = edge.wait_module("threshold", "running")["digest"].clone();
+    let promote = edge.run(&["module", "promote", "threshold"]);
+    promote.expect_refused(&["no next version of threshold", "threshold.next.wasm"]);
+
+    // One that does another thing.
+    edge.drop_in("threshold.next.wasm", &ready_made("window"));
+    let shown = wait_for("the first differences", || {
+        let next = edge.module("threshold.next")?;
+        (next["shadow"]["differed"].as_u64() >= Some(2)).then_some(next)
+    });
+    println!("{}", edge.run(&["list"]).expect_good());
+    assert_eq!((&shown["state"], &shown["sent"]), (&"shadow".into(), &0.into()));
+    assert!(shown["shadow"]["differences"][0].as_str().unwrap().contains("alert"), "{shown}");
+    let log = edge.run(&["logs", "threshold.next"]).expect_good();
+    assert!(log.contains("this one nothing sent"), "{log}");
+    let metrics = edge.run(&["metrics"]).expect_good();
+    let counted = "holdfast_module_shadow_calls_total{module=\"threshold.next\",result=\"matched\"}";
+    assert!(metrics.contains(counted), "{metrics}");
+    edge.run(&["restart", "--all"]).expect_good();
+    edge.run(&["module", "drop", "threshold"]).expect_good();
+    assert!(edge.module("threshold.next").is_none());
+    assert_eq!(edge.module("threshold").unwrap()["digest"], first);
+
+    // One that does the same.
+    edge.drop_in("threshold.next.wasm", &with_a_section(&ready_made("threshold"), b"two "));
+    let shown = wait_for("a hundred matches", || {
+        let next = edge.module("threshold.next")?;
+        (next["shadow"]["matched"].as_u64() >= Some(100)).then_some(next)
+    });
+    assert_eq!((&shown["shadow"]["differed"], &shown["sent"]), (&0.into(), &0.into()), "{shown}");
+    println!("{}", edge.run(&["module", "promote", "threshold"]).expect_good());
+    let after = edge.module("threshold").unwrap();
+    assert_eq!((&after["digest"], &after["restarts"]), (&shown["digest"], &0.into()), "{after}");
+    let alerts = receiver.seen().iter().filter(|message| message["source"] == "threshold/alerts").count();
+    receiver.wait("an alert of the promoted version", |message| {
+        message["source"] == "threshold/alerts" && message["id"] != Value::Null
+    });
+    // What came upstream is what one version has sent: each raise of a sensor is followed by its end.
+    wait_for("more alerts", || {
+        let seen = receiver.seen().iter().filter(|message| message["source"] == "threshold/alerts");
+        (seen.count() > alerts + 4).then_some(())
+    });
+    let mut raised = std::collections::BTreeSet::new();
+    let mut known = std::collections::HashSet::new();
+    for message in receiver.seen() {
+        if message["source"] == "threshold/alerts" && known.insert(message["id"].to_string()) {
+            let alert = body(message);
+            let key = alert["key"].to_string();
+            match alert["alert"].as_str().unwrap() {
+                "raised" => assert!(raised.insert(key), "raised twice: {alert}"),
+                _ => assert!(raised.remove(&key), "ended twice: {alert}"),
+            }
+        }
+    }
+}

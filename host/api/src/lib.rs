@@ -54,6 +54,6 @@ pub use wire::{
     MethodRequest, ModuleAction, ModuleItem, ModuleRequest, NotCarriedItem, OPERATOR_PROPERTY, OwnMetric,
     PassingItem, PeekRequest, PurgeRequest, QueueItem, REPLY_BYTES_MAX, REQUEST_BYTES_MAX, ReceiptItem,
     Refusal, Request, RequeueRequest, RouteExplanation, RouteItem, SecretText, SendRequest, Sender,
-    SessionItem, StatusItem, StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem, VERSION,
-    WayItem,
+    SessionItem, ShadowItem, StatusItem, StoredItem, TailRequest, Taken, TwinItem, TwinRequest, UpstreamItem,
+    VERSION, WayItem,
 };

@@ -107,6 +107,7 @@
 //! | `devices.deny` | `[]` | plain topics that devices may not use, whatever else is granted; `{device}` stands for the name |
 //! | `modules.memory` | `"64 MiB"` | most linear memory of a module |
 //! | `modules.call_time` | `"10 s"` | longest call of a handler |
+//! | `modules.stack` | `"512 KiB"`, small profile `"192 KiB"` | most stack of a module's call, the same for all modules |
 //! | `modules.retries` | 5 | new tries for a message before it is a dead letter |
 //! | `modules.compile_cache` | true | whether compiled code is kept in `paths.cache` |
 //! | `net.name_servers` | system's | name servers to ask in its place, such as `["10.0.0.2:53"]` |
@@ -247,6 +248,7 @@ pub const KEYS: &[&str] = &[
     "devices.deny",
     "modules.memory",
     "modules.call_time",
+    "modules.stack",
     "modules.retries",
     "modules.compile_cache",
     "net.name_servers",

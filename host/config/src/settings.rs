@@ -354,6 +354,8 @@ pub struct Modules {
     pub memory_bytes_max: u64,
     /// Longest time that one call of a handler may take.
     pub call_time_max: Duration,
+    /// Most bytes of stack of a module's call; that of the profile if absent.
+    pub stack_bytes_max: Option<u64>,
     /// How many times a message is handed to a failing handler again before it becomes a dead letter.
     pub retries_max: u32,
     /// Whether compiled code is kept in the cache folder.

@@ -37,6 +37,7 @@ fn paths_store_modules_and_log_are_read_as_they_are_written() {
     assert_eq!(store.log_quota_bytes, quotas.into());
     assert_eq!(config.modules.memory_bytes_max, 8 << 20);
     assert_eq!(config.modules.call_time_max, Duration::from_millis(250));
+    assert_eq!(config.modules.stack_bytes_max, Some(1 << 20));
     assert_eq!(config.modules.retries_max, 2);
     assert!(!config.modules.compile_cache);
     assert!(config.deployment.exclusive);

@@ -16,12 +16,16 @@ mod support;
 use holdfast_broker::{Subscriber, SubscriptionOptions};
 use holdfast_engine::RuntimeStatus;
 use holdfast_types::{Durability, Message, QoS, TopicFilter};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::guests::guest;
 use support::{Edge, Plan, feeder, name};
+use tokio::sync::Semaphore;
 
 const BODY: usize = 256;
 const CALLS: usize = 200_000;
+/// Messages that a sender has under way.
+const UNDER_WAY: usize = 1_000;
 const TOPIC: &str = "bench/out";
 
 mod bare {
@@ -187,8 +191,14 @@ async fn whole_engine(bare: Duration) {
         let start = Instant::now();
         let broker = edge.broker.clone();
         let feeding = tokio::spawn(async move {
+            // Many under way at a time, as devices and modules have them.
+            let under_way = Arc::new(Semaphore::new(UNDER_WAY));
             for _ in 0..CALLS {
-                broker.publish(feeder("m0"), Message::new(vec![b'x'; BODY])).await.unwrap();
+                let place = under_way.clone().acquire_owned().await.unwrap();
+                broker.publish_then(feeder("m0"), Message::new(vec![b'x'; BODY]), move |taken| {
+                    taken.unwrap();
+                    drop(place);
+                });
             }
         });
         let mut received = Vec::new();
@@ -325,7 +335,7 @@ async fn restart() {
 async fn hundred_modules() {
     let mut plan = Plan::new(&[]);
     let folder = support::Folder::new();
-    let folder = std::sync::Arc::new(folder);
+    let folder = Arc::new(folder);
     plan = plan.in_folder(&folder);
     // The first start fills the cache.
     let edge = plan.with("m000", "outbox_echo", "").start().await;

@@ -32,6 +32,8 @@ pub struct EngineConfig {
     pub profile: Profile,
     /// Limits of a module that sets none of its own.
     pub limits: Limits,
+    /// Most bytes of stack of a call. The one bound that is the same for all modules: wasmtime has one for each engine.
+    pub stack_bytes: usize,
     /// Waiting times between restarts.
     pub backoff: Backoff,
     /// How long a file must keep its size and time of change before it is read: a copy in progress is waited for.
@@ -60,6 +62,10 @@ impl EngineConfig {
             compiler: Compiler::default(),
             profile,
             limits: Limits::of(profile),
+            stack_bytes: match profile {
+                Profile::Standard => 512 * 1024,
+                Profile::Small => 192 * 1024,
+            },
             backoff: Backoff::default(),
             settle: Duration::from_millis(100),
             rescan: Duration::from_millis(500),

@@ -47,7 +47,7 @@ impl Engine {
         fs::create_dir_all(folder).and_then(|()| fs::read_dir(folder).map(|_| ())).map_err(|error| {
             EngineError::Folder { what: "plugins folder", path: folder.clone(), reason: error.to_string() }
         })?;
-        let runtime = Runtime::new(config.profile, config.outgoing.clone())?;
+        let runtime = Runtime::new(config.profile, config.stack_bytes, config.outgoing.clone())?;
         let cache = CodeCache::open(&config.cache_dir, config.cache_bytes_max, runtime.engine())?;
         let registry = Registry::default();
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);

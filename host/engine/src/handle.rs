@@ -43,6 +43,35 @@ pub enum CommandError {
         /// How many orders wait.
         orders: usize,
     },
+    /// There is no next version of the module.
+    #[error(
+        "there is no next version of {name}: put it beside it in the plugins folder, as {name}.next.wasm"
+    )]
+    NoNext {
+        /// The module.
+        name: String,
+    },
+    /// The order is for a next version, which runs and stops with its module.
+    #[error(
+        "{name} is the next version of {base} and runs in its shadow: `holdfast module promote {base}` puts it in its \
+         place, `holdfast module drop {base}` removes it"
+    )]
+    IsNext {
+        /// The next version.
+        name: String,
+        /// Its module.
+        base: String,
+    },
+    /// A file of the plugins folder could not be changed.
+    #[error("{path} cannot be {what}: {reason}; look at who may write to the folder")]
+    File {
+        /// The file.
+        path: String,
+        /// What was to be done.
+        what: &'static str,
+        /// What the system said.
+        reason: String,
+    },
     /// The engine has stopped or is stopping.
     #[error("the module engine is stopping and takes no commands")]
     Stopping,
@@ -83,6 +112,17 @@ impl EngineHandle {
     /// Starts a module that is stopped, failed or waiting. No error if it runs.
     pub async fn start(&self, name: &str) -> Result<(), CommandError> {
         self.order(name, Order::Start).await
+    }
+
+    /// Puts the next version of a module, which runs in its shadow, in its place: its file takes the name of the module's.
+    /// Resolves when that is so; the version takes over as any new one does.
+    pub async fn promote(&self, name: &str) -> Result<(), CommandError> {
+        self.order(name, Order::Promote).await
+    }
+
+    /// Removes the next version of a module, and its file.
+    pub async fn drop_next(&self, name: &str) -> Result<(), CommandError> {
+        self.order(name, Order::DropNext).await
     }
 
     /// Reads, checks and compiles all modules of a plan, those that have not changed since they were loaded from what is

@@ -64,6 +64,8 @@ pub(crate) struct Surroundings {
     pub(crate) pace: Arc<Pace>,
     pub(crate) metrics: Metrics,
     pub(crate) name: Name,
+    /// Whether it is a shadow: it changes nothing outside itself.
+    pub(crate) shadow: bool,
 }
 
 /// What an instance is made from.
@@ -254,17 +256,18 @@ pub(super) enum Purpose {
 /// A store for a new instance, whose first call may take `limit`.
 fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Host>, String> {
     let Parts { version, surroundings } = parts;
-    let Surroundings { runtime, state, twin, calling, log, pace, metrics, name } = surroundings;
+    let Surroundings { runtime, state, twin, calling, log, pace, metrics, name, shadow } = surroundings;
     let settings = &version.settings;
     let limits = settings.limits;
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES_MAX);
     let reach = Reach {
-        granted: settings.hosts.as_slice().into(),
+        granted: if *shadow { Arc::default() } else { settings.hosts.as_slice().into() },
         outgoing: runtime.outgoing(),
         places: version.connections.clone(),
         places_max: limits.connections,
         log: log.clone(),
+        shadow: *shadow,
     };
     let wasi = imports::context(name, settings, log, &reach);
     let host = Host {
@@ -404,6 +407,9 @@ fn cause(
         (None, Some(trap)) => format!("{what} trapped: {trap}"),
         (None, None) => format!("{what} failed: {}", error.root_cause()),
     };
+    if error.downcast_ref::<Trap>() == Some(&Trap::StackOverflow) {
+        text.push_str("; raise modules.stack in holdfast.toml, for all modules, if it needs more");
+    }
     if let Some(named) = counted(&store.data().limits, &text) {
         text = format!("{text}; {named}");
     }

@@ -46,6 +46,21 @@ enum NamedAs {
     Module,
     /// That of the component.
     Component,
+    /// That of the module whose next version it is.
+    Base,
+}
+
+/// How the file of a module's next version ends, before `.wasm`: it runs in the shadow of the module.
+pub(crate) const NEXT: &str = ".next";
+
+/// The name under which the next version of a module is known.
+pub fn next_name(module: &str) -> String {
+    format!("{module}{NEXT}")
+}
+
+/// The module whose next version has this name; none if it is no such name.
+pub(crate) fn base_of(name: &str) -> Option<&str> {
+    name.strip_suffix(NEXT).filter(|base| !base.is_empty())
 }
 
 impl Files {
@@ -70,6 +85,7 @@ impl Files {
         let stem = match self.settings?.0 {
             NamedAs::Module => name,
             NamedAs::Component => &self.stem,
+            NamedAs::Base => base_of(name).unwrap_or(name),
         };
         Some(folder.join(format!("{stem}.toml")))
     }
@@ -89,9 +105,20 @@ pub(crate) struct Folder {
     /// None for what a registry has.
     components: BTreeMap<String, Option<Stamp>>,
     settings: BTreeMap<String, Stamp>,
+    /// The next versions, by the name of the module.
+    next: BTreeMap<String, Stamp>,
 }
 
 impl Folder {
+    /// The next versions that are there, by their names. Their settings are those of the module.
+    pub(crate) fn next_versions(&self) -> impl Iterator<Item = (String, Files)> {
+        self.next.iter().map(|(base, stamp)| {
+            let settings = self.settings.get(base).map(|stamp| (NamedAs::Base, *stamp));
+            let name = next_name(base);
+            (name.clone(), Files { stem: name, component: Some(*stamp), settings })
+        })
+    }
+
     /// Every component's name.
     pub(crate) fn stems(&self) -> impl Iterator<Item = &str> {
         self.components.keys().map(String::as_str)
@@ -119,7 +146,7 @@ impl Folder {
 
 /// Looks what is there. Hidden files are left out: copying programs use them for what is not complete.
 pub(crate) fn scan(folder: &Path) -> io::Result<Folder> {
-    let mut found = Folder { components: BTreeMap::new(), settings: BTreeMap::new() };
+    let mut found = Folder { components: BTreeMap::new(), settings: BTreeMap::new(), next: BTreeMap::new() };
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else { continue };
@@ -130,7 +157,10 @@ pub(crate) fn scan(folder: &Path) -> io::Result<Folder> {
             continue;
         }
         match extension.to_str() {
-            Some("wasm") => drop(found.components.insert(stem, Some(Stamp::of(&about)))),
+            Some("wasm") => match base_of(&stem) {
+                Some(base) => drop(found.next.insert(base.to_owned(), Stamp::of(&about))),
+                None => drop(found.components.insert(stem, Some(Stamp::of(&about)))),
+            },
             Some("toml") => drop(found.settings.insert(stem, Stamp::of(&about))),
             _ => {}
         }

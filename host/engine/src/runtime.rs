@@ -27,6 +27,9 @@ const ASLEEP_MAX: Duration = Duration::from_secs(5);
 /// access needs a check.
 const RESERVATION_FULL: u64 = 4 << 30;
 
+/// Stack that is left to the host when a module has used up its own.
+const HOST_STACK: usize = 256 * 1024;
+
 /// How many such memories must fit side by side before they are used: a hundred modules, half of them being swapped.
 const RESERVATIONS_PROBED: usize = 160;
 
@@ -82,9 +85,13 @@ impl Drop for Busy {
 }
 
 impl Runtime {
-    pub(crate) fn new(profile: Profile, outgoing: Option<Arc<dyn Outgoing>>) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        profile: Profile,
+        stack_bytes: usize,
+        outgoing: Option<Arc<dyn Outgoing>>,
+    ) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Runtime(format!("{error:#}"));
-        let (engine, reserves) = engine(profile).map_err(refused)?;
+        let (engine, reserves) = engine(profile, stack_bytes).map_err(refused)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(refused)?;
         let shape = Shape { profile, reserves };
@@ -197,15 +204,21 @@ impl Deadline {
     }
 }
 
-fn engine(profile: Profile) -> wasmtime::Result<(Engine, bool)> {
+fn engine(profile: Profile, stack_bytes: usize) -> wasmtime::Result<(Engine, bool)> {
+    let settings = |reservation| {
+        let mut config = settings(profile, reservation);
+        // What the host does within a call takes place on the same stack.
+        config.max_wasm_stack(stack_bytes).async_stack_size(stack_bytes + HOST_STACK);
+        config
+    };
     let small = profile == Profile::Small || cfg!(target_pointer_width = "32");
     if !small
-        && let Ok(engine) = Engine::new(&settings(profile, Some(RESERVATION_FULL)))
+        && let Ok(engine) = Engine::new(&settings(Some(RESERVATION_FULL)))
         && fits(&engine)
     {
         return Ok((engine, true));
     }
-    Ok((compiling_engine(profile, false)?, false))
+    Ok((Engine::new(&settings(None))?, false))
 }
 
 /// An engine of a shape, to compile for another process.
@@ -229,10 +242,6 @@ fn settings(profile: Profile, reservation: Option<u64>) -> Config {
     config.wasm_features(WasmFeatures::THREADS | WasmFeatures::MEMORY64, false);
     config.epoch_interruption(true);
     config.wasm_backtrace_max_frames(None);
-    match profile {
-        Profile::Standard => config.max_wasm_stack(512 * 1024).async_stack_size(1024 * 1024),
-        Profile::Small => config.max_wasm_stack(192 * 1024).async_stack_size(384 * 1024),
-    };
     match reservation {
         Some(bytes) => config.memory_reservation(bytes),
         // Small steps: a module that grows moves rather than holding address space it may never use.

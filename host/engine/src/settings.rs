@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) limits: Limits,
     pub(crate) probation: ProbationTime,
+    /// Fields of JSON bodies that may differ between a next version and the one that works.
+    pub(crate) shadow_ignore: Vec<String>,
 }
 
 /// How long a new version is on probation: until both are over. Both 0: not at all.
@@ -103,6 +105,7 @@ impl Settings {
             config: BTreeMap::new(),
             limits,
             probation: ProbationTime::default(),
+            shadow_ignore: Vec::new(),
         }
     }
 
@@ -137,6 +140,9 @@ impl Settings {
             section.number("seconds", 0, 86_400, &mut settings.probation.seconds);
             section.number("calls", 0, 1_000_000, &mut settings.probation.calls);
         });
+        let mut ignore = None;
+        top.section("shadow", |section| section.list("ignore", &mut ignore));
+        settings.shadow_ignore = ignore.unwrap_or_default();
         top.section("environment", |section| section.texts(&mut settings.environment, no_variable));
         top.section("config", |section| section.texts(&mut settings.config, |_| None));
         top.finish();
@@ -252,6 +258,8 @@ mod tests {
             call_ms = 250
             [probation]
             seconds = 5
+            [shadow]
+            ignore = ["at"]
             [environment]
             MODE = "fast"
             [config]
@@ -288,6 +296,7 @@ mod tests {
         assert_eq!(settings.limits.call_ms, 250);
         assert_eq!(settings.limits.attempts, 5);
         assert_eq!(settings.probation, ProbationTime { seconds: 5, calls: 20 });
+        assert_eq!(settings.shadow_ignore, ["at"]);
         assert_eq!(settings.environment["MODE"], "fast");
         let config: Vec<_> = settings.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(config, ["count=3", "enabled=true", "name=boiler", "threshold=21.5"]);
@@ -305,7 +314,7 @@ mod tests {
         for part in [
             "line 1: restart = \"sometimes\" is not one of never, on-failure, on-unhealthy, always",
             "line 2: start_odrer is not known here; known are: status, restart, start_order, arguments, grants, http, \
-             source, limits, probation, environment, config",
+             source, limits, probation, shadow, environment, config",
             "line 4: limits.call_ms = 0 is out of bounds; 10 to 3600000 is allowed",
             "line 5: limits.memory is not known here",
             "line 7: grants.directories: host is missing",

@@ -29,9 +29,16 @@ pub(crate) enum StateError {
 pub(crate) struct ModuleState(Arc<Shared>);
 
 struct Shared {
-    documents: Documents,
-    space: Text,
+    ground: Ground,
     under_way: Mutex<UnderWay>,
+}
+
+/// Where that lies which is committed.
+enum Ground {
+    /// In the store.
+    Recorded { documents: Documents, space: Text },
+    /// In memory, for a shadow: nothing of it is ever written back.
+    Copied(Mutex<BTreeMap<Text, Bytes>>),
 }
 
 /// Writes of successful calls that are not known to be committed.
@@ -48,7 +55,16 @@ struct UnderWay {
 impl ModuleState {
     pub(crate) fn new(documents: Documents, module: &Name) -> Self {
         let space = Documents::state_space(module);
-        Self(Arc::new(Shared { documents, space, under_way: Mutex::default() }))
+        Self::on(Ground::Recorded { documents, space })
+    }
+
+    fn on(ground: Ground) -> Self {
+        Self(Arc::new(Shared { ground, under_way: Mutex::default() }))
+    }
+
+    /// A copy of all of it, as the next call would see it.
+    pub(crate) fn copied(&self) -> Result<Self, StateError> {
+        Ok(Self::on(Ground::Copied(Mutex::new(self.all()?))))
     }
 
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
@@ -69,7 +85,17 @@ impl ModuleState {
 
     /// `turn` and all before it are committed.
     pub(crate) fn committed(&self, turn: u64) {
-        self.under_way().writes.retain(|_, (written, _)| *written > turn);
+        let mut under_way = self.under_way();
+        if let Ground::Copied(values) = &self.0.ground {
+            let mut values = values.lock().unwrap_or_else(PoisonError::into_inner);
+            for (key, (_, value)) in under_way.writes.iter().filter(|(_, (written, _))| *written <= turn) {
+                match value {
+                    Some(value) => values.insert(key.clone(), value.clone()),
+                    None => values.remove(key),
+                };
+            }
+        }
+        under_way.writes.retain(|_, (written, _)| *written > turn);
     }
 
     /// Nothing that is under way will be committed.
@@ -86,13 +112,24 @@ impl ModuleState {
         if let Some((_, value)) = self.under_way().writes.get(key) {
             return Ok(value.clone());
         }
-        self.0.documents.value(&self.0.space, key).map_err(|error| StateError::Read(error.to_string()))
+        match &self.0.ground {
+            Ground::Recorded { documents, space } => {
+                documents.value(space, key).map_err(|error| StateError::Read(error.to_string()))
+            }
+            Ground::Copied(values) => {
+                Ok(values.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+            }
+        }
     }
 
     fn all(&self) -> Result<BTreeMap<Text, Bytes>, StateError> {
-        let committed = self.0.documents.scan(&self.0.space, "", KEYS_MAX);
-        let mut all: BTreeMap<_, _> =
-            committed.map_err(|error| StateError::Read(error.to_string()))?.into_iter().collect();
+        let mut all: BTreeMap<_, _> = match &self.0.ground {
+            Ground::Recorded { documents, space } => {
+                let committed = documents.scan(space, "", KEYS_MAX);
+                committed.map_err(|error| StateError::Read(error.to_string()))?.into_iter().collect()
+            }
+            Ground::Copied(values) => values.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
         for (key, (_, value)) in &self.under_way().writes {
             match value {
                 Some(value) => all.insert(key.clone(), value.clone()),

@@ -22,6 +22,8 @@ pub enum RuntimeStatus {
     Stopped,
     /// Given up: the file is no module, the restart policy says no, or it was restarted too often.
     Failed,
+    /// A next version that runs on a copy of the traffic, beside the one that works; what it sends goes nowhere.
+    Shadow,
 }
 
 impl RuntimeStatus {
@@ -33,6 +35,7 @@ impl RuntimeStatus {
             Self::Backoff => "backoff",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
+            Self::Shadow => "shadow",
         }
     }
 }
@@ -91,6 +94,21 @@ pub struct ModuleStatus {
     pub refusals: BTreeMap<&'static str, u64>,
     /// What the module measures of itself, since the host started.
     pub metrics: BTreeMap<String, Measured>,
+    /// How a next version does beside the one that works; nothing for a module itself.
+    pub shadow: Option<ShadowReport>,
+}
+
+/// What a next version did with a copy of the traffic, compared with what the version that works did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShadowReport {
+    /// Calls in which both sent and answered the same.
+    pub matched: u64,
+    /// Calls in which they did not.
+    pub differed: u64,
+    /// Calls that it was not given, because it was too far behind.
+    pub skipped: u64,
+    /// The first differences, in words.
+    pub differences: Vec<String>,
 }
 
 /// One module as the rest of the engine shares it.

@@ -1,6 +1,7 @@
 //! Keeps modules as the plugins folder and the operator want them.
 
 mod loading;
+mod next;
 mod planning;
 
 use crate::config::EngineConfig;
@@ -39,6 +40,8 @@ pub(crate) enum Order {
     Restart,
     Stop,
     Start,
+    Promote,
+    DropNext,
 }
 
 /// What is wanted of the engine, and where the answer goes.
@@ -99,6 +102,8 @@ pub(crate) struct Supervisor {
     /// What a deployment wants; nothing if there is none.
     plan: Plan,
     waves: Waves,
+    /// The next versions that are loaded, by the name of their module.
+    nexts: BTreeMap<String, Arc<Version>>,
 }
 
 impl Supervisor {
@@ -124,6 +129,7 @@ impl Supervisor {
             loader,
             plan,
             waves: Waves::default(),
+            nexts: BTreeMap::new(),
         }
     }
 
@@ -162,6 +168,10 @@ impl Supervisor {
         }
         let mut orders: BTreeMap<u32, Vec<(String, Version)>> = BTreeMap::new();
         while let Some(loaded) = self.next_loaded().await {
+            if let Some(base) = plugins::base_of(&loaded.name) {
+                self.next_loaded_for(base, &loaded.name, loaded.version);
+                continue;
+            }
             match loaded.version {
                 Ok(version) => {
                     orders.entry(version.settings.start_order).or_default().push((loaded.name, version));
@@ -208,7 +218,7 @@ impl Supervisor {
                 return;
             }
         };
-        let (wanted, missing) = self.plan.wanted(&folder);
+        let (wanted, missing) = self.wanted(&folder);
         let gone: Vec<String> =
             self.seen.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         self.remove_all(gone, "its file is gone").await;
@@ -233,8 +243,8 @@ impl Supervisor {
                 self.loader.load(
                     &name,
                     files,
-                    self.plan.module(&name).cloned(),
-                    self.running.get(&name).map(|running| running.version.clone()),
+                    self.plan.module(plugins::base_of(&name).unwrap_or(&name)).cloned(),
+                    self.loaded_version(&name),
                 );
             }
         }
@@ -245,6 +255,9 @@ impl Supervisor {
         if self.seen.get(&name).is_none_or(|seen| seen.files != files) {
             // It has changed again or is gone; what was loaded is of no use.
             return;
+        }
+        if let Some(base) = plugins::base_of(&name) {
+            return self.next_loaded_for(base, &name, version);
         }
         match version {
             Err(reason) => {
@@ -337,6 +350,7 @@ impl Supervisor {
         self.common.broker.module_present(&name, true);
         let task = self.tasks.spawn(runner.run());
         self.running.insert(name.to_string(), Running { controls, stop, task, version });
+        self.cast(name.as_str());
         Some(is_ready)
     }
 
@@ -350,6 +364,9 @@ impl Supervisor {
         }
         for name in &names {
             self.seen.remove(name);
+            if let Some(base) = plugins::base_of(name) {
+                self.uncast(base);
+            }
             if let Some(running) = self.running.remove(name) {
                 running.end(name, deadline).await;
                 if let Ok(name) = Name::new(name) {
@@ -373,13 +390,18 @@ impl Supervisor {
         }
     }
 
-    fn order(&self, module: String, order: Order) -> Result<(), CommandError> {
+    fn order(&mut self, module: String, order: Order) -> Result<(), CommandError> {
+        if let Some(base) = plugins::base_of(&module) {
+            return Err(CommandError::IsNext { base: base.to_owned(), name: module });
+        }
         match (self.running.get(&module), self.common.registry.module(&module)) {
             (Some(running), _) => {
                 let control = match order {
                     Order::Restart => Control::Restart,
                     Order::Stop => Control::Stop,
                     Order::Start => Control::Start,
+                    Order::Promote => return self.promote(&module),
+                    Order::DropNext => return self.drop_next(&module),
                 };
                 running.controls.try_send(control).map_err(|error| match error {
                     TrySendError::Full(_) => CommandError::Busy { name: module, orders: CONTROLS_MAX },

@@ -37,6 +37,11 @@ impl ModuleTwin {
         Self(Arc::new(Shared { twins, who, under_way: Mutex::default() }))
     }
 
+    /// The same twin for a shadow: what that reports is seen by itself alone.
+    pub(crate) fn apart(&self) -> Self {
+        Self::new(self.0.twins.clone(), self.0.who.clone())
+    }
+
     fn under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }

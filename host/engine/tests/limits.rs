@@ -80,7 +80,27 @@ async fn a_sleep_is_ended_at_the_deadline_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_recursion_ends_at_the_stack() {
-    one_bad_message("handler_stack", "", "deep", &["handle trapped", "stack"]).await.stop().await;
+    let reasons = ["handle trapped", "stack", "modules.stack"];
+    one_bad_message("handler_stack", "", "deep", &reasons).await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stack_is_as_large_as_the_host_says() {
+    for (kib, fits) in [(64, false), (1024, true)] {
+        let mut edge = Plan::new(&["m"])
+            .with("m", "handler_stack", "[limits]\nattempts = 1\n")
+            .config(move |config| config.stack_bytes = kib * 1024)
+            .start()
+            .await;
+        edge.feed("m", "depth 4000").await;
+        if fits {
+            assert_eq!(edge.received().await.1, "depth 4000");
+        } else {
+            let dead = edge.dead_letters("m", 1).await;
+            assert!(dead[0].death.reason.contains("modules.stack"), "{}", dead[0].death.reason);
+        }
+        edge.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -355,6 +355,10 @@ pub enum ModuleCommand {
     Pull(ModulePullArgs),
     /// Put a component into a registry, and sign it if a key is given.
     Push(ModulePushArgs),
+    /// Put the next version of a module, which runs in its shadow (NAME.next.wasm), in its place.
+    Promote(ModuleName),
+    /// Remove the next version of a module, and its file.
+    Drop(ModuleName),
 }
 
 /// The languages that projects are made for.

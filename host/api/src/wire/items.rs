@@ -237,6 +237,23 @@ pub struct ModuleItem {
     /// Digest of the component.
     #[serde(default)]
     pub digest: Option<String>,
+    /// How a next version does in the shadow of its module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowItem>,
+}
+
+/// What a next version did with a copy of the traffic, compared with what the version that works did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowItem {
+    /// Calls in which both sent and answered the same.
+    pub matched: u64,
+    /// Calls in which they did not.
+    pub differed: u64,
+    /// Calls that it was not given, because it was too far behind.
+    pub skipped: u64,
+    /// The first differences, in words.
+    #[serde(default)]
+    pub differences: Vec<String>,
 }
 
 /// A metric of a module's own.

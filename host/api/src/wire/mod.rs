@@ -12,8 +12,8 @@ pub use deployments::{
 };
 pub use items::{
     CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, OwnMetric, PassingItem, QueueItem,
-    ReceiptItem, RouteExplanation, RouteItem, SessionItem, StatusItem, StoredItem, Taken, UpstreamItem,
-    WayItem,
+    ReceiptItem, RouteExplanation, RouteItem, SessionItem, ShadowItem, StatusItem, StoredItem, Taken,
+    UpstreamItem, WayItem,
 };
 pub use message::{Body, InvalidMessage, MessageText, Sender};
 pub use requests::{

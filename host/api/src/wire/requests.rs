@@ -163,6 +163,10 @@ pub enum ModuleAction {
     Stop,
     /// Start it if it does not run.
     Start,
+    /// Put its next version, which runs in its shadow, in its place.
+    Promote,
+    /// Remove its next version.
+    Drop,
 }
 
 /// See [`Request::Logs`].

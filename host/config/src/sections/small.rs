@@ -56,6 +56,10 @@ pub(crate) fn paths(section: Option<Section<'_, '_, '_>>, context: &Context<'_>)
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 /// Most memory of a module: 4 GiB, the whole of a 32-bit linear memory.
 const MEMORY_BYTES_MAX: u64 = 1 << 32;
+/// Least stack of a module: a language's runtime starts with so much.
+const STACK_BYTES_MIN: u64 = 64 << 10;
+/// Most stack of a module: it is taken from the memory of each call that is under way.
+const STACK_BYTES_MAX: u64 = 16 << 20;
 /// Longest call of a handler: 10 minutes, the operation timeout of IoT Edge.
 const CALL_TIME_MAX: Duration = Duration::from_secs(600);
 
@@ -63,6 +67,7 @@ pub(crate) fn modules(section: Option<Section<'_, '_, '_>>, context: &Context<'_
     let mut modules = Modules {
         memory_bytes_max: 64 << 20,
         call_time_max: Duration::from_secs(10),
+        stack_bytes_max: None,
         retries_max: 5,
         compile_cache: true,
         registry_credentials: None,
@@ -74,6 +79,8 @@ pub(crate) fn modules(section: Option<Section<'_, '_, '_>>, context: &Context<'_
         let call_time =
             section.take("call_time", |value| values::time(value, Duration::from_millis(1), CALL_TIME_MAX));
         modules.call_time_max = call_time.unwrap_or(modules.call_time_max);
+        modules.stack_bytes_max =
+            section.take("stack", |value| values::size(value, STACK_BYTES_MIN, STACK_BYTES_MAX));
         let retries = section.take("retries", |value| values::whole(value, 0, 1000));
         modules.retries_max = retries.unwrap_or(modules.retries_max);
         modules.compile_cache = section.take("compile_cache", values::flag).unwrap_or(modules.compile_cache);

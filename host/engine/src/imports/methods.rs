@@ -27,6 +27,8 @@ pub(crate) struct Calling {
     pub(crate) stop: CancellationToken,
     /// Time in which the module waits for others.
     pub(crate) waiting: Waiting,
+    /// Whether it is a shadow, which calls nobody.
+    pub(crate) shadow: bool,
 }
 
 impl Calling {
@@ -41,6 +43,11 @@ impl Calling {
                 "{target:?} is no target; take `/module` for a module of this edge, or `child`, or `child/module`"
             ))
         })?;
+        if self.shadow {
+            return Err(MethodError::NotConnected(format!(
+                "a shadow calls nobody; the version that works may have called {target}"
+            )));
+        }
         if target == self.who {
             return Err(MethodError::Invalid(
                 "a module cannot call its own methods: it would wait for itself".to_owned(),

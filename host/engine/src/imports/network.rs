@@ -46,6 +46,8 @@ pub(crate) struct Reach {
     pub(crate) places: Arc<Semaphore>,
     pub(crate) places_max: u32,
     pub(crate) log: ModuleLog,
+    /// Whether it is a shadow, which reaches nobody.
+    pub(crate) shadow: bool,
 }
 
 impl Reach {
@@ -59,6 +61,11 @@ impl Reach {
     }
 
     fn refuse(&self, wanted: &str) {
+        if self.shadow {
+            return self
+                .log
+                .refuse("shadow", || format!("refused: a shadow connects to nobody, so not to {wanted}"));
+        }
         self.log.refuse(HOSTS, || {
             format!(
                 "refused: it wants to connect to {wanted}, which is not granted; if it may, add to the module's .toml: \

@@ -28,6 +28,11 @@ impl Outbox {
         self.sent.drain(..)
     }
 
+    /// What the call sent, in order.
+    pub(crate) fn sent(&self) -> &[(Option<Name>, Message)] {
+        &self.sent
+    }
+
     /// How many bytes the call sent.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes

@@ -34,8 +34,8 @@ pub(crate) fn context(
     // Sockets are there for modules whose language links them always; without a grant every address is refused.
     let some = !settings.hosts.is_empty();
     wasi.allow_tcp(some).allow_udp(false).allow_ip_name_lookup(some);
-    let reach = reach.clone();
-    wasi.socket_addr_check(move |address, used| reach.check(address, used));
+    let reached = reach.clone();
+    wasi.socket_addr_check(move |address, used| reached.check(address, used));
     for (key, value) in &settings.environment {
         wasi.env(key, value);
     }
@@ -48,7 +48,7 @@ pub(crate) fn context(
             );
             continue;
         }
-        let may = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        let may = if grant.write && !reach.shadow { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         wasi.preopened_dir(&grant.host, &grant.guest, may).map_err(|error| NoDirectory {
             host: grant.host.display().to_string(),
             reason: error.root_cause().to_string(),

@@ -108,7 +108,12 @@ impl Runner {
 
     async fn take_change(&mut self, change: DesiredPatch) {
         let Some(instance) = &mut self.instance else { return };
-        match instance.desired(change.version, change.patch.to_string()).await {
+        let patch = change.patch.to_string();
+        let outcome = instance.desired(change.version, patch.clone()).await;
+        if let Some(shadow) = &self.shadow {
+            shadow.desired(change.version, &patch, &outcome, &instance.host().outbox);
+        }
+        match outcome {
             Outcome::Done => self.turn.keep(instance.host(), None, 0),
             Outcome::Reject(reason) => {
                 let version = change.version;
@@ -128,7 +133,11 @@ impl Runner {
             call.reply(failed(400, "the payload is no UTF-8; send JSON"));
             return;
         };
-        match instance.invoke(name.clone(), payload).await {
+        let answered = instance.invoke(name.clone(), payload.clone()).await;
+        if let Some(shadow) = &self.shadow {
+            shadow.method((&name, &payload), &answered, &instance.host().outbox);
+        }
+        match answered {
             (Outcome::Done, Some(reply)) => {
                 self.turn.keep(instance.host(), None, 0);
                 self.turn.reply(call, reply);

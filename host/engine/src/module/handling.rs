@@ -93,6 +93,9 @@ impl Runner {
             && let Some(timer) = instance.host().timers.take_due(at)
         {
             let outcome = instance.fire(timer.clone()).await;
+            if let Some(shadow) = &self.shadow {
+                shadow.timer(&timer, &outcome, &instance.host().outbox);
+            }
             match outcome {
                 Outcome::Done => {
                     self.turn.keep(instance.host(), None, 0);
@@ -118,7 +121,11 @@ impl Runner {
             return;
         };
         let input = delivery.input.as_deref().unwrap_or_default();
-        match instance.handle(input, &delivery.envelope).await {
+        let outcome = instance.handle(input, &delivery.envelope).await;
+        if let Some(shadow) = &self.shadow {
+            shadow.message(&delivery, &outcome, &instance.host().outbox);
+        }
+        match outcome {
             Outcome::Done => {
                 let hops = delivery.envelope.hops.saturating_add(1);
                 self.turn.keep(instance.host(), Some(&delivery), hops);

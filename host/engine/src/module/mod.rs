@@ -3,14 +3,18 @@
 mod calls;
 mod failures;
 mod handling;
+mod orders;
 mod probation;
 mod program;
 mod rewind;
 mod runner;
+mod shadow;
 mod swap;
 mod turns;
 
-pub(crate) use runner::{Control, Runner, RunnerParts};
+pub(crate) use orders::Control;
+pub(crate) use runner::{Runner, RunnerParts};
+pub(crate) use shadow::Next;
 
 use crate::load::Code;
 use crate::settings::Settings;

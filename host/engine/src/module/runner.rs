@@ -4,9 +4,11 @@ use super::Version;
 use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
+use super::orders::Control;
 use super::probation::Probation;
 use super::program::Program;
 use super::rewind::Suspect;
+use super::shadow::{Next, Shadow};
 use super::swap::Candidate;
 use super::turns::{OpenTurn, UnderWay};
 use crate::config::Backoff;
@@ -32,18 +34,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The longest wait for the store when the module ends.
 const END_WAIT: Duration = Duration::from_secs(5);
-
-/// What a module can be told.
-pub(crate) enum Control {
-    /// Run this version: beside the old one first, then in its place.
-    Replace(Arc<Version>),
-    /// End the instance and start a fresh one.
-    Restart,
-    /// Stop until told otherwise.
-    Stop,
-    /// Start if stopped, failed or waiting.
-    Start,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -106,7 +96,10 @@ pub(crate) struct Runner {
     pub(super) suspect: Suspect,
     pub(super) candidate: Candidate,
     pub(super) probation: Option<Probation>,
-    stopped_by_operator: bool,
+    /// The version that is tried on a copy of the traffic, and its run.
+    pub(super) next: Option<Next>,
+    pub(super) shadow: Option<Shadow>,
+    pub(super) stopped_by_operator: bool,
     /// When this task last gave way to others.
     pub(super) gave_way: Moment,
 }
@@ -138,6 +131,7 @@ impl Runner {
             who: who.clone(),
             stop: stop.clone(),
             waiting: Waiting::default(),
+            shadow: false,
         };
         let phase = if version.settings.running { Phase::Starting } else { Phase::Idle };
         Self {
@@ -170,6 +164,8 @@ impl Runner {
             suspect: Suspect::default(),
             candidate: Candidate::default(),
             probation: None,
+            next: None,
+            shadow: None,
             stopped_by_operator: false,
             gave_way: Moment::now(),
         }
@@ -219,6 +215,7 @@ impl Runner {
             pace: self.pace.clone(),
             metrics: self.shared.metrics.clone(),
             name: self.name.clone(),
+            shadow: false,
         }
     }
 
@@ -261,6 +258,8 @@ impl Runner {
         status.description.clear();
         status.status = RuntimeStatus::Running;
         status.last_start = Some(now());
+        drop(status);
+        self.cast_shadow();
     }
 
     /// HTTP requests come from now on, if the module answers them.
@@ -298,7 +297,7 @@ impl Runner {
     }
 
     /// Goes on with the instance that is there, or with a fresh one.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         if self.instance.is_some() {
             self.runs();
         } else {
@@ -398,55 +397,6 @@ impl Runner {
         status.memory_bytes = self.instance.as_ref().map_or(0, Instance::memory_bytes);
     }
 
-    pub(super) async fn control(&mut self, control: Control) {
-        match control {
-            Control::Replace(version) => self.replace(version).await,
-            Control::Restart => {
-                self.stop_instance().await;
-                self.forgive();
-            }
-            Control::Start if self.instance.is_some() => self.resume(),
-            Control::Start if self.phase == Phase::Running => {}
-            Control::Start => self.forgive(),
-            Control::Stop => {
-                self.stop_instance().await;
-                if let Some(version) = self.candidate.give_up() {
-                    // It would have taken over: it is what starts when the module is started.
-                    self.adopt(version);
-                }
-                self.stopped_by_operator = true;
-                self.show(RuntimeStatus::Stopped, "stopped by an operator");
-                self.phase = Phase::Idle;
-            }
-        }
-    }
-
-    fn forgive(&mut self) {
-        self.stopped_by_operator = false;
-        self.failures.clear();
-        self.attempts.retry_at = None;
-        self.phase = Phase::Starting;
-    }
-
-    async fn replace(&mut self, version: Arc<Version>) {
-        self.candidate.clear();
-        if !version.settings.running {
-            self.stop_instance().await;
-            self.adopt(version);
-            self.show(RuntimeStatus::Stopped, "its settings say status = \"stopped\"");
-            self.phase = Phase::Idle;
-        } else if self.instance.is_some() && version.code.serves.messages() {
-            self.prepare(version);
-        } else {
-            self.stop_instance().await;
-            self.adopt(version);
-            if !self.stopped_by_operator {
-                self.show(RuntimeStatus::Unknown, "");
-                self.forgive();
-            }
-        }
-    }
-
     pub(super) fn adopt(&mut self, version: Arc<Version>) {
         let limits = version.settings.limits;
         self.log = ModuleLog::new(self.name.clone(), self.shared.clone(), limits);
@@ -459,6 +409,7 @@ impl Runner {
     /// Tells the instance to stop, records what it still did, and drops it.
     pub(super) async fn stop_instance(&mut self) {
         self.served = None;
+        self.end_shadow();
         self.program.shutdown().await;
         let Some(mut instance) = self.instance.take() else { return };
         let busy = self.runtime.busy();

@@ -82,7 +82,7 @@ impl Supervisor {
         let before = self.snapshot();
         self.plan = plan;
         let wanted = match plugins::scan(&self.config.plugins_dir) {
-            Ok(folder) => self.plan.wanted(&folder).0,
+            Ok(folder) => self.wanted(&folder).0,
             // What is in memory is enough for the plan itself; the others go on.
             Err(_) => self.seen.iter().map(|(name, seen)| (name.clone(), seen.files.clone())).collect(),
         };

@@ -2,8 +2,8 @@
 
 use crate::{
     cli::{
-        LanguageName, ModuleBuildArgs, ModuleCommand, ModuleInspectArgs, ModuleNewArgs, ModulePullArgs,
-        ModulePushArgs,
+        LanguageName, ModuleBuildArgs, ModuleCommand, ModuleInspectArgs, ModuleName, ModuleNewArgs,
+        ModulePullArgs, ModulePushArgs,
     },
     dialer::Dialer,
     module::{
@@ -17,6 +17,7 @@ use crate::{
     run::ways::Network,
 };
 use anyhow::{Context, bail};
+use holdfast_api::ModuleAction;
 use holdfast_config::Config;
 use holdfast_engine::{GRANTS_SECTION, embedded_grants, grants_section, in_words};
 use std::{
@@ -38,8 +39,21 @@ pub async fn run(file: Option<&Path>, command: &ModuleCommand, json: bool) -> an
         }
         ModuleCommand::Pull(args) => pull(&super::config(file)?, args, json).await?,
         ModuleCommand::Push(args) => push(&super::config(file)?, args, json).await?,
+        ModuleCommand::Promote(args) => change(file, ModuleAction::Promote, args, json).await?,
+        ModuleCommand::Drop(args) => change(file, ModuleAction::Drop, args, json).await?,
     }
     Ok(true)
+}
+
+/// What is done with the next version of a module.
+async fn change(
+    file: Option<&Path>,
+    action: ModuleAction,
+    args: &ModuleName,
+    json: bool,
+) -> anyhow::Result<()> {
+    let control = super::config(file)?.paths.control;
+    super::list::change(&control, action, Some(args.module.clone()), json).await
 }
 
 fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {

@@ -5,13 +5,13 @@ use crate::{cli::ModuleTestArgs, output};
 use anyhow::{Context, bail};
 use holdfast_api::PassingItem;
 use holdfast_broker::{Broker, BrokerConfig, Tap};
-use holdfast_engine::{Engine, EngineConfig, EngineHandle, ModuleStatus, Profile, RuntimeStatus};
+use holdfast_engine::{Engine, EngineConfig, EngineHandle, ModuleStatus, Profile, RuntimeStatus, Sent};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{StoreConfig, SystemClock};
 use holdfast_types::{Durability, Message, Name, Source};
 use std::{
     collections::BTreeSet,
-    fmt, fs,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -32,42 +32,6 @@ struct Given {
     source: Source,
     input: String,
     message: Message,
-}
-
-/// A message that it sends.
-#[derive(Clone, PartialEq, Eq)]
-struct Sent {
-    output: Option<String>,
-    body: Vec<u8>,
-    properties: Vec<(String, String)>,
-}
-
-impl Sent {
-    fn of(output: Option<&Name>, message: &Message) -> Self {
-        let properties = message.properties.iter();
-        let mut properties: Vec<_> =
-            properties.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        properties.sort();
-        Self { output: output.map(ToString::to_string), body: message.body.to_vec(), properties }
-    }
-
-    /// The same without some fields of its body, if that is a JSON object.
-    fn without(mut self, fields: &[String]) -> Self {
-        if let Ok(serde_json::Value::Object(mut body)) = serde_json::from_slice(&self.body)
-            && !fields.is_empty()
-        {
-            body.retain(|name, _| !fields.contains(name));
-            self.body = serde_json::Value::Object(body).to_string().into_bytes();
-        }
-        self
-    }
-}
-
-impl fmt::Display for Sent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.output.as_deref().unwrap_or("(no output)"), output::body(&self.body, 200))?;
-        self.properties.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))
-    }
 }
 
 /// Replays. Gives whether everything was as recorded.

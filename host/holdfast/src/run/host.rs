@@ -11,12 +11,13 @@ use crate::identities::Identities;
 use holdfast_api::*;
 use holdfast_broker::Broker;
 use holdfast_config::Config;
-use holdfast_engine::{EngineHandle, LogQuery, ModuleStatus, RuntimeStatus};
+use holdfast_engine::{EngineHandle, LogQuery, ModuleStatus, RuntimeStatus, next_name};
 use holdfast_gateway::{SessionList, Stats};
 use holdfast_store::Which;
 use holdfast_types::{Durability, Envelope, LogId, Offset, Priority, QueueId, StableId, UnixMillis};
 use holdfast_upstream::StatusHandle;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -217,23 +218,41 @@ impl RunningHost {
             metrics: own_metrics::shown(module),
             memory_bytes: module.memory_bytes,
             digest: (!module.digest.is_empty()).then(|| module.digest.clone()),
+            shadow: module.shadow.as_ref().map(|shadow| ShadowItem {
+                matched: shadow.matched,
+                differed: shadow.differed,
+                skipped: shadow.skipped,
+                differences: shadow.differences.clone(),
+            }),
         }
     }
 
     async fn change_modules(&self, request: &ModuleRequest, items: &Items) -> Result<(), Refusal> {
         let meant = match &request.module {
             Some(module) => vec![module.clone()],
-            None => self.engine.list().into_iter().map(|module| module.name).collect(),
+            // Next versions start and stop with their modules.
+            None => {
+                let modules = self.engine.list().into_iter();
+                modules.filter(|module| module.shadow.is_none()).map(|module| module.name).collect()
+            }
+        };
+        let promoted = match request.action {
+            ModuleAction::Promote => self.next_digests(&meant),
+            ModuleAction::Restart | ModuleAction::Stop | ModuleAction::Start | ModuleAction::Drop => {
+                BTreeMap::new()
+            }
         };
         for module in &meant {
             match request.action {
                 ModuleAction::Restart => self.engine.restart(module).await,
                 ModuleAction::Stop => self.engine.stop(module).await,
                 ModuleAction::Start => self.engine.start(module).await,
+                ModuleAction::Promote => self.engine.promote(module).await,
+                ModuleAction::Drop => self.engine.drop_next(module).await,
             }
             .map_err(|error| command_refused(&error))?;
         }
-        self.wait_for_change(request.action, &meant).await;
+        self.wait_for_change(request.action, &meant, &promoted).await;
         for module in self.engine.list().iter().filter(|module| meant.contains(&module.name)) {
             items.send(Item::Module(self.module(module))).await?;
         }
@@ -241,16 +260,39 @@ impl RunningHost {
     }
 
     /// An order is taken at once and carried out when the call in hand has ended. Whoever gave it wants to see the result.
-    async fn wait_for_change(&self, action: ModuleAction, meant: &[String]) {
+    async fn wait_for_change(
+        &self,
+        action: ModuleAction,
+        meant: &[String],
+        promoted: &BTreeMap<String, String>,
+    ) {
         let stopped = |module: &ModuleStatus| module.status == RuntimeStatus::Stopped;
-        let done = |module: &ModuleStatus| stopped(module) == (action == ModuleAction::Stop);
+        let takes_over =
+            |module: &ModuleStatus| promoted.get(&module.name).is_none_or(|digest| *digest == module.digest);
         let end = Instant::now() + CHANGE_PATIENCE;
         while Instant::now() < end {
-            if self.engine.list().iter().filter(|module| meant.contains(&module.name)).all(done) {
+            let all = self.engine.list();
+            let done = |module: &ModuleStatus| match action {
+                ModuleAction::Stop => stopped(module),
+                ModuleAction::Restart | ModuleAction::Start => !stopped(module),
+                ModuleAction::Promote => takes_over(module) || module.refused.is_some(),
+                ModuleAction::Drop => all.iter().all(|other| other.name != next_name(&module.name)),
+            };
+            if all.iter().filter(|module| meant.contains(&module.name)).all(done) {
                 return;
             }
             sleep(CHANGE_LOOK).await;
         }
+    }
+
+    /// The digests of the next versions of modules, as far as these run in their shadows.
+    fn next_digests(&self, modules: &[String]) -> BTreeMap<String, String> {
+        let all = self.engine.list();
+        let of = |module: &String| {
+            let next = all.iter().find(|status| status.name == next_name(module))?;
+            Some((module.clone(), next.digest.clone())).filter(|(_, digest)| !digest.is_empty())
+        };
+        modules.iter().filter_map(of).collect()
     }
 
     async fn logs(&self, request: &LogsRequest, items: &Items) -> Result<(), Refusal> {

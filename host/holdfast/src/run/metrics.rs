@@ -94,10 +94,24 @@ impl RunningHost {
                 refusals.push(&[("module", &module.name), ("setting", setting)], *times);
             }
         }
+        let mut shadow = MetricFamily::new(
+            "holdfast_module_shadow_calls_total",
+            Counter,
+            "Calls of next versions in the shadow of their modules, by what came of them.",
+        );
+        for module in &modules {
+            let Some(report) = &module.shadow else { continue };
+            for (result, calls) in
+                [("matched", report.matched), ("differed", report.differed), ("skipped", report.skipped)]
+            {
+                shadow.push(&[("module", &module.name), ("result", result)], calls);
+            }
+        }
         let own = own_metrics::families(&modules);
         let mut all = vec![
             state,
             refusals,
+            shadow,
             family("holdfast_module_restarts_total", Counter, "Restarts after failures.", |m| {
                 m.restarts.into()
             }),

@@ -211,6 +211,9 @@ pub fn engine(config: &Config) -> anyhow::Result<EngineConfig> {
     let mut engine = EngineConfig::new(&config.paths.plugins, &config.paths.cache, profile);
     engine.limits.memory_bytes = config.modules.memory_bytes_max;
     engine.limits.call_ms = u32::try_from(config.modules.call_time_max.as_millis()).unwrap_or(u32::MAX);
+    if let Some(bytes) = config.modules.stack_bytes_max {
+        engine.stack_bytes = usize::try_from(bytes).unwrap_or(engine.stack_bytes);
+    }
     engine.limits.attempts = config.modules.retries_max.saturating_add(1);
     // Where the program has no path of its own, it compiles within itself.
     if let Ok(program) = std::env::current_exe() {

@@ -4,7 +4,7 @@ use holdfast_api::{
     Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, SessionItem, StoredItem,
     UpstreamItem, WayItem,
 };
-use holdfast_engine::{CommandError, ModuleStatus};
+use holdfast_engine::{CommandError, ModuleStatus, RuntimeStatus, ShadowReport};
 use holdfast_gateway::ShownSession;
 use holdfast_routes::Origin;
 use holdfast_store::StoreError;
@@ -43,9 +43,15 @@ pub fn detail(module: &ModuleStatus) -> Option<String> {
         .rolled_back
         .as_ref()
         .map(|why| format!("the version before runs again; the newest failed: {why}"));
+    let shadow = module.shadow.as_ref().filter(|_| module.status == RuntimeStatus::Shadow).map(|shadow| {
+        let ShadowReport { matched, differed, skipped, differences } = shadow;
+        let first = differences.first().map_or_else(String::new, |first| format!("; the first: {first}"));
+        format!("{matched} calls matched, {differed} differed, {skipped} skipped{first}")
+    });
     refused
         .or(back)
         .or_else(|| (!module.description.is_empty()).then(|| module.description.clone()))
+        .or(shadow)
         .or_else(|| module.last_error.clone())
 }
 
@@ -116,8 +122,11 @@ pub fn when_full(policy: WhenFull) -> &'static str {
 /// Why an order to a module was not taken.
 pub fn command_refused(error: &CommandError) -> Refusal {
     let code = match error {
-        CommandError::NoSuchModule { .. } => Code::NotFound,
-        CommandError::NotLoaded { .. } | CommandError::Busy { .. } => Code::Failed,
+        CommandError::NoSuchModule { .. } | CommandError::NoNext { .. } => Code::NotFound,
+        CommandError::IsNext { .. } => Code::BadRequest,
+        CommandError::NotLoaded { .. } | CommandError::Busy { .. } | CommandError::File { .. } => {
+            Code::Failed
+        }
         CommandError::Stopping => Code::Stopping,
     };
     Refusal::new(code, error.to_string())

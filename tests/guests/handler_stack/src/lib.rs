@@ -1,4 +1,4 @@
-//! Recurses without end on the message \"deep\"; echoes all others.
+//! Recurses without end on the message \"deep\", and so deep on \"depth N\"; echoes all others.
 
 use guest::{Failure, Handler, Message, out, text};
 
@@ -12,7 +12,10 @@ impl Handler for Guest {
     fn handle(_input: String, message: Message) -> Result<(), Failure> {
         out(text(&message));
         if text(&message) == "deep" {
-            std::hint::black_box(deeper(0));
+            std::hint::black_box(deeper(0, u64::MAX));
+        }
+        if let Some(depth) = text(&message).strip_prefix("depth ") {
+            std::hint::black_box(deeper(0, depth.parse().unwrap_or(0)));
         }
         Ok(())
     }
@@ -22,7 +25,6 @@ impl Handler for Guest {
 
 guest::module!(Guest);
 
-#[expect(unconditional_recursion, reason = "that is what is tested")]
-fn deeper(n: u64) -> u64 {
-    std::hint::black_box(deeper(n + 1)) + n
+fn deeper(n: u64, depth: u64) -> u64 {
+    if n >= depth { n } else { std::hint::black_box(deeper(n + 1, depth)) + n }
 }

@@ -80,7 +80,12 @@ async fn restart(engine: &EngineHandle, payload: &[u8]) -> Answer {
         Err(error @ CommandError::NoSuchModule { .. }) => failed(404, &error.to_string()),
         Err(error @ CommandError::Busy { .. }) => failed(429, &error.to_string()),
         Err(error @ CommandError::Stopping) => failed(503, &error.to_string()),
-        Err(error @ CommandError::NotLoaded { .. }) => failed(409, &error.to_string()),
+        Err(
+            error @ (CommandError::NotLoaded { .. }
+            | CommandError::IsNext { .. }
+            | CommandError::NoNext { .. }
+            | CommandError::File { .. }),
+        ) => failed(409, &error.to_string()),
     }
 }
 

@@ -95,7 +95,7 @@ impl Case {
             RuntimeStatus::Running if self.running => Verdict::Good,
             // An operator may stop a module; that is no failure.
             RuntimeStatus::Stopped => Verdict::Good,
-            RuntimeStatus::Running | RuntimeStatus::Unknown => Verdict::Pending,
+            RuntimeStatus::Running | RuntimeStatus::Unknown | RuntimeStatus::Shadow => Verdict::Pending,
         }
     }
 }
