@@ -1,6 +1,8 @@
 //! Modules from a registry: pushed, pinned, fetched, kept for starts without it, refused with the reason, signed.
 
-use crate::support::{Edge, REGISTRY_USER, Registry, checkout, holdfast, registry_that_says, wait_for};
+use crate::support::{
+    Above, Edge, Link, REGISTRY_USER, Registry, checkout, holdfast, registry_that_says, wait_for,
+};
 use serde_json::Value;
 use std::{fs, path::Path};
 
@@ -111,6 +113,50 @@ fn a_deployment_brings_its_module_from_a_registry_and_one_that_cannot_be_had_cha
     // It starts again without the registry.
     assert!(edge.stop().success());
     registry.stop();
+    edge.start();
+    assert_eq!(edge.wait_module("Sensor", "running")["digest"], digest);
+    let sent = edge.module("Sensor").unwrap()["sent"].as_u64();
+    wait_for("it sends", || edge.module("Sensor").filter(|module| module["sent"].as_u64() > sent));
+}
+
+/// What an operator of a fleet does: the component lies in a registry, the hub says which edges run it.
+#[test]
+fn o11_a_deployment_of_the_hub_names_an_image_of_a_registry_and_the_edge_runs_it_offline_too() {
+    let mut registry = Registry::start(false);
+    let hub = Above::started();
+    let link = Link::to(hub.port());
+    let mut edge = hub.edge(&link, "[deployment]\nprobation = \"0 s\"\n", &[], "");
+    edge.drop_in("Sensor.toml", FAST.as_bytes());
+    edge.start();
+    let deploy = |name: &str, image: &str, priority: &str| {
+        fs::write(hub.folder().join("line.json"), manifest(image)).unwrap();
+        let set = ["deploy", "set", name, "line.json", "--device", "edge-1", "--priority", priority];
+        hub.run(&set).expect_good();
+    };
+    let state = |wanted: &'static str| {
+        wait_for(&format!("the hub hears that the deployment is {wanted}"), || {
+            let shown = hub.json(&["edges"]).into_iter().find(|one| one["edge"] == "edge-1")?;
+            (shown["deployment"]["state"] == wanted).then_some(shown)
+        })
+    };
+    let first = pushed(edge.folder(), "simulator", &registry.reference("plant/sensor:1"), &[]);
+    deploy("one", &first, "1");
+    state("applied");
+    let digest = edge.wait_module("Sensor", "running")["digest"].clone();
+    wait_for("its readings are in the hub's stream", || {
+        hub.events().iter().any(|event| event["module"] == "Sensor").then_some(())
+    });
+
+    // An image that the registry does not have changes nothing at the edge, and the hub hears why.
+    deploy("two", &format!("{}@sha256:{}", registry.reference("plant/sensor"), "1".repeat(64)), "2");
+    let told = state("refused");
+    assert!(told.to_string().contains("there is no such manifest"), "{told}");
+    assert_eq!(edge.module("Sensor").unwrap()["digest"], digest);
+
+    // Without the registry and without the hub it runs again after a kill.
+    registry.stop();
+    link.cut();
+    edge.kill();
     edge.start();
     assert_eq!(edge.wait_module("Sensor", "running")["digest"], digest);
     let sent = edge.module("Sensor").unwrap()["sent"].as_u64();

@@ -240,6 +240,11 @@ impl Supervisor {
             let settled = files.are_old(self.config.settle) || seen.since.elapsed() >= self.config.settle;
             if !seen.taken && settled {
                 seen.taken = true;
+                if self.common.registry.module(&name).is_none() {
+                    // A large component takes seconds: who looks meanwhile sees that it was found.
+                    "its component is fetched or compiled"
+                        .clone_into(&mut self.shared(&name).status().description);
+                }
                 self.loader.load(
                     &name,
                     files,

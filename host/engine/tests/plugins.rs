@@ -369,3 +369,31 @@ async fn a_compiler_that_crashes_costs_one_module_and_one_that_cannot_be_started
     assert_eq!(edge.received().await.1, "in:x");
     edge.stop().await;
 }
+
+/// A registry that answers when it is told to.
+#[derive(Debug)]
+struct Slow(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl holdfast_engine::Source for Slow {
+    fn fetch(&self, _: &str) -> Result<Vec<u8>, String> {
+        self.0.lock().unwrap().recv().unwrap();
+        Ok(fs::read(guest("outbox_echo")).unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_still_fetched_or_compiled_is_listed() {
+    let (answer, answers) = std::sync::mpsc::channel();
+    let source = std::sync::Arc::new(Slow(std::sync::Mutex::new(answers)));
+    let mut edge = Plan::new(&["far"]).config(move |config| config.source = Some(source)).start().await;
+    edge.put("far.toml", "[source]\noci = \"r.example/far@sha256:00\"\n");
+    let status = edge.until("far", |_| true).await;
+    assert_eq!(status.status, RuntimeStatus::Unknown);
+    assert!(status.description.contains("fetched or compiled"), "{status:#?}");
+    answer.send(()).unwrap();
+    let status = edge.until_running("far").await;
+    assert_eq!(status.description, "");
+    edge.feed("far", "x").await;
+    assert_eq!(edge.received().await.1, "in:x");
+    edge.stop().await;
+}
