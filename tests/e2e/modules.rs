@@ -263,3 +263,52 @@ fn a_next_version_is_tried_in_the_shadow_and_promoted_or_dropped() {
         }
     }
 }
+
+/// Whoever keeps an edge running sees in `list` how each module is.
+#[test]
+fn list_shows_state_restarts_the_last_error_memory_processor_messages_and_what_waits() {
+    let edge = Edge::started(
+        "[routes]\n\
+         to-window = 'FROM /messages/modules/simulator/* INTO BrokeredEndpoint(\"/modules/window/inputs/readings\")'\n\
+         to-threshold = 'FROM /messages/modules/simulator/* INTO BrokeredEndpoint(\"/modules/threshold/inputs/r\")'\n",
+    );
+    edge.plug("window", "window", "status = \"stopped\"\n");
+    edge.plug(
+        "threshold",
+        "threshold",
+        "[config]\nfield = \"temperature\"\nkey = \"sensor\"\nabove = 21.0\n",
+    );
+    edge.plug("threshold", "broken", "[config]\nfield = \"temperature\"\nbeside = 21.0\n");
+    edge.plug("simulator", "simulator", &FAST.replace("50ms", "10ms"));
+    let number =
+        |module: &Value, key: &str| module[key].as_u64().unwrap_or_else(|| panic!("{key}: {module}"));
+    let shown = |name: &str, wanted: &dyn Fn(&Value) -> bool| {
+        wait_for(&format!("list shows {name} as it is"), || edge.module(name).filter(|module| wanted(module)))
+    };
+    shown("simulator", &|module| {
+        module["state"] == "running"
+            && number(module, "sent") > 100
+            && number(module, "memory_bytes") > 64 * 1024
+            && number(module, "cpu_permille") > 0
+            && number(module, "restarts") == 0
+    });
+    shown("threshold", &|module| number(module, "handled") > 100 && number(module, "waiting") < 100);
+    let stopped = shown("window", &|module| module["state"] == "stopped" && number(module, "waiting") > 100);
+    assert_eq!((number(&stopped, "handled"), number(&stopped, "memory_bytes")), (0, 0), "{stopped}");
+    assert!(stopped["detail"].to_string().contains("status = \\\"stopped\\\""), "{stopped}");
+    let broken = shown("broken", &|module| module["state"] == "backoff" && number(module, "restarts") == 1);
+    assert!(broken["detail"].to_string().contains("unknown field `beside`"), "{broken}");
+    // For people the same, a column each.
+    let table = edge.run(&["list"]).expect_good();
+    println!("{table}");
+    let head = table.lines().next().unwrap();
+    for column in
+        ["MODULE", "STATE", "RESTARTS", "HANDLED", "SENT", "WAITING", "DEAD", "CPU", "MEMORY", "DETAIL"]
+    {
+        assert!(head.contains(column), "{column}: {table}");
+    }
+    // It is mended: it starts at once, and its restarts stay counted.
+    edge.drop_in("broken.toml", b"[config]\nfield = \"temperature\"\nabove = 21.0\n");
+    let mended = edge.wait_module("broken", "running");
+    assert_eq!(number(&mended, "restarts"), 1, "{mended}");
+}

@@ -192,3 +192,28 @@ async fn many_loops_at_a_time_delay_a_neighbour_by_ticks_not_by_their_deadline()
     // They loop still: the host is not asked to wait for them.
     drop(edge);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_too_many_is_refused_and_the_setting_is_named() {
+    let settings = "restart = \"never\"\n[config]\nbeat_ms = 20\nonce_ms = 50\n[limits]\ntimers = 1\n";
+    let edge = Plan::new(&[]).with("m", "timers_beat", settings).start().await;
+    let status = edge.until("m", |status| status.status == RuntimeStatus::Failed).await;
+    assert_eq!(status.refusals["limits.timers"], 1, "{status:#?}");
+    assert!(edge.log("m").iter().any(|line| line.contains("raise limits.timers")), "{:?}", edge.log("m"));
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_over_their_bytes_are_dropped_and_counted() {
+    let settings = "[limits]\nlog_lines_per_s = 100_000\nlog_bytes_per_s = 1_000\n";
+    let edge = Plan::new(&["m"]).with("m", "logging_lines", settings).start().await;
+    edge.feed("m", "10000").await;
+    let status = edge.until("m", |status| status.messages_in == 1).await;
+    let dropped = status.refusals["limits.log_bytes_per_s"];
+    // Lines of five bytes: those of one second, and of the time that the call took.
+    assert!((1..9_900).contains(&dropped), "{status:#?}");
+    let log = edge.log("m");
+    assert!(log.iter().any(|line| line.contains("limits.log_bytes_per_s = 1000")), "{log:?}");
+    assert!(log.len() < 10_000 - usize::try_from(dropped).unwrap() + 20, "{}", log.len());
+    edge.stop().await;
+}
