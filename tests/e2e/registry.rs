@@ -4,7 +4,7 @@ use crate::support::{
     Above, Edge, Link, REGISTRY_USER, Registry, checkout, holdfast, registry_that_says, wait_for,
 };
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, net::TcpListener, path::Path};
 
 /// A reading each 50 ms.
 const FAST: &str = "[config]\nseed = 1\nperiod = \"50ms\"\nburst = 1\ncount = 0\nsensors = 2\n";
@@ -161,6 +161,27 @@ fn o11_a_deployment_of_the_hub_names_an_image_of_a_registry_and_the_edge_runs_it
     assert_eq!(edge.wait_module("Sensor", "running")["digest"], digest);
     let sent = edge.module("Sensor").unwrap()["sent"].as_u64();
     wait_for("it sends", || edge.module("Sensor").filter(|module| module["sent"].as_u64() > sent));
+}
+
+/// A registry that takes a request and never answers.
+fn registry_that_is_silent() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = format!("{}/a/module@sha256:{}", listener.local_addr().unwrap(), "1".repeat(64));
+    std::thread::spawn(move || listener.incoming().map(Result::unwrap).collect::<Vec<_>>());
+    reference
+}
+
+#[test]
+fn an_edge_that_waits_for_a_registry_stops_at_once_and_shows_what_it_waits_for() {
+    let mut edge = Edge::started("");
+    let reference = registry_that_is_silent();
+    edge.drop_in("far.toml", format!("[source]\noci = \"{reference}\"\n").as_bytes());
+    let waits = edge.wait_module("far", "unknown");
+    assert!(waits["detail"].to_string().contains("fetched or compiled"), "{waits}");
+    // Its folder is free at once, so that the next one starts in it: the registry would be waited for five minutes.
+    assert!(edge.stop().success());
+    edge.start();
+    edge.wait_module("far", "unknown");
 }
 
 #[test]

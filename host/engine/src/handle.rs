@@ -51,6 +51,15 @@ pub enum CommandError {
         /// The module.
         name: String,
     },
+    /// The next version is none of the folder's files.
+    #[error(
+        "the next version of {name} comes from a registry: to promote it, write its reference into [source] oci of \
+         {name}.toml; promoted or dropped, take oci out of [shadow] there"
+    )]
+    NextFetched {
+        /// The module.
+        name: String,
+    },
     /// The order is for a next version, which runs and stops with its module.
     #[error(
         "{name} is the next version of {base} and runs in its shadow: `holdfast module promote {base}` puts it in its \

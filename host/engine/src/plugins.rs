@@ -105,8 +105,8 @@ pub(crate) struct Folder {
     /// None for what a registry has.
     components: BTreeMap<String, Option<Stamp>>,
     settings: BTreeMap<String, Stamp>,
-    /// The next versions, by the name of the module.
-    next: BTreeMap<String, Stamp>,
+    /// The next versions, by the name of the module; no stamp for what a registry has.
+    next: BTreeMap<String, Option<Stamp>>,
 }
 
 impl Folder {
@@ -115,7 +115,7 @@ impl Folder {
         self.next.iter().map(|(base, stamp)| {
             let settings = self.settings.get(base).map(|stamp| (NamedAs::Base, *stamp));
             let name = next_name(base);
-            (name.clone(), Files { stem: name, component: Some(*stamp), settings })
+            (name.clone(), Files { stem: name, component: *stamp, settings })
         })
     }
 
@@ -158,7 +158,7 @@ pub(crate) fn scan(folder: &Path) -> io::Result<Folder> {
         }
         match extension.to_str() {
             Some("wasm") => match base_of(&stem) {
-                Some(base) => drop(found.next.insert(base.to_owned(), Stamp::of(&about))),
+                Some(base) => drop(found.next.insert(base.to_owned(), Some(Stamp::of(&about)))),
                 None => drop(found.components.insert(stem, Some(Stamp::of(&about)))),
             },
             Some("toml") => drop(found.settings.insert(stem, Stamp::of(&about))),
@@ -166,18 +166,23 @@ pub(crate) fn scan(folder: &Path) -> io::Result<Folder> {
         }
     }
     for name in found.settings.keys() {
-        if !found.components.contains_key(name) && names_a_source(&folder.join(format!("{name}.toml"))) {
+        let path = folder.join(format!("{name}.toml"));
+        if !found.components.contains_key(name) && names_a_registry(&path, "[source]") {
             found.components.insert(name.clone(), None);
+        }
+        if !found.next.contains_key(name) && names_a_registry(&path, "[shadow]") {
+            found.next.insert(name.clone(), None);
         }
     }
     Ok(found)
 }
 
-/// Settings that were left behind by a module that is gone name none.
-fn names_a_source(path: &Path) -> bool {
+/// Whether a section of settings names a registry. Settings that were left behind by a module that is gone name none.
+fn names_a_registry(path: &Path, section: &str) -> bool {
     let text = read(path, settings::BYTES_MAX).ok();
-    let text = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-    text.is_some_and(|text| text.lines().any(|line| line.trim_start().starts_with("[source]")))
+    let Some(text) = text.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()) else { return false };
+    let mut lines = text.lines().map(str::trim_start).skip_while(|line| !line.starts_with(section)).skip(1);
+    lines.by_ref().take_while(|line| !line.starts_with('[')).any(|line| line.starts_with("oci"))
 }
 
 /// The path of a component.

@@ -72,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) probation: ProbationTime,
     /// Fields of JSON bodies that may differ between a next version and the one that works.
     pub(crate) shadow_ignore: Vec<String>,
+    /// The name of a next version in a registry.
+    pub(crate) shadow_oci: Option<String>,
 }
 
 /// How long a new version is on probation: until both are over. Both 0: not at all.
@@ -106,6 +108,7 @@ impl Settings {
             limits,
             probation: ProbationTime::default(),
             shadow_ignore: Vec::new(),
+            shadow_oci: None,
         }
     }
 
@@ -141,7 +144,10 @@ impl Settings {
             section.number("calls", 0, 1_000_000, &mut settings.probation.calls);
         });
         let mut ignore = None;
-        top.section("shadow", |section| section.list("ignore", &mut ignore));
+        top.section("shadow", |section| {
+            section.list("ignore", &mut ignore);
+            source(section, &mut settings.shadow_oci);
+        });
         settings.shadow_ignore = ignore.unwrap_or_default();
         top.section("environment", |section| section.texts(&mut settings.environment, no_variable));
         top.section("config", |section| section.texts(&mut settings.config, |_| None));
@@ -260,6 +266,7 @@ mod tests {
             seconds = 5
             [shadow]
             ignore = ["at"]
+            oci = "r.example/boiler:2@sha256:00"
             [environment]
             MODE = "fast"
             [config]
@@ -297,6 +304,7 @@ mod tests {
         assert_eq!(settings.limits.attempts, 5);
         assert_eq!(settings.probation, ProbationTime { seconds: 5, calls: 20 });
         assert_eq!(settings.shadow_ignore, ["at"]);
+        assert_eq!(settings.shadow_oci.as_deref(), Some("r.example/boiler:2@sha256:00"));
         assert_eq!(settings.environment["MODE"], "fast");
         let config: Vec<_> = settings.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(config, ["count=3", "enabled=true", "name=boiler", "threshold=21.5"]);

@@ -262,6 +262,9 @@ impl Supervisor {
             return;
         }
         if let Some(base) = plugins::base_of(&name) {
+            if let Some(seen) = self.seen.get_mut(&name).filter(|_| version.is_err() && files.are_fetched()) {
+                seen.again_at = Some(Instant::now() + FETCH_AGAIN);
+            }
             return self.next_loaded_for(base, &name, version);
         }
         match version {

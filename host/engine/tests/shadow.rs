@@ -12,9 +12,10 @@
 mod support;
 
 use holdfast_broker::MethodTimes;
-use holdfast_engine::{CommandError, RuntimeStatus, ShadowReport};
+use holdfast_engine::{CommandError, RuntimeStatus, ShadowReport, Source};
 use holdfast_types::Identity;
 use std::fs;
+use std::sync::Arc;
 use support::guests::{guest, marked};
 use support::{Edge, Plan, name};
 
@@ -198,5 +199,35 @@ async fn one_that_cannot_be_tried_says_why_and_the_module_goes_on() {
     edge.until("later.next", |status| status.status == RuntimeStatus::Shadow).await;
     edge.feed("m", "x").await;
     assert_eq!(edge.received().await.1, "in:x");
+    edge.stop().await;
+}
+
+/// A registry that has another echo under every name.
+#[derive(Debug)]
+struct Registry;
+
+impl Source for Registry {
+    fn fetch(&self, reference: &str) -> Result<Vec<u8>, String> {
+        Ok(marked("outbox_echo", reference))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_registry_has_is_tried_and_takes_over_when_the_settings_name_it() {
+    let config = |config: &mut holdfast_engine::EngineConfig| config.source = Some(Arc::new(Registry));
+    let mut edge = Plan::new(&["m"]).config(config).with("m", "outbox_echo", "").start().await;
+    edge.until_running("m").await;
+    edge.put("m.toml", "[shadow]\noci = \"r.example/m:2\"\n");
+    edge.until("m.next", |status| status.status == RuntimeStatus::Shadow).await;
+    edge.feed("m", "x").await;
+    assert_eq!(edge.received().await.1, "in:x");
+    compared(&edge, 1).await;
+    let refused = edge.engine.promote("m").await.unwrap_err().to_string();
+    assert!(refused.contains("[source] oci of m.toml"), "{refused}");
+    let digest = edge.status("m.next").unwrap().digest;
+    fs::remove_file(edge.plugins().join("m.wasm")).unwrap();
+    edge.put("m.toml", "[source]\noci = \"r.example/m:2\"\n");
+    edge.until_gone("m.next").await;
+    edge.until("m", |status| status.digest == digest).await;
     edge.stop().await;
 }

@@ -41,7 +41,11 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match runtime.block_on(carry_out(cli)) {
+    let ended = runtime.block_on(carry_out(cli));
+    // Everything that matters has ended in order. What a thread still waits for, such as a compile or a registry that does
+    // not answer, must not keep the process, and with it the store's folder.
+    runtime.shutdown_background();
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => {

@@ -152,8 +152,11 @@ impl Job {
         // Both files are read before either is judged, so that all that is wrong is said at once.
         let settings = plugins::read_settings(&self.folder, name, files, self.limits);
         // The operator's word goes before that of the deployment.
-        let own = settings.as_ref().ok().and_then(|settings| settings.oci.as_deref());
-        let oci = own.or_else(|| planned?.oci.as_deref());
+        let own = settings.as_ref().ok();
+        let oci = match plugins::base_of(name) {
+            Some(_) => own.and_then(|own| own.shadow_oci.as_deref()),
+            None => own.and_then(|own| own.oci.as_deref()).or_else(|| planned?.oci.as_deref()),
+        };
         let read = plugins::read_component(&self.folder, files, oci, self.source.as_deref());
         let code = read.and_then(|(bytes, digest)| {
             if let (Some(wish), Ok(settings)) = (embedded_grants(&bytes), &settings) {

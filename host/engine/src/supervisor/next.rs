@@ -1,4 +1,5 @@
-//! Next versions: files `NAME.next.wasm`, which run in the shadow of `NAME` until they are promoted or dropped.
+//! Next versions: files `NAME.next.wasm`, or what `[shadow] oci` of `NAME.toml` names. They run in the shadow of `NAME`
+//! until they are promoted or dropped.
 
 use super::{Supervisor, is_same};
 use crate::handle::CommandError;
@@ -110,6 +111,11 @@ impl Supervisor {
 
     fn next_file(&self, base: &str) -> Result<std::path::PathBuf, CommandError> {
         let path = component_path(&self.config.plugins_dir, &next_name(base));
-        if path.is_file() { Ok(path) } else { Err(CommandError::NoNext { name: base.to_owned() }) }
+        let name = base.to_owned();
+        match self.seen.get(&next_name(base)) {
+            _ if path.is_file() => Ok(path),
+            Some(seen) if seen.files.are_fetched() => Err(CommandError::NextFetched { name }),
+            _ => Err(CommandError::NoNext { name }),
+        }
     }
 }

@@ -84,6 +84,7 @@ async fn restart(engine: &EngineHandle, payload: &[u8]) -> Answer {
             error @ (CommandError::NotLoaded { .. }
             | CommandError::IsNext { .. }
             | CommandError::NoNext { .. }
+            | CommandError::NextFetched { .. }
             | CommandError::File { .. }),
         ) => failed(409, &error.to_string()),
     }
