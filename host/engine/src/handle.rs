@@ -60,6 +60,15 @@ pub enum CommandError {
         /// The module.
         name: String,
     },
+    /// The module comes from a registry, where a file of the folder would hide it.
+    #[error(
+        "{name} comes from a registry, and a file in the plugins folder would hide what its settings or its deployment \
+         name: push the next version to the registry, and name it there by its digest"
+    )]
+    Hidden {
+        /// The module.
+        name: String,
+    },
     /// The order is for a next version, which runs and stops with its module.
     #[error(
         "{name} is the next version of {base} and runs in its shadow: `holdfast module promote {base}` puts it in its \

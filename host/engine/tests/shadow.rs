@@ -229,5 +229,13 @@ async fn one_that_a_registry_has_is_tried_and_takes_over_when_the_settings_name_
     edge.put("m.toml", "[source]\noci = \"r.example/m:2\"\n");
     edge.until_gone("m.next").await;
     edge.until("m", |status| status.digest == digest).await;
+    // A file beside what a registry has would hide what the settings name from then on.
+    edge.put("m.next.wasm", marked("outbox_echo", "three"));
+    edge.until("m.next", |status| status.status == RuntimeStatus::Shadow).await;
+    let refused = edge.engine.promote("m").await.unwrap_err().to_string();
+    assert!(refused.contains("m comes from a registry"), "{refused}");
+    assert!(edge.plugins().join("m.next.wasm").exists());
+    edge.engine.drop_next("m").await.unwrap();
+    edge.until_gone("m.next").await;
     edge.stop().await;
 }

@@ -85,6 +85,9 @@ impl Supervisor {
     /// The file of the next version takes the place of the module's.
     pub(super) fn promote(&mut self, base: &str) -> Result<(), CommandError> {
         let next = self.next_file(base)?;
+        if self.seen.get(base).is_some_and(|seen| seen.files.are_fetched()) {
+            return Err(CommandError::Hidden { name: base.to_owned() });
+        }
         let into = component_path(&self.config.plugins_dir, base);
         fs::rename(&next, &into).map_err(|error| CommandError::File {
             path: next.display().to_string(),

@@ -123,7 +123,9 @@ pub fn when_full(policy: WhenFull) -> &'static str {
 pub fn command_refused(error: &CommandError) -> Refusal {
     let code = match error {
         CommandError::NoSuchModule { .. } | CommandError::NoNext { .. } => Code::NotFound,
-        CommandError::IsNext { .. } | CommandError::NextFetched { .. } => Code::BadRequest,
+        CommandError::IsNext { .. } | CommandError::NextFetched { .. } | CommandError::Hidden { .. } => {
+            Code::BadRequest
+        }
         CommandError::NotLoaded { .. } | CommandError::Busy { .. } | CommandError::File { .. } => {
             Code::Failed
         }

@@ -85,6 +85,7 @@ async fn restart(engine: &EngineHandle, payload: &[u8]) -> Answer {
             | CommandError::IsNext { .. }
             | CommandError::NoNext { .. }
             | CommandError::NextFetched { .. }
+            | CommandError::Hidden { .. }
             | CommandError::File { .. }),
         ) => failed(409, &error.to_string()),
     }
