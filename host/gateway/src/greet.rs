@@ -82,7 +82,8 @@ pub(crate) async fn greet(
                 }
                 warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, error = %Plain(&error), "a client is refused");
                 let version = announced(stream, head).await;
-                refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;
+                refuse(shared, stream, &Codec::client(version, 0), error.reason, version == Version::V5)
+                    .await;
                 return None;
             }
         }
@@ -102,7 +103,7 @@ pub(crate) async fn greet(
             Stats::one(&shared.stats.connects_refused);
             let known = known.map(|known| known.to_string()).unwrap_or_default();
             warn_once!(shared.episodes, &format!("greet {} {known}", peer.ip()), %peer, why = %Plain(&why), %reason, "a client is refused");
-            refuse(stream, &codec, reason, true).await;
+            refuse(shared, stream, &codec, reason, true).await;
             None
         }
     }
@@ -125,6 +126,7 @@ async fn announced(stream: &mut (impl AsyncRead + Unpin), mut head: BytesMut) ->
 /// Tells the client the reason in CONNACK, and closes when the client has had time to see it. A client of version 3.1.1 that broke the protocol is told only what its
 /// version has a word for.
 async fn refuse(
+    shared: &Shared,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     codec: &Codec,
     reason: ReasonCode,
@@ -141,7 +143,7 @@ async fn refuse(
         let _ = stream.write_all(&bytes).await;
         // What an encrypted stream holds leaves with its end.
         let _ = stream.shutdown().await;
-        life::linger(stream).await;
+        life::linger(&shared.heavy, stream, life::STRANGER_LINGER_BYTES_MAX).await;
     }
 }
 

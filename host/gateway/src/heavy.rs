@@ -50,7 +50,7 @@ impl Heavy {
         self.floods.clone().acquire_owned().await.ok()
     }
 
-    /// Shakes hands, each step in a turn. Who waits for the other side holds none.
+    /// Shakes hands with a stranger, or hears one out, each step in a turn. Who waits for the other side holds none.
     pub(crate) async fn in_turns<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         let mut turns = PollSemaphore::new(self.handshakes.clone());

@@ -7,6 +7,7 @@ use crate::{
     durable::Durable,
     end::End,
     greet::Greeted,
+    heavy::Heavy,
     hub,
     sessions::{Attached, Held, Kept},
     shared::Shared,
@@ -24,6 +25,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf},
     sync::{OwnedSemaphorePermit, oneshot},
+    task::yield_now,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,13 @@ use tokio_util::sync::CancellationToken;
 /// Longest time that a client is given to close after it was told to.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes that are read meanwhile: what a client may have had under way. One that goes on sending is reset.
-const LINGER_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that are read meanwhile: what a client may have had under way. One that goes on sending is reset. A stranger has a
+/// CONNECT under way and little behind it.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+pub(crate) const STRANGER_LINGER_BYTES_MAX: usize = 128 << 10;
+
+/// Bytes that are read at once.
+const LINGER_READ_BYTES: usize = 8 << 10;
 
 /// A client that was let in and has not had its CONNACK yet.
 pub(crate) struct Admitted<S> {
@@ -80,7 +87,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     Box::pin(client.finish(writer, &end)).await;
     let mut reader = leave(&shared, life, &end);
     if end.reason().is_some() {
-        linger(&mut reader).await;
+        linger(&shared.heavy, &mut reader, LINGER_BYTES_MAX).await;
     }
 }
 
@@ -165,11 +172,19 @@ async fn begin(
 }
 
 /// Reads and forgets what the client still sends, until it closes. Bytes that nobody reads would make the system reset
-/// the connection, and the client might never see why it ended.
-pub(crate) async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
-    let mut rest = reader.take(LINGER_BYTES_MAX);
+/// the connection, and the client might never see why it ended. To decrypt them for nothing takes turns.
+pub(crate) async fn linger(heavy: &Heavy, reader: &mut (impl AsyncRead + Unpin), bytes_max: usize) {
+    let rest = async {
+        let (mut bytes, mut left) = (vec![0; LINGER_READ_BYTES], bytes_max);
+        while let Ok(count @ 1..) = reader.read(&mut bytes).await
+            && count < left
+        {
+            left -= count;
+            yield_now().await;
+        }
+    };
     // A client that does not close is closed.
-    let _ = timeout(LINGER_TIME_MAX, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let _ = timeout(LINGER_TIME_MAX, heavy.in_turns(rest)).await;
 }
 
 /// Leaves the session behind, or ends it, and says the will if the time has come. What the client still sends is left.

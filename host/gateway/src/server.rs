@@ -280,18 +280,18 @@ async fn pass(
     Stats::one(&shared.stats.connections_over_limit);
     let max = shared.limits.connections_max;
     warn_once!(shared.episodes, "connections", max, %peer, "there are too many connections");
-    unavailable(greeted, stream).await;
+    unavailable(shared, greeted, stream).await;
     None
 }
 
-async fn unavailable(greeted: &Greeted, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+async fn unavailable(shared: &Shared, greeted: &Greeted, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let mut bytes = bytes::BytesMut::new();
     let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
     if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
         // A client that is gone cannot be told.
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
-        life::linger(stream).await;
+        life::linger(&shared.heavy, stream, life::STRANGER_LINGER_BYTES_MAX).await;
     }
 }
 
@@ -315,7 +315,7 @@ async fn attach(
                 max = shared.limits.sessions_max,
                 "there are too many sessions"
             );
-            unavailable(greeted, stream).await;
+            unavailable(shared, greeted, stream).await;
             None
         }
     }
