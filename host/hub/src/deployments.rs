@@ -10,15 +10,15 @@
 use crate::{
     backend::{Backend, BackendError, DocumentChange, Space, Write},
     directory::{Applied, Revisions, Told},
+    layers,
     query::{Condition, InvalidCondition},
 };
-use holdfast_config::manifest::{self, Document};
 use holdfast_link::{Assigned, Change, Deployment, Settings};
 use holdfast_types::{Name, UnixMillis};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -26,7 +26,7 @@ use std::{
 pub const DEPLOYMENTS_MAX: usize = 100;
 
 /// Most bytes of a manifest: it travels in one answer.
-const MANIFEST_BYTES_MAX: usize = 240 * 1024;
+pub(crate) const MANIFEST_BYTES_MAX: usize = 240 * 1024;
 
 /// What IoT Hub calls the desired properties in a manifest.
 const DESIRED: &str = "properties.desired";
@@ -138,7 +138,7 @@ impl StoredDeployment {
         Ok(())
     }
 
-    fn as_sent(&self) -> Deployment {
+    pub(crate) fn as_sent(&self) -> Deployment {
         Deployment { id: self.content_id(), manifest: self.manifest.clone() }
     }
 }
@@ -150,32 +150,6 @@ fn settings(deployment: &Deployment) -> Settings {
     let keep = desired.and_then(|desired| desired.get("storeAndForwardConfiguration"));
     let seconds = keep.and_then(|keep| keep.get("timeToLiveSecs")).and_then(Value::as_u64);
     Settings { time_to_live_s: seconds.and_then(|seconds| u32::try_from(seconds).ok()) }
-}
-
-/// A base under its layers, in their order. Layers that do not fit are told of and left out, all of them: the edge runs the base.
-fn put_together(edge: &Name, layered: &[Arc<StoredDeployment>]) -> Deployment {
-    let texts: Vec<String> = layered.iter().map(|one| one.manifest.to_string()).collect();
-    let documents: Vec<Document<'_>> = (0..)
-        .zip(layered.iter().zip(&texts))
-        .map(|(rank, (one, text))| Document { name: &one.id, priority: Some(rank), json: text.as_bytes() })
-        .collect();
-    let merged = manifest::flatten(&documents).map_err(|faults| {
-        let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        all.join("; ")
-    });
-    let merged = merged.and_then(|merged| match merged.len() {
-        0..=MANIFEST_BYTES_MAX => serde_json::from_slice(&merged).map_err(|why| why.to_string()),
-        bytes => Err(DeploymentError::TooLarge(bytes).to_string()),
-    });
-    let ids: Vec<String> = layered.iter().map(|one| one.content_id()).collect();
-    match (merged, layered) {
-        (Ok(manifest), _) => Deployment { id: ids.join("+"), manifest },
-        (Err(why), [base, ..]) => {
-            tracing::error!(%edge, deployments = ids.join("+"), why, "layers do not fit on their base; the edge runs the base without them");
-            base.as_sent()
-        }
-        (Err(_), []) => Deployment { id: String::new(), manifest: Value::Null },
-    }
 }
 
 fn known(stored: StoredDeployment) -> Result<Known, DeploymentError> {
@@ -280,15 +254,51 @@ impl Deployments {
 
     /// What an edge should run: the base that ranks highest, with the layers that rank above it.
     pub(crate) fn for_edge(&self, edge: &Name, tags: &Map<String, Value>) -> (Option<Deployment>, Settings) {
-        let meant = self.meant_for(edge, tags);
-        let Some(at) = meant.iter().rposition(|one| !one.is_layer()) else { return Default::default() };
-        let chosen = meant.get(at..).unwrap_or_default();
-        let deployment = match chosen {
+        let chosen = self.chosen_for(edge, tags);
+        let deployment = match &chosen[..] {
+            [] => return Default::default(),
             [base] => base.as_sent(),
-            layered => put_together(edge, layered),
+            [base, ..] => layers::put_together(&chosen).unwrap_or_else(|why| {
+                let deployments = layers::names(&chosen);
+                tracing::error!(%edge, deployments, why, "layers do not fit on their base; the edge runs the base without them");
+                base.as_sent()
+            }),
         };
         let settings = settings(&deployment);
         (Some(deployment), settings)
+    }
+
+    /// The base for an edge, and its layers in their order.
+    fn chosen_for(&self, edge: &Name, tags: &Map<String, Value>) -> Vec<Arc<StoredDeployment>> {
+        let mut meant = self.meant_for(edge, tags);
+        match meant.iter().rposition(|one| !one.is_layer()) {
+            Some(base) => meant.split_off(base),
+            None => Vec::new(),
+        }
+    }
+
+    /// Of these edges those that run their base without its layers, since those do not fit, and why; of one deployment alone if
+    /// that is asked for.
+    pub(crate) fn left_out(
+        &self,
+        edges: impl IntoIterator<Item = (Name, Arc<Map<String, Value>>)>,
+        of: Option<&str>,
+    ) -> BTreeMap<Name, String> {
+        // Many edges have the same.
+        let mut known: HashMap<String, Option<String>> = HashMap::new();
+        let mut left_out = BTreeMap::new();
+        for (edge, tags) in edges {
+            let chosen = self.chosen_for(&edge, &tags);
+            if chosen.len() < 2 || of.is_some_and(|of| chosen.iter().all(|one| one.id != of)) {
+                continue;
+            }
+            let why =
+                known.entry(layers::names(&chosen)).or_insert_with(|| layers::put_together(&chosen).err());
+            if let Some(why) = why {
+                left_out.insert(edge, why.clone());
+            }
+        }
+        left_out
     }
 
     pub(crate) async fn put(

@@ -61,6 +61,8 @@ pub struct EdgeItem {
     pub progress: Vec<Progress>,
     /// How its deployment fares, as it told last.
     pub deployment: Option<Value>,
+    /// Why it is given its base deployment without the layers on it, if those do not fit.
+    pub layers_left_out: Option<String>,
 }
 
 /// What is counted.

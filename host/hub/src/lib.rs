@@ -23,6 +23,7 @@ mod events;
 mod follow;
 mod heard;
 mod hub;
+mod layers;
 pub mod peers;
 mod presence;
 mod query;

@@ -9,7 +9,7 @@ use crate::{
 use holdfast_link::ChildState;
 use holdfast_links::{Ingest, Link};
 use holdfast_types::{Identity, Name};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 impl Hub {
     /// Every edge, and how it fares.
@@ -18,17 +18,26 @@ impl Hub {
     /// The storage cannot be read.
     pub async fn edges(&self) -> Result<Vec<EdgeItem>, HubError> {
         let mut items = Vec::new();
+        let mut left_out = self.left_out(None);
         for edge in self.directory.edges() {
             let status = self.backend.get(Space::Statuses, &edge).await?;
             items.push(EdgeItem {
                 linked: self.linked(&edge).is_some_and(|link| link.is_ready()),
                 revision: self.edge_revision(&edge).await?,
                 progress: self.backend.progress(&edge).await?,
+                layers_left_out: left_out.remove(&edge),
                 deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
                 edge,
             });
         }
         Ok(items)
+    }
+
+    /// The edges that run their base deployment without its layers, since those do not fit, and why; of one deployment alone if that
+    /// is asked for.
+    pub fn left_out(&self, of: Option<&str>) -> BTreeMap<Name, String> {
+        let edges = self.directory.edges().into_iter();
+        self.deployments.left_out(edges.map(|edge| (edge.clone(), self.twins.tags(&edge))), of)
     }
 
     /// The revision that an edge should have: that of the last change that concerns it.

@@ -417,6 +417,15 @@ async fn layers_go_on_the_base_that_they_outrank_and_the_higher_one_holds() {
     let (delta, _) = edge.called::<Delta>(Call::Delta).await;
     let Change::Deployment(Some(sent)) = &delta.changes[0] else { panic!("{delta:?}") };
     assert!(sent.id.starts_with("base@") && !sent.id.contains('+'), "{}", sent.id);
+    // Whoever gave it, and whoever looks, is told so.
+    let edges = hub.hub.edges().await.unwrap();
+    let why = edges[0].layers_left_out.as_ref().unwrap();
+    assert!(why.contains("odd") && why.contains("extra"), "{why}");
+    for (of, count) in [(Some("odd"), 1), (Some("low"), 1), (Some("below"), 0), (None, 1)] {
+        assert_eq!(hub.hub.left_out(of).len(), count, "{of:?}");
+    }
+    hub.hub.remove_deployment("odd").await.unwrap();
+    assert!(hub.hub.left_out(None).is_empty());
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ pub(crate) struct Cluster {
     pub(crate) snapshots: StreamName,
     /// Most bytes that one message may carry.
     pub(crate) payload_max: usize,
+    pub(crate) snapshot_after: u64,
     /// Drawn at each start.
     pub(crate) process: u64,
     numbers: AtomicU64,
@@ -201,6 +202,7 @@ impl Cluster {
             documents,
             snapshots,
             payload_max,
+            snapshot_after: config.snapshot_after,
             process: u64::from_be_bytes(random),
             numbers: AtomicU64::new(1),
             fault,

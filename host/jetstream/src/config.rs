@@ -21,7 +21,12 @@ pub struct JetStreamConfig {
     pub age_max: Option<Duration>,
     /// Most bytes of telemetry; none is what the servers have.
     pub bytes_max: Option<u64>,
+    /// A log of documents with fewer messages than this is not worth a snapshot.
+    pub snapshot_after: u64,
 }
+
+/// What is usual for [`JetStreamConfig::snapshot_after`]: a process that starts reads so many messages in seconds.
+pub const SNAPSHOT_AFTER: u64 = 10_000;
 
 /// A user of the servers. `Debug` hides the password.
 #[derive(Clone)]

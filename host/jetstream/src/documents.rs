@@ -46,9 +46,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How often a process looks for news of which it has not heard.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A log shorter than this is not worth a snapshot.
-const LOG_MESSAGES_MIN: u64 = 10_000;
-/// The same in bytes; a log may also become as long as the state itself.
+/// A log of fewer bytes is not worth a snapshot; it may also become as long as the state itself.
 const LOG_BYTES_MIN: usize = 64 << 20;
 
 struct Waiting {
@@ -276,9 +274,10 @@ impl Documents {
             let state = self.state();
             let messages = state.sequence.saturating_sub(turn.snapshot);
             // Not all processes at the same message.
-            let messages_min = LOG_MESSAGES_MIN + self.cluster.process % (LOG_MESSAGES_MIN / 4);
+            let after = self.cluster.snapshot_after;
+            let messages_min = after + self.cluster.process % (after / 4).max(1);
             let is_long = messages > messages_min
-                && (messages > 100 * LOG_MESSAGES_MIN || turn.log_bytes > LOG_BYTES_MIN.min(state.bytes));
+                && (messages > 100 * after || turn.log_bytes > LOG_BYTES_MIN.min(state.bytes));
             if !is_long {
                 return;
             }

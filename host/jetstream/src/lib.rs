@@ -27,7 +27,7 @@ mod state;
 mod stream;
 mod wire;
 
-pub use config::{JetStreamConfig, OpenError, User};
+pub use config::{JetStreamConfig, OpenError, SNAPSHOT_AFTER, User};
 pub use peers::NatsPeers;
 
 use cluster::Cluster;

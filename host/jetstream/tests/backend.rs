@@ -7,10 +7,13 @@
     reason = "tests fail loudly"
 )]
 
+#[path = "../../net/tests/authority/mod.rs"]
+mod authority;
 #[path = "../../hub/tests/contract/mod.rs"]
 mod contract;
 mod nats;
 
+use authority::{Authority, VALID};
 use contract::Maker;
 use holdfast_hub::backend::{Backend, BackendError, Space, Write};
 use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
@@ -127,4 +130,106 @@ async fn what_is_wrong_with_the_servers_is_said() {
     let user = |password: &str| Some(User { name: "hub".to_owned(), password: password.to_owned() });
     assert_eq!(fault(&JetStreamConfig { user: user("wrong"), ..closed.config() }).await, OpenError::NotLetIn);
     JetStream::check(&JetStreamConfig { user: user("secret"), ..closed.config() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_each_side_shows_who_it_is() {
+    let (home, stranger) = (Authority::new("home"), Authority::new("stranger"));
+    let (server, own, other) =
+        (home.issue("127.0.0.1", VALID), home.issue("hub", VALID), stranger.issue("hub", VALID));
+    let more = format!(
+        "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: true }}\n\
+         authorization {{ user: hub, password: secret }}",
+        server.certificates,
+        server.key,
+        home.root()
+    );
+    let nats = Nats::with(1, &more);
+    let good = JetStreamConfig {
+        servers: nats.urls().iter().map(|url| url.replace("nats://", "tls://")).collect(),
+        user: Some(User { name: "hub".to_owned(), password: "secret".to_owned() }),
+        ca_file: Some(home.root()),
+        certificate: Some((own.certificates, own.key)),
+        ..nats.config()
+    };
+    let backend = JetStream::open(&good).await.unwrap();
+    backend.put(vec![Write::set(Space::Hub, "who", "hub")]).await.unwrap();
+    backend.close().await;
+    let backend = JetStream::open(&good).await.unwrap();
+    assert_eq!(backend.get(Space::Hub, "who").await.unwrap().unwrap().value, "hub");
+
+    let wrong = User { name: "hub".to_owned(), password: "wrong".to_owned() };
+    let wrong = JetStreamConfig { user: Some(wrong), ..good.clone() };
+    assert_eq!(fault(&wrong).await, OpenError::NotLetIn);
+    for (what, bad) in [
+        ("a server of another authority", JetStreamConfig { ca_file: Some(stranger.root()), ..good.clone() }),
+        ("no certificate", JetStreamConfig { certificate: None, ..good.clone() }),
+        (
+            "a certificate of another authority",
+            JetStreamConfig { certificate: Some((other.certificates, other.key)), ..good.clone() },
+        ),
+    ] {
+        let error = fault(&bad).await;
+        assert!(matches!(&error, OpenError::Tls { .. }), "{what}: {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_log_of_documents_becomes_a_snapshot_from_which_processes_start() {
+    const CHANGES: u64 = 2500;
+    let nats = Nats::start(1);
+    let config = JetStreamConfig { snapshot_after: 400, ..nats.config() };
+    let (one, two) = (JetStream::open(&config).await.unwrap(), JetStream::open(&config).await.unwrap());
+    // Large enough for two chunks, which a change more does not make longer.
+    for n in 0..3 {
+        one.put(vec![Write::set(Space::Twins, &format!("large-{n}"), "x".repeat(200_000))]).await.unwrap();
+    }
+    let mut last = 0;
+    for n in 0..CHANGES {
+        let writer = if n % 2 == 0 { &one } else { &two };
+        let writes = vec![
+            Write::set(Space::Twins, &format!("d-{}", n % 50), format!("{n} {}", "y".repeat(2000))),
+            Write::delete(Space::Twins, &format!("d-{}", (n + 1) % 50)),
+        ];
+        last = writer.put(writes).await.unwrap();
+    }
+    let servers = async_nats::connect(nats.urls()).await.unwrap();
+    let servers = async_nats::jetstream::new(servers);
+    let info = async |name: &str| servers.get_stream(name).await.unwrap().get_info().await.unwrap().state;
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    // The log is let go behind a snapshot, and the snapshot before with it.
+    let log = loop {
+        let (log, snapshots) = (info("holdfast-documents").await, info("holdfast-snapshots").await);
+        if log.first_sequence > 1 && (3..=4).contains(&snapshots.messages) {
+            break log;
+        }
+        assert!(std::time::Instant::now() < end, "{log:?} {snapshots:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert!(log.messages < CHANGES, "{log:?}");
+    let three = JetStream::open(&config).await.unwrap();
+    assert_eq!(*three.revision().borrow(), last);
+    let all = |of: &JetStream| {
+        let listed = of.list(Space::Twins, "", None, 1000);
+        async move {
+            listed
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|(key, one)| (key, one.revision, one.value))
+                .collect::<Vec<_>>()
+        }
+    };
+    let (found, expected) = (all(&three).await, all(&one).await);
+    assert_eq!(found, expected);
+    assert!(found.len() > 10, "{}", found.len());
+    // It goes on with the others.
+    let writes = vec![Write::set(Space::Twins, "d-0", "three")];
+    let revision = three.put(writes).await.unwrap();
+    let mut news = one.revision();
+    tokio::time::timeout(std::time::Duration::from_secs(30), news.wait_for(|seen| *seen >= revision))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(one.get(Space::Twins, "d-0").await.unwrap().unwrap().value, "three");
 }

@@ -188,6 +188,30 @@ impl Above {
         self.json(&["monitor", "--from", "earliest", "--no-follow"])
     }
 
+    /// Judges what came of a device that counts, through an edge: by the identity that the edge gave it each message once and in
+    /// order, and no number missing. Gives how many messages came, and how many of them the device had sent again.
+    #[track_caller]
+    pub fn has_counted(&self, edge: &str, device: &str, count: u64) -> (usize, u64) {
+        let (mut ids, mut last, mut again) = (Vec::new(), 0, 0);
+        for event in self.events() {
+            assert_eq!((event["device"].as_str(), event["edge"].as_str()), (Some(device), Some(edge)));
+            let (life, sequence) = event["id"].as_str().unwrap().rsplit_once('/').unwrap();
+            ids.push((life.to_owned(), sequence.parse::<u64>().unwrap()));
+            let number = event["body"]["number"].as_u64().unwrap();
+            // The device sends again what the edge could not acknowledge; such a copy is a message of its own.
+            if number > last {
+                assert_eq!(number, last + 1, "a gap");
+                last = number;
+            } else {
+                again += 1;
+            }
+        }
+        let follows = |pair: &[(String, u64)]| pair[0].0 == pair[1].0 && pair[0].1 + 1 == pair[1].1;
+        assert!(ids.windows(2).all(follows), "once, and in order");
+        assert_eq!(last, count);
+        (ids.len(), again)
+    }
+
     /// A twin as the hub has it.
     pub fn twin(&self, who: &str) -> Value {
         self.json(&["twin", "show", who]).remove(0)

@@ -16,7 +16,7 @@ use holdfast_hub::{
     client::Client,
     peers::Peers,
 };
-use holdfast_jetstream::{JetStream, JetStreamConfig, User};
+use holdfast_jetstream::{JetStream, JetStreamConfig, SNAPSHOT_AFTER, User};
 use holdfast_net::{Door, ListenConfig, PlainTcp, Roots, Settings};
 use holdfast_routes::RouteTable;
 use holdfast_store::{Clock, SystemClock};
@@ -140,6 +140,7 @@ pub fn jetstream(config: &Config, storage: &Storage) -> anyhow::Result<JetStream
         prefix: storage.prefix.clone(),
         age_max: config.hub.events_age_max,
         bytes_max: config.hub.events_quota_bytes,
+        snapshot_after: SNAPSHOT_AFTER,
     })
 }
 

@@ -99,7 +99,15 @@ pub(super) async fn answer(
                 .map_err(|why| HubError::Bad(format!("the deployment: {why}")))?;
             let stored = hub.put_deployment(StoredDeployment { created_ms: 0, revision: 0, ..given }).await?;
             tracing::info!(deployment = %stored.id, "a deployment was given");
-            Ok(json(200, &*stored))
+            let left_out = hub.left_out(Some(&stored.id));
+            let first =
+                left_out.first_key_value().map(|(edge, why)| value!({ "edge": edge.as_str(), "why": why }));
+            let mut answer = value!(*stored);
+            if let Some(answer) = answer.as_object_mut() {
+                let left_out = value!({ "edges": left_out.len(), "first": first });
+                answer.insert("layersLeftOut".to_owned(), left_out);
+            }
+            Ok(json(200, &answer))
         }
         ("DELETE", ["deployments", id]) => {
             hub.remove_deployment(id).await?;
@@ -157,7 +165,7 @@ fn edge(item: &EdgeItem) -> Value {
     });
     value!({
         "edge": item.edge.as_str(), "linked": item.linked, "revision": item.revision,
-        "deployment": item.deployment, "telemetry": progress.collect::<Vec<_>>(),
+        "deployment": item.deployment, "layersLeftOut": item.layers_left_out, "telemetry": progress.collect::<Vec<_>>(),
     })
 }
 

@@ -133,6 +133,7 @@ impl Nats {
             prefix: "holdfast".to_owned(),
             age_max: None,
             bytes_max: None,
+            snapshot_after: holdfast_jetstream::SNAPSHOT_AFTER,
         }
     }
 }

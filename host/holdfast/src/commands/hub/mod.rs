@@ -182,8 +182,10 @@ async fn edges(client: &Client, json: bool) -> anyhow::Result<()> {
         let telemetry = edge["telemetry"].as_array().map(Vec::as_slice).unwrap_or_default();
         let sum = |name: &str| telemetry.iter().filter_map(|one| one[name].as_u64()).sum::<u64>();
         let link = if edge["linked"] == true { "up" } else { "down" };
-        let deployment =
-            format!("{} {}", text(&edge["deployment"]["deployment"]), text(&edge["deployment"]["state"]));
+        let layers =
+            if edge["layersLeftOut"].is_null() { "" } else { "without its layers (--json says why)" };
+        let (running, state) = (&edge["deployment"]["deployment"], &edge["deployment"]["state"]);
+        let deployment = format!("{} {} {layers}", text(running), text(state));
         table.row([
             text(&edge["edge"]),
             link.to_owned(),
@@ -401,6 +403,13 @@ async fn deploy(client: &Client, command: &HubDeployCommand, json: bool) -> anyh
                 return output::json(&answer);
             }
             output::line(format!("deployment {} is revision {}", args.id, text(&answer["revision"])));
+            let left_out = &answer["layersLeftOut"];
+            if let Some(edges) = left_out["edges"].as_u64().filter(|edges| *edges > 0) {
+                let (edge, why) = (text(&left_out["first"]["edge"]), text(&left_out["first"]["why"]));
+                output::note(format!(
+                    "layers do not fit on the base of {edges} edges, which run it without them; the first is {edge}: {why}"
+                ));
+            }
             Ok(())
         }
         HubDeployCommand::Remove(args) => {
