@@ -11,7 +11,7 @@ pub struct Limits {
     /// Connections at once that have proved who they are, over all listeners. One more is refused with "server
     /// unavailable".
     pub connections_max: usize,
-    /// Connections at once that have not proved it yet. One more closes the oldest of them, once that had a second for it:
+    /// Connections at once that have not proved it yet. One more closes the oldest of them, once that had two seconds for it:
     /// strangers who say nothing keep nobody out.
     pub ungreeted_max: usize,
     /// Those of them that come from one address (of IPv6: from one network of 64 bits). One more closes the oldest of the

@@ -5,7 +5,8 @@
 //!
 //! When many come at once that all have something to say, pushing out would waste their handshakes, and they would come again
 //! and push out others. So nobody makes room for another address before it had a while; until then newcomers wait where the
-//! system keeps them.
+//! system keeps them. Who takes the place of its own address has no more of that while than is left of it: an address that
+//! comes again and again would be young for ever.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,9 +20,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a place is kept for who has it: some handshakes over a slow path. Strangers who hold all places, and take each that
-/// is free, slow newcomers down to as many in this time as there are places.
-const KEPT: Duration = Duration::from_secs(1);
+/// How long a place is kept for who has it: as many handshakes as there are places, on a slow machine. Strangers who hold all
+/// places, and take each that is free, slow newcomers down to as many in this time.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// The connections that wait to be greeted.
 pub(crate) struct Lobby {
@@ -91,17 +92,19 @@ impl Lobby {
         let of_same = waiting.of_address.get(&from).filter(|same| same.len() >= self.per_address_max);
         let (leaves, pushed) = match of_same.and_then(BTreeSet::first) {
             Some(number) => (Some(*number), Pushed::OfSameAddress),
-            None if waiting.places.len() >= self.max => {
-                (waiting.places.first_key_value().map(|(number, _)| *number), Pushed::Oldest)
-            }
+            None if waiting.places.len() >= self.max => (waiting.first(), Pushed::Oldest),
             None => (None, Pushed::Nobody),
         };
-        if let Some((_, _, token)) = leaves.and_then(|number| waiting.remove(number)) {
+        let mut until = Instant::now() + KEPT;
+        if let Some((_, before, token)) = leaves.and_then(|number| waiting.remove(number)) {
             token.cancel();
+            if pushed == Pushed::OfSameAddress {
+                until = before;
+            }
         }
         waiting.came += 1;
         let (number, pushed_out) = (waiting.came, CancellationToken::new());
-        waiting.places.insert(number, (from, Instant::now() + KEPT, pushed_out.clone()));
+        waiting.places.insert(number, (from, until, pushed_out.clone()));
         waiting.of_address.entry(from).or_default().insert(number);
         (Place { lobby: self.clone(), number, pushed_out }, pushed)
     }
@@ -111,8 +114,17 @@ impl Waiting {
     /// Until when there is no place for one from there; none if there is one. Who has the share of an address makes its own room.
     fn full_until(&self, max: usize, per_address_max: usize, from: IpAddr) -> Option<Instant> {
         let is_over = self.of_address.get(&from).is_some_and(|same| same.len() >= per_address_max);
-        let (_, (_, until, _)) = self.places.first_key_value()?;
-        (self.places.len() >= max && !is_over && *until > Instant::now()).then_some(*until)
+        if self.places.len() < max || is_over {
+            return None;
+        }
+        let (_, until, _) = self.places.get(&self.first()?)?;
+        (*until > Instant::now()).then_some(*until)
+    }
+
+    /// Who makes room first.
+    fn first(&self) -> Option<u64> {
+        let first = self.places.iter().min_by_key(|(number, (_, until, _))| (*until, **number));
+        first.map(|(number, _)| *number)
     }
 
     fn remove(&mut self, number: u64) -> Option<(IpAddr, Instant, CancellationToken)> {
@@ -189,6 +201,27 @@ mod tests {
         let before = Instant::now();
         tokio::join!(waits, leaves);
         assert!(before.elapsed() < KEPT, "and whoever waits is told of it");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_comes_again_and_again_keeps_no_other_out() {
+        let lobby = Arc::new(Lobby::new(4, 2));
+        let (one, two, other) =
+            (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3]));
+        let begun = Instant::now();
+        let mut held: Vec<_> = [one, two, one, two].map(|from| lobby.enter(from).0).into();
+        let comes_again = async {
+            loop {
+                held.extend([one, two].map(|from| lobby.enter(from).0));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = lobby.has_place(other) => {}
+            () = comes_again => {}
+        }
+        assert!(begun.elapsed() < KEPT * 2, "it waited for {:?}", begun.elapsed());
+        assert_eq!(lobby.enter(other).1, Pushed::Oldest);
     }
 
     #[test]

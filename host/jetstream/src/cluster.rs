@@ -3,7 +3,7 @@
 
 use crate::config::{JetStreamConfig, OpenError};
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, ServerError,
     jetstream::{
         Context,
         context::{ContextBuilder, PublishErrorKind},
@@ -118,6 +118,23 @@ fn heard(fault: &Mutex<Option<String>>, event: &Event) {
     }
 }
 
+/// Whether a server was reached, and one of the two did not like what the other showed: that is told as a fault of input and output.
+fn is_about_tls(error: &ConnectError, config: &JetStreamConfig) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    let io = causes.find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    config.servers.iter().any(|server| server.starts_with("tls://"))
+        && io.is_some_and(|io| {
+            use std::io::ErrorKind::{
+                BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, UnexpectedEof,
+            };
+            matches!(
+                io.kind(),
+                InvalidData | UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
+            )
+        })
+}
+
 /// A text as one part of a subject: letters, digits, hyphens and underscores stand for themselves, other bytes as `=` and two
 /// hexadecimal digits.
 pub(crate) fn token(text: &str) -> String {
@@ -151,7 +168,9 @@ impl Cluster {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 OpenError::NotLetIn
             }
-            ConnectErrorKind::Tls => OpenError::Tls { servers: servers.clone(), why: error.to_string() },
+            kind if kind == ConnectErrorKind::Tls || is_about_tls(&error, config) => {
+                OpenError::Tls { servers: servers.clone(), why: error.to_string() }
+            }
             _ => OpenError::NoServer { servers: servers.clone(), why: error.to_string() },
         })?;
         let found = client.server_info().version;

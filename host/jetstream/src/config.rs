@@ -68,7 +68,9 @@ pub enum OpenError {
     #[error("the NATS server does not let this hub in; correct storage.user and storage.password_file")]
     NotLetIn,
     /// TLS failed.
-    #[error("no encrypted connection to {servers}: {why}; is storage.ca_file the authority of the servers?")]
+    #[error(
+        "no encrypted connection to {servers}: {why}; is storage.ca_file the authority of the servers, and do they trust that of storage.cert_file?"
+    )]
     Tls {
         /// Where.
         servers: String,

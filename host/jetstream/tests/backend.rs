@@ -14,9 +14,11 @@ mod contract;
 mod nats;
 
 use authority::{Authority, VALID};
+use bytes::Bytes;
 use contract::Maker;
 use holdfast_hub::backend::{Backend, BackendError, Space, Write};
 use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
+use holdfast_types::Text;
 use nats::Nats;
 use std::sync::Arc;
 
@@ -174,6 +176,11 @@ async fn over_tls_each_side_shows_who_it_is() {
     }
 }
 
+async fn all(of: &JetStream) -> Vec<(Text, u64, Bytes)> {
+    let listed = of.list(Space::Twins, "", None, 1000).await.unwrap();
+    listed.into_iter().map(|(key, one)| (key, one.revision, one.value)).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_log_of_documents_becomes_a_snapshot_from_which_processes_start() {
     const CHANGES: u64 = 2500;
@@ -209,17 +216,6 @@ async fn a_long_log_of_documents_becomes_a_snapshot_from_which_processes_start()
     assert!(log.messages < CHANGES, "{log:?}");
     let three = JetStream::open(&config).await.unwrap();
     assert_eq!(*three.revision().borrow(), last);
-    let all = |of: &JetStream| {
-        let listed = of.list(Space::Twins, "", None, 1000);
-        async move {
-            listed
-                .await
-                .unwrap()
-                .into_iter()
-                .map(|(key, one)| (key, one.revision, one.value))
-                .collect::<Vec<_>>()
-        }
-    };
     let (found, expected) = (all(&three).await, all(&one).await);
     assert_eq!(found, expected);
     assert!(found.len() > 10, "{}", found.len());

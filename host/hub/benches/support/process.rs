@@ -109,11 +109,11 @@ async fn serve(way: &str, folder: &Path, certificates: &Path, edges: usize) {
     hub.put_device(record("meter".to_owned(), false, Some("edge-1"))).await.unwrap();
     let (plain, settings) = (PlainTcp::LoopbackOnly, Settings::of_section("gateway"));
     let listen = vec![ListenConfig { address: "127.0.0.1:0".parse().unwrap(), door, plain, settings }];
-    // As `holdfast hub init` has it; but all edges come from one address here.
+    // As `holdfast hub init` has it; but all edges come from one address here, as if each had one of its own.
     let usual = Limits::default();
     let limits = Limits {
         connections_max: 20_000,
-        ungreeted_per_address_max: usual.ungreeted_max,
+        ungreeted_per_address_max: usual.ungreeted_max + 1,
         unacked_max: 4096,
         window_max: 4096,
         ..usual
