@@ -1,8 +1,8 @@
-//! Many edges and one hub: `cargo bench -p holdfast-hub --bench fleet -- [edges [seconds]]`.
+//! Many edges and one hub: `cargo bench -p holdfast-hub --bench fleet -- [edges [seconds [period]]]`.
 //!
 //! The hub is a process of its own, this program again, with its gateway and its store in a folder. Each edge is a task that
-//! speaks the link over TLS: it connects, greets, fetches what a new edge fetches, and then sends a message of 256 bytes every
-//! 10 s, at a moment of its own. Printed is how long it takes until all edges are linked when they come at once, for the first
+//! speaks the link over TLS: it connects, greets, fetches what a new edge fetches, and then sends a message of 256 bytes in each
+//! period of 10 s, at a moment of its own. Printed is how long it takes until all edges are linked when they come at once, for the first
 //! time and after all were cut at once; the time from a message to its acknowledgement; and what an edge costs the hub in time
 //! of processors and in memory. In the end every message must stand in the stream once, in order.
 #![allow(
@@ -49,9 +49,6 @@ use tokio::{
 const BODY_BYTES: usize = 256;
 const EPOCH: u64 = 0xe0;
 
-/// How often each edge sends.
-const EVERY: Duration = Duration::from_secs(10);
-
 /// How long all edges together may take until they are linked.
 const STORM_MAX: Duration = Duration::from_secs(600);
 
@@ -70,6 +67,8 @@ enum Order {
 
 /// What all edges share.
 struct Fleet {
+    /// How often each edge sends.
+    every: Duration,
     target: Target,
     order: watch::Receiver<Order>,
     linked: AtomicUsize,
@@ -259,10 +258,11 @@ impl Edge {
 
     /// When the next message is due of those that begin then.
     fn due(&self, from: Instant) -> Instant {
-        let (first, now) = (from + EVERY.mul_f64(self.at), Instant::now());
+        let every = self.fleet.every;
+        let (first, now) = (from + every.mul_f64(self.at), Instant::now());
         let mut due = first;
         while due < now {
-            due += EVERY;
+            due += every;
         }
         due
     }
@@ -317,12 +317,13 @@ fn main() {
     process::be_a_hub();
     let numbers: Vec<usize> = words().iter().filter_map(|word| word.parse().ok()).collect();
     let edges = numbers.first().copied().unwrap_or(10_000);
-    let seconds = numbers.get(1).copied().unwrap_or(60);
+    let seconds =
+        |at: usize, usual: usize| Duration::from_secs(numbers.get(at).copied().unwrap_or(usual) as u64);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(edges, Duration::from_secs(seconds as u64)));
+    runtime.block_on(measure(edges, seconds(1, 60), seconds(2, 10)));
 }
 
-async fn measure(edges: usize, time: Duration) {
+async fn measure(edges: usize, time: Duration, every: Duration) {
     let home = Authority::new("home");
     home.issue("localhost", VALID);
     let certificates = home.root().parent().unwrap().to_owned();
@@ -330,11 +331,12 @@ async fn measure(edges: usize, time: Duration) {
     let begun = Instant::now();
     let hub = HubProcess::start("tls", folder.path(), &certificates, edges);
     println!(
-        "{edges} edges over TLS, each a message of {BODY_BYTES} B every {EVERY:?}, one hub, all on one machine"
+        "{edges} edges over TLS, each a message of {BODY_BYTES} B every {every:?}, one hub, all on one machine"
     );
     println!("  all registered after {:.1} s", begun.elapsed().as_secs_f64());
     let (give, order) = watch::channel(Order::Link);
     let fleet = Arc::new(Fleet {
+        every,
         target: target("tls", hub.port, &home.root()),
         order,
         linked: AtomicUsize::new(0),
