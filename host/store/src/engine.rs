@@ -6,6 +6,7 @@ use crate::{
     fjall_compat,
     journal_space::JournalSpace,
     pack_files::{PackFiles, Packs},
+    recovery::journals,
     state::{FORMAT, FORMAT_WITHOUT_PACK_FILES, keyspace_name, queue_of},
     sync::{lock, read, write},
 };
@@ -16,6 +17,7 @@ use fjall::{
 use holdfast_types::{QueueId, Text};
 use std::{
     collections::BTreeMap,
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, RwLock},
     time::{Duration, Instant},
@@ -212,9 +214,16 @@ impl Engine {
         Ok(())
     }
 
-    /// What the database was told without an fsync is on disk afterwards.
-    pub(crate) fn sync_journal(&self) -> Result<(), StoreError> {
-        self.db.persist(PersistMode::SyncData).map_err(fault("sync"))
+    /// What the database was told without an fsync is on disk afterwards. By a handle of our own: the database would let
+    /// the committer wait meanwhile. A journal before the newest was synced when that was begun.
+    pub(crate) fn sync_journal(&self, store: &Path) -> Result<(), StoreError> {
+        let folder = database_path(store);
+        let newest = journals(&folder).map(|mut all| all.pop());
+        let Some(path) = newest.map_err(|error| StoreError::file("list", &folder, &error))? else {
+            return Ok(());
+        };
+        let synced = OpenOptions::new().write(true).open(&path).and_then(|journal| journal.sync_data());
+        synced.map_err(|error| StoreError::file("sync", &path, &error))
     }
 
     /// Everything that was committed is on disk afterwards.

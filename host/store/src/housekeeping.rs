@@ -154,7 +154,12 @@ fn renew_newest(shared: &Shared, engine: &Engine, queue: &QueueId) -> Result<(),
 }
 
 fn sync_journal(shared: &Shared, engine: &Engine) -> Result<(), StoreError> {
-    if shared.unsynced.swap(false, Ordering::AcqRel) { engine.sync_journal() } else { Ok(()) }
+    if !shared.unsynced.swap(false, Ordering::AcqRel) {
+        return Ok(());
+    }
+    let synced = engine.sync_journal(&shared.config.path);
+    shared.unsynced.fetch_or(synced.is_err(), Ordering::AcqRel);
+    synced
 }
 
 fn bound_memory(config: &StoreConfig, engine: &Engine) -> Result<(), StoreError> {
