@@ -3,7 +3,8 @@
 //! Twenty clients with TLS publish a message of QoS 1 each every 10 ms and wait for its acknowledgement, while another process
 //! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure just before,
 //! how long one more client takes to connect, and what the memory of the host has grown by. Everything runs on one machine;
-//! attackers therefore get what the others leave of the processors (`nice`), as they would bring their own elsewhere.
+//! attackers therefore get what the others leave of the processors (the scheduler's idle class; even the lowest priority of the normal
+//! one takes whole slices), as they would bring their own elsewhere. Needs `chrt` of util-linux.
 //! Names of ways as arguments run only these.
 
 #![expect(
@@ -152,9 +153,9 @@ fn papers(folder: &Path) -> (PathBuf, Door) {
 
 /// This program again, as one of the parts; attackers with what is left of the processors.
 fn start(part: &str, certificate: &Path, port: u16) -> Child {
-    let mut command = if WAYS.contains(&part) { Command::new("nice") } else { Command::new("env") };
+    let mut command = if WAYS.contains(&part) { Command::new("chrt") } else { Command::new("env") };
     if WAYS.contains(&part) {
-        command.args(["-n", "19"]);
+        command.args(["--idle", "0"]);
     }
     command.arg(std::env::current_exe().unwrap()).args(["--as", part]).arg(certificate).arg(port.to_string());
     command.stdout(Stdio::piped()).spawn().unwrap()
