@@ -4,7 +4,8 @@
 //! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure just before,
 //! how long one more client takes to connect, and what the memory of the host has grown by. Everything runs on one machine;
 //! attackers therefore get what the others leave of the processors (the scheduler's idle class; even the lowest priority of the normal
-//! one takes whole slices), as they would bring their own elsewhere. Needs `chrt` of util-linux.
+//! one takes whole slices), and the twenty are let in before the host's threads (real time, if this user may), as each would bring
+//! processors of its own elsewhere. Needs `chrt` of util-linux.
 //! Names of ways as arguments run only these.
 
 #![expect(
@@ -151,12 +152,16 @@ fn papers(folder: &Path) -> (PathBuf, Door) {
     (certificate, Door::Tls(tls))
 }
 
-/// This program again, as one of the parts; attackers with what is left of the processors.
+/// This program again, as one of the parts; attackers with what is left of the processors, others with what they want.
 fn start(part: &str, certificate: &Path, port: u16) -> Child {
-    let mut command = if WAYS.contains(&part) { Command::new("chrt") } else { Command::new("env") };
-    if WAYS.contains(&part) {
-        command.args(["--idle", "0"]);
-    }
+    let is_allowed = || Command::new("chrt").args(["--rr", "1", "true"]).status().unwrap().success();
+    let class = match part {
+        attack if WAYS.contains(&attack) => ["--idle", "0"],
+        _ if is_allowed() => ["--rr", "1"],
+        _ => ["--other", "0"],
+    };
+    let mut command = Command::new("chrt");
+    command.args(class);
     command.arg(std::env::current_exe().unwrap()).args(["--as", part]).arg(certificate).arg(port.to_string());
     command.stdout(Stdio::piped()).spawn().unwrap()
 }
