@@ -184,7 +184,8 @@ fn copy_aside(path: &Path, aside: &Path, report: &mut RecoveryReport) -> io::Res
     let target = (0_u32..).map(|n| aside.join(format!("{name}.{n}"))).find(|path| !path.exists());
     let Some(target) = target else { return Ok(()) };
     fs::copy(path, &target)?;
-    File::open(&target)?.sync_all()?;
+    // Windows syncs only what was opened to be written.
+    OpenOptions::new().write(true).open(&target)?.sync_all()?;
     report.copies.push(target);
     Ok(())
 }

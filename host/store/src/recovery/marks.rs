@@ -26,7 +26,7 @@ use crate::{
 use holdfast_types::{Offset, QueueId, UnixMillis};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
 };
@@ -177,7 +177,8 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
             copy_folder(&item.path(), &target)?;
         } else {
             fs::copy(item.path(), &target)?;
-            File::open(&target)?.sync_all()?;
+            // Windows syncs only what was opened to be written.
+            OpenOptions::new().write(true).open(&target)?.sync_all()?;
         }
     }
     sync_folder(to)
