@@ -181,11 +181,8 @@ fn renumber(
 fn copy_aside(path: &Path, aside: &Path, report: &mut RecoveryReport) -> io::Result<()> {
     fs::create_dir_all(aside)?;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("journal");
-    let target = (0_u32..).map(|n| aside.join(format!("{name}.{n}"))).find(|path| !path.exists());
-    let Some(target) = target else { return Ok(()) };
-    fs::copy(path, &target)?;
-    // Windows syncs only what was opened to be written.
-    OpenOptions::new().write(true).open(&target)?.sync_all()?;
+    let target = super::free_name(aside, name);
+    super::marks::copy_file(path, &target)?;
     report.copies.push(target);
     Ok(())
 }

@@ -176,12 +176,17 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
         if item.file_type()?.is_dir() {
             copy_folder(&item.path(), &target)?;
         } else {
-            fs::copy(item.path(), &target)?;
-            // Windows syncs only what was opened to be written.
-            OpenOptions::new().write(true).open(&target)?.sync_all()?;
+            copy_file(&item.path(), &target)?;
         }
     }
     sync_folder(to)
+}
+
+/// Copies a file; what is in it is on disk afterwards.
+pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    fs::copy(from, to)?;
+    // Windows syncs only what was opened to be written.
+    OpenOptions::new().write(true).open(to)?.sync_all()
 }
 
 /// A new name in a folder is on disk afterwards. Windows has no such call and needs none.
