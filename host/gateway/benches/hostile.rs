@@ -2,10 +2,9 @@
 //!
 //! Twenty clients with TLS publish a message of QoS 1 each every 10 ms and wait for its acknowledgement, while another process
 //! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure just before,
-//! how long one more client takes to connect, and what the memory of the host has grown by. Everything runs on one machine;
-//! attackers therefore get what the others leave of the processors (the scheduler's idle class; even the lowest priority of the normal
-//! one takes whole slices), and the twenty are let in before the host's threads (real time, if this user may), as each would bring
-//! processors of its own elsewhere. Needs `chrt` of util-linux.
+//! how long one more client takes to connect, and what the memory of the host has grown by. Everything runs on one machine, on
+//! which each has processors of its own, as it would have elsewhere: the host half of them, the twenty a quarter, the attackers a
+//! quarter. What the attackers cost is then what they cost the host. Needs `taskset` of util-linux and four processors.
 //! Names of ways as arguments run only these.
 
 #![expect(
@@ -51,6 +50,9 @@ const AT_ONCE: usize = 64;
 /// queues of those that do not read.
 const GROWN_BYTES_MAX: u64 = 64 << 20;
 
+/// Says that this process has its processors.
+const PLACED: &str = "--placed";
+
 const WAYS: [&str; 8] =
     ["silence", "handshakes", "endless", "lengths", "wildcards", "passwords", "tokens", "identity"];
 
@@ -60,6 +62,10 @@ fn main() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let port = arguments[at + 3].parse().unwrap();
         return runtime.unwrap().block_on(work(&arguments[at + 1], Path::new(&arguments[at + 2]), port));
+    }
+    if !arguments.iter().any(|argument| argument == PLACED) {
+        let mut again = placed(Part::Host);
+        std::process::exit(again.args(&arguments[1..]).arg(PLACED).status().unwrap().code().unwrap_or(1));
     }
     let chosen = |way: &&str| {
         let named = WAYS.iter().any(|way| arguments.iter().any(|argument| argument == way));
@@ -152,17 +158,37 @@ fn papers(folder: &Path) -> (PathBuf, Door) {
     (certificate, Door::Tls(tls))
 }
 
-/// This program again, as one of the parts; attackers with what is left of the processors, others with what they want.
-fn start(part: &str, certificate: &Path, port: u16) -> Child {
-    let is_allowed = || Command::new("chrt").args(["--rr", "1", "true"]).status().unwrap().success();
-    let class = match part {
-        attack if WAYS.contains(&attack) => ["--idle", "0"],
-        _ if is_allowed() => ["--rr", "1"],
-        _ => ["--other", "0"],
+/// Who has processors of its own.
+#[derive(Clone, Copy)]
+enum Part {
+    Host,
+    Others,
+    Attackers,
+}
+
+/// This program again, on the processors of its part.
+fn placed(part: Part) -> Command {
+    // Of the machine, and not of this process.
+    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let last: usize = cpus.trim().rsplit(['-', ',']).next().unwrap().parse().unwrap();
+    let all = last + 1;
+    assert!(all >= 4, "this machine has {all} processors; four are needed, so that each part has its own");
+    let of_part = match part {
+        Part::Host => 0..all / 2,
+        Part::Others => all / 2..all * 3 / 4,
+        Part::Attackers => all * 3 / 4..all,
     };
-    let mut command = Command::new("chrt");
-    command.args(class);
-    command.arg(std::env::current_exe().unwrap()).args(["--as", part]).arg(certificate).arg(port.to_string());
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &format!("{}-{}", of_part.start, of_part.end - 1)]);
+    command.arg(std::env::current_exe().unwrap());
+    command
+}
+
+/// This program again, as one of the parts.
+fn start(part: &str, certificate: &Path, port: u16) -> Child {
+    let is_attack = WAYS.contains(&part);
+    let mut command = placed(if is_attack { Part::Attackers } else { Part::Others });
+    command.args(["--as", part]).arg(certificate).arg(port.to_string());
     command.stdout(Stdio::piped()).spawn().unwrap()
 }
 
