@@ -163,6 +163,10 @@ async fn a_delayed_will_is_not_said_if_the_client_returns_and_is_said_when_its_s
         client.leave().await;
         until("the client is away", || house.counted().connections == 1).await;
     }
+    let mut client = Client::dial(house.address, Version::V5).await;
+    client.connect(hello(true, Some(Will { delay_s: 1, ..will }))).await;
+    drop(client);
+    assert_eq!(witness.message().await.payload, "gone", "its delay is over, and its session is not");
 }
 
 #[tokio::test(flavor = "multi_thread")]
