@@ -18,6 +18,7 @@ use crate::{
     linked::{self, Linked},
     outbound,
     pace::Pace,
+    reading::{READ_BYTES, Reading},
     sessions::{Held, Kept, Key},
     shared::Shared,
     stats::Stats,
@@ -39,14 +40,9 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    task::yield_now,
     time::{sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-
-/// Least and most bytes asked for in one read. A connection that is quiet holds the least; one that fills its reads gets
-/// twice as much, up to the most.
-const READ_BYTES: std::ops::RangeInclusive<usize> = 512..=(64 << 10);
 
 /// Longest time for the last bytes to a client.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
@@ -91,9 +87,7 @@ pub(crate) struct Client {
     pub(crate) more: bool,
     /// Whether as many messages came for the client as are taken at once.
     pub(crate) flooded: bool,
-    /// Whether the last read was a large one, so that others are to be looked at before the next.
-    filled: bool,
-    read_bytes: usize,
+    pub(crate) reading: Reading,
     inbound: Inbound,
     /// Present if the client speaks the dialect of IoT Hub.
     pub(crate) hub: Option<Box<Hub>>,
@@ -169,8 +163,7 @@ impl Client {
             inbuf: greeted.rest,
             more: false,
             flooded: false,
-            filled: false,
-            read_bytes: *READ_BYTES.start(),
+            reading: Reading::new(now),
             board,
             fates: Vec::new(),
             actions: Vec::new(),
@@ -239,8 +232,8 @@ impl Client {
         let mut messages: Vec<Published> = Vec::new();
         let board = self.board.clone();
         loop {
-            if std::mem::take(&mut self.filled) {
-                yield_now().await;
+            if let Err(end) = self.step_back().await {
+                return end;
             }
             self.write_backlog();
             self.keep_flow();
@@ -254,8 +247,8 @@ impl Client {
                 Stats::one(&self.shared.stats.held_back);
             }
             let reading = !held_back && !self.more;
-            if reading && self.inbuf.capacity() - self.inbuf.len() < self.read_bytes / 2 {
-                self.inbuf.reserve(self.read_bytes);
+            if reading {
+                self.reading.make_room(&mut self.inbuf);
             }
             if reading
                 && self.beside.has_bytes()
@@ -308,23 +301,6 @@ impl Client {
             || self.pace.is_over()
             || self.hub_is_behind()
             || self.durable.as_ref().is_some_and(Durable::is_behind)
-    }
-
-    fn read(&mut self, read: std::io::Result<usize>) -> Result<(), End> {
-        let count = match read {
-            Ok(0) => return Err(End::Closed),
-            Ok(count) => count,
-            Err(error) => return Err(End::Broken(error)),
-        };
-        if count >= self.read_bytes {
-            self.read_bytes = (self.read_bytes * 2).min(*READ_BYTES.end());
-        } else if count < self.read_bytes / 8 {
-            self.read_bytes = (self.read_bytes / 2).max(*READ_BYTES.start());
-        }
-        self.filled = count >= READ_BYTES.end() / 2;
-        self.connection.heard(Instant::now());
-        self.spend(0, count);
-        self.process()
     }
 
     /// Takes one packet. Gives how many messages it was.

@@ -38,6 +38,7 @@ mod outbound;
 mod pace;
 mod plain;
 mod prove;
+mod reading;
 mod retained;
 mod server;
 mod sessions;

@@ -13,7 +13,7 @@ mod support;
 use holdfast_gateway::Limits;
 use holdfast_mqtt::*;
 use holdfast_types::WhenFull;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use support::*;
 
 use Version::{V5, V311};
@@ -221,16 +221,51 @@ async fn a_will_is_said_when_a_client_is_gone_and_not_after_a_goodbye() {
     late.connect(Connect { session_expiry_s: 100, ..with("late", will("late", 1)) }).await;
     drop(late);
     let mut back = Client::dial(house.address, V5).await;
-    back.connect(Connect { session_expiry_s: 2, clean_start: false, ..with("late", will("later", 1)) }).await;
+    back.connect(Connect { session_expiry_s: 3600, clean_start: false, ..with("late", will("later", 1)) })
+        .await;
+    let gone = std::time::Instant::now();
     drop(back);
     assert_eq!(
         witness.message().await.payload,
         "later",
         "the first client came back before its will was due"
     );
+    assert!(gone.elapsed() >= Duration::from_secs(1), "its delay has passed, and its session has not ended");
     let mut forbidden = Client::dial(house.address, V5).await;
     let bad = Will { topic: "oven/wills".into(), ..will("x", 0) };
     assert_eq!(forbidden.connect(with("f", bad)).await.reason, ReasonCode::NotAuthorized);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_subscribed_a_moment_before_a_message_gets_it_though_the_host_sees_both_at_once() {
+    let house = House::new().await;
+    let mut sender = house.client(V5, "sender").await;
+    for n in 0..5 {
+        let mut reader = house.client(V5, &format!("reader-{n}")).await;
+        // Neither is in the middle of anything: only time makes it so.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let both = Arc::new(std::sync::Barrier::new(2));
+        let busy = tokio::spawn({
+            let both = both.clone();
+            async move {
+                both.wait();
+                both.wait();
+            }
+        });
+        // The only thread of the host has other work until both packets are there.
+        both.wait();
+        let packet_id = reader.id();
+        let subscriptions = vec![Subscription::new("plant/#", QoS::AtMostOnce)];
+        let subscribe =
+            Subscribe { packet_id, subscription_id: None, user_properties: vec![], subscriptions };
+        reader.send(&Packet::Subscribe(Box::new(subscribe))).await;
+        sender.send(&Packet::Publish(Publish::new("plant/t", n.to_string()))).await;
+        both.wait();
+        busy.await.unwrap();
+        assert!(matches!(reader.next().await, Some(Packet::SubAck(_))));
+        assert_eq!(reader.message().await.payload, n.to_string());
+        reader.leave().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
