@@ -5,8 +5,9 @@
 //! - PUBCOMP leaves when it is recorded that the client's identifier is free.
 //! - SUBACK and UNSUBACK leave when the subscriptions are recorded.
 //!
-//! PUBACK and PUBCOMP of the client are taken into the flow in memory and recorded a little later: a message of QoS 1 may
-//! come twice after a crash, and a PUBREL.
+//! PUBACK and PUBCOMP of the client are taken into the flow in memory. PUBCOMP is recorded as soon as no other record of the
+//! flow is under way, and nothing waits for that; PUBACK a little later. So a message of QoS 1 may come twice after a crash,
+//! and seldom a PUBREL, which not every client takes a second time.
 
 use crate::{board::Board, connection::Client, end::End, translate};
 use bytes::BytesMut;
@@ -29,6 +30,8 @@ struct Promise {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Flow,
+    /// The flow, and nothing waits for it.
+    Completed,
     Release,
     Subscriptions,
 }
@@ -43,13 +46,15 @@ pub(crate) struct Durable {
     waiting: BytesMut,
     /// What was sent on an earlier connection waits to be sent again, and everything else behind it.
     resuming: bool,
+    /// A PUBCOMP has come that is not recorded.
+    completed: bool,
     expiry_s: u32,
 }
 
 impl Durable {
     pub(crate) fn new(session: StoredSession, board: Arc<Board>, expiry_s: u32) -> Self {
         let (promises, waiting) = (BTreeMap::new(), BytesMut::new());
-        Self { session, board, next: 0, promises, waiting, resuming: false, expiry_s }
+        Self { session, board, next: 0, promises, waiting, resuming: false, completed: false, expiry_s }
     }
 
     /// Bytes that wait for a record.
@@ -90,11 +95,17 @@ impl Durable {
     }
 
     fn keep_flow(&mut self) {
-        if (self.waiting.is_empty() && !self.resuming) || self.awaits(Kind::Flow) {
+        if self.awaits(Kind::Flow) {
             return;
         }
+        let kind = match self.waiting.is_empty() && !self.resuming {
+            false => Kind::Flow,
+            true if self.completed && !self.awaits(Kind::Completed) => Kind::Completed,
+            true => return,
+        };
+        self.completed = false;
         let bytes = self.waiting.split();
-        let kept = self.promise(Promise { bytes, released: None, kind: Kind::Flow });
+        let kept = self.promise(Promise { bytes, released: None, kind });
         self.session.keep_flow(move |answer| kept(answer.is_ok()));
     }
 
@@ -210,10 +221,14 @@ impl Client {
     }
 
     /// The client's acknowledgement of a message is taken into the flow.
-    pub(crate) fn note_acknowledged(&self, packet: &Packet) {
-        let Some(durable) = &self.durable else { return };
+    pub(crate) fn note_acknowledged(&mut self, packet: &Packet) {
+        let Some(durable) = &mut self.durable else { return };
         match packet {
-            Packet::PubAck(ack) | Packet::PubComp(ack) => durable.session.done(ack.packet_id),
+            Packet::PubAck(ack) => durable.session.done(ack.packet_id),
+            Packet::PubComp(ack) => {
+                durable.session.done(ack.packet_id);
+                durable.completed = true;
+            }
             Packet::PubRec(ack) if ack.reason.is_failure() => durable.session.done(ack.packet_id),
             _ => {}
         }

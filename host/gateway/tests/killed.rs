@@ -106,6 +106,29 @@ async fn a_message_of_qos_2_is_sent_again_under_its_identifier_and_never_after_p
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pubrel_that_was_answered_before_anything_else_was_recorded_does_not_come_again() {
+    let house = House::new().await;
+    let (mut client, _) = lasting(&house, V5, "c").await;
+    client.subscribe("plant/#", 2).await;
+    let mut sender = house.client(V311, "sender").await;
+    send_qos2(&mut sender, "one").await;
+    assert_eq!(client.message().await.payload, "one");
+    client.send(&Packet::PingReq).await;
+    assert_eq!(client.next().await, Some(Packet::PingResp), "its PUBCOMP was read");
+    let mut other = house.client(V311, "other").await;
+    assert_eq!(
+        other.publish("press/t", "x", 1).await,
+        ReasonCode::Success,
+        "and this was recorded after that"
+    );
+    let house = house.killed().await;
+    let (mut client, present) = lasting(&house, V5, "c").await;
+    assert!(present);
+    client.send(&Packet::PingReq).await;
+    assert_eq!(client.next().await, Some(Packet::PingResp), "and no PUBREL");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_qos_2_that_is_sent_again_after_a_kill_is_recorded_once() {
     let house = House::new().await;
     let (mut client, _) = lasting(&house, V311, "c").await;
