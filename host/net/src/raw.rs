@@ -26,6 +26,15 @@ impl Raw {
         }
     }
 
+    /// TLS holds back about so many bytes.
+    pub(crate) fn set_held_back_max(&mut self, bytes: usize) {
+        let Self::Tls(stream) = self else { return };
+        match &mut **stream {
+            TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(Some(bytes)),
+            TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(Some(bytes)),
+        }
+    }
+
     pub(crate) fn session(&self) -> Option<&rustls::CommonState> {
         match self {
             Self::Plain(_) => None,

@@ -113,6 +113,21 @@ impl Stream {
         }
     }
 
+    /// From now on TLS holds back about so many bytes, and so does the system where it can be told (Linux); what is written then
+    /// waits, and something more urgent can still be written before it. Over QUIC streams have ranks instead.
+    pub fn set_unsent_bytes_max(&mut self, bytes: u16) {
+        let raw = match &mut self.carrier {
+            Carrier::Raw(raw) => raw,
+            Carrier::WebSocket(socket) => socket.raw_mut(),
+            Carrier::Quic(_) => return,
+        };
+        raw.set_held_back_max(bytes.into());
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Err(error) = socket2::SockRef::from(raw.tcp()).set_tcp_notsent_lowat(bytes.into()) {
+            tracing::debug!(%error, peer = %self.peer, "the system cannot be told to hold back less");
+        }
+    }
+
     /// The other side is known now: its frames may be this large. Where there are no frames, nothing changes.
     pub fn set_frame_bytes_max(&mut self, bytes: usize) {
         match &mut self.carrier {

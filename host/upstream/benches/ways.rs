@@ -1,10 +1,11 @@
 //! The ways upstream compared: `cargo bench -p holdfast-upstream --bench ways -- drain [messages]`, and
-//! `… -- outage [seconds [tls | quic]]`, which needs Linux, `unshare`, `ip` and `python3`.
+//! `… -- outage [seconds [tls | quic]]` and `… -- alarm [number [tls | quic]]`, which need Linux, `unshare`, `ip` and `python3`.
 //!
 //! `drain`: a backlog leaves by each way to a receiver on this machine that acknowledges all it reads; the rate, and the
 //! CPU time of both sides for each message. `outage`: over a path with a round trip of 50 ms that loses 2 % of the packets
 //! of each direction, how long after an outage the first message is at the receiver, and how many bytes of messages pass
-//! in a second. Each row ends in what it is of the row for TLS, or of what is wanted.
+//! in a second. `alarm`: over a path of 400 kB/s with a round trip of 50 ms, how long an alarm takes to its acknowledgement
+//! when nothing else is under way, and behind a backlog. Each row ends in what it is of the row for TLS, or of what is wanted.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,12 +47,15 @@ const BODY_BYTES: usize = 256;
 /// A backlog that takes a path with losses some ten seconds.
 const GOODPUT_MESSAGES: u64 = 60_000;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
+/// Of the path for alarms, bytes in a second.
+const RATE: u32 = 400_000;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let number = words.get(1).and_then(|word| word.parse().ok());
     match words.first().map(String::as_str) {
-        Some("outage") => in_a_network_of_its_own(&words),
+        Some("outage" | "alarm") => in_a_network_of_its_own(&words),
+        Some("alarm-inside") => alarm(number.unwrap_or(30), words.get(2).map(String::as_str)),
         Some("outage-inside") => outage(number.unwrap_or(60), words.get(2).map(String::as_str)),
         _ => drain(number.unwrap_or(300_000)),
     }
@@ -148,7 +152,7 @@ fn drain(messages: u64) {
 
 fn in_a_network_of_its_own(words: &[String]) {
     let mut inside = vec!["-rn".to_owned(), std::env::current_exe().unwrap().display().to_string()];
-    inside.push("outage-inside".to_owned());
+    inside.push(format!("{}-inside", words[0]));
     inside.extend(words.iter().skip(1).cloned());
     let status = Command::new("unshare").args(inside).status().expect("unshare (of util-linux) runs");
     assert!(status.success());
@@ -236,6 +240,54 @@ fn outage(seconds: u64, only: Option<&str>) {
             wanted.as_millis()
         );
         edge.drained();
+        link.end();
+    }
+}
+
+/// Sorted, in milliseconds: the median, nine of ten, the longest.
+fn spread(mut times: Vec<Duration>) -> [f64; 3] {
+    times.sort_unstable();
+    let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e3;
+    [at(50), at(90), at(100)]
+}
+
+fn alarm(alarms: u64, only: Option<&str>) {
+    let ways = Ways { home: Authority::new("home") };
+    println!("{RATE} B/s, round trip {ROUND_TRIP:?}; ms to the acknowledgement (median, 9 of 10, longest)");
+    for (lost_of_1000, name) in [(0, "tls"), (0, "quic"), (20, "tls"), (20, "quic")]
+        .into_iter()
+        .filter(|(_, name)| only.is_none_or(|only| only == *name))
+    {
+        let mut path = Path::new(lost_of_1000);
+        path.tell(&format!("rate {RATE}"));
+        let edge = Edge::with_alarms();
+        let receiver = Receiver::behind("10.99.0.1:0".parse().unwrap(), ways.door(name), Version::V5);
+        let through = SocketAddr::from(([10, 99, 0, 2], receiver.address.port()));
+        let link = Link::begin(&edge, ways.target(name, through), 4096);
+        let one = || {
+            // Not in step with anything on the path.
+            thread::sleep(Duration::from_millis(211));
+            let begun = Instant::now();
+            edge.alarm();
+            let arrived = receiver.last_alarm().unwrap();
+            (arrived - begun, begun.elapsed())
+        };
+        one();
+        let quiet = spread((0..alarms.min(10)).map(|_| one().1).collect());
+        edge.fill(alarms * 1500, BODY_BYTES);
+        thread::sleep(Duration::from_secs(3));
+        let (begun, before) = (Instant::now(), receiver.count());
+        let (arrived, acknowledged) = (0..alarms).map(|_| one()).unzip::<_, _, Vec<_>, Vec<_>>();
+        let carried =
+            ((receiver.count() - before) * BODY_BYTES as u64) as f64 / begun.elapsed().as_secs_f64();
+        let behind = spread(acknowledged);
+        println!(
+            "  {name:5} {:.0} % lost: alone {quiet:4.0?}, behind bulk {behind:4.0?}, of it until it was there {:4.0?}; {carried:.0} B/s of bodies; {:.2} x the {:.0} ms wanted",
+            f64::from(lost_of_1000) / 10.0,
+            spread(arrived),
+            behind[0] / (quiet[0] * 2.0 + 50.0),
+            quiet[0] * 2.0 + 50.0,
+        );
         link.end();
     }
 }

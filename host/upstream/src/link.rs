@@ -17,7 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Bytes gathered for one write before no more messages are taken: several times what a socket takes at once.
-const OUT_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const OUT_BYTES_MAX: usize = 256 * 1024;
+
+/// The same where some messages are more urgent than others, and about as many may wait in TLS and in the system: what is
+/// urgent waits behind them. A path of 400 kB/s carries these in 20 ms.
+pub(crate) const URGENT_OUT_BYTES_MAX: u16 = 8 * 1024;
 
 /// Bytes made ready for one read: some thousand acknowledgements.
 const READ_BYTES: usize = 16 * 1024;
@@ -85,6 +89,9 @@ impl Sender {
         // IMPORTANT: else the link stands still for some 40 ms per window against a broker that gathers its small answers.
         stream.acknowledge_soon();
         stream.set_frame_bytes_max(FRAME_BYTES_MAX);
+        if self.reader.has_priorities() {
+            stream.set_unsent_bytes_max(URGENT_OUT_BYTES_MAX);
+        }
         self.open_beside(stream.branches());
         let mut moving: Option<Moved> = None;
         let mut stopping = false;

@@ -7,6 +7,7 @@ use crate::{
     horizon::Horizon,
     hub::Hub,
     lanes::Lanes,
+    link::{OUT_BYTES_MAX, URGENT_OUT_BYTES_MAX},
     poison::Poison,
     records::Records,
     run::INBOUND_PACKET_BYTES_MAX,
@@ -269,7 +270,9 @@ impl Sender {
             }
         }
         let unix = unix_now();
-        while !self.hold.is_on() && self.client.room() > 0 {
+        let out_bytes_max =
+            if self.has_priorities { usize::from(URGENT_OUT_BYTES_MAX) } else { OUT_BYTES_MAX };
+        while !self.hold.is_on() && self.client.room() > 0 && out.len() < out_bytes_max {
             let Some(delivery) = self.ready.pop_front() else { return Ok(()) };
             if self.horizon.was_taken(delivery.id.as_ref()) {
                 self.horizon.keeps(&delivery, now);
@@ -290,8 +293,8 @@ impl Sender {
                         self.ready.push_front(delivery);
                         return Ok(());
                     }
-                    if self.lanes.are_open() {
-                        // While it is known whose bytes these are.
+                    if self.has_priorities {
+                        // While it is known whose bytes these are; and how many wait counts.
                         self.act(now, out)?;
                     }
                 }

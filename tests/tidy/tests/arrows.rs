@@ -32,6 +32,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["engine"]),
     ("wasmtime-wasi-http", &["engine"]),
     ("quinn", &["net"]),
+    ("quinn-proto", &["net"]),
     ("rcgen", &["pki"]),
     ("rmqtt-codec", &["mqtt"]),
     ("tokio-rustls", &["net"]),

@@ -5,6 +5,7 @@
 //! reading. A client that returns pays one round trip more, and resumes its session of TLS all the same.
 
 mod client;
+mod congestion;
 mod door;
 mod knock;
 

@@ -72,6 +72,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         &self.raw
     }
 
+    pub(crate) fn raw_mut(&mut self) -> &mut S {
+        &mut self.raw
+    }
+
     /// Lends the library the stream below for one call.
     fn call<T>(
         &mut self,

@@ -5,7 +5,7 @@
 use holdfast_broker::{Broker, BrokerConfig};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Store, StoreConfig, SystemClock};
-use holdfast_types::{Message, Name, Source};
+use holdfast_types::{LogId, Message, Name, Priority, Source};
 use std::{sync::Arc, thread, time::Duration};
 use tempfile::TempDir;
 
@@ -17,13 +17,23 @@ pub struct Edge {
 
 impl Edge {
     pub fn new() -> Self {
+        Self::with_routes(vec![RouteDefinition::new("all", "FROM /messages/* INTO $upstream")])
+    }
+
+    /// What the module `alarms` sends has priority 0.
+    pub fn with_alarms() -> Self {
+        let mut alarms = RouteDefinition::new("alarms", "FROM /messages/modules/alarms/* INTO $upstream");
+        alarms.priority = Priority::new(0).unwrap();
+        Self::with_routes(vec![alarms, RouteDefinition::new("all", "FROM /messages/* INTO $upstream")])
+    }
+
+    fn with_routes(routes: Vec<RouteDefinition>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::new());
         let (store, _) = holdfast_store::open(StoreConfig::new(folder.path()), clock.clone()).unwrap();
-        let route = RouteDefinition::new("all", "FROM /messages/* INTO $upstream");
         let config = BrokerConfig {
             edge: Name::new("edge-1").unwrap(),
-            routes: RouteTable::compile(vec![route]).unwrap(),
+            routes: RouteTable::compile(routes).unwrap(),
             time_to_live: None,
         };
         let broker = Broker::new(config, store.clone(), clock);
@@ -49,6 +59,25 @@ impl Edge {
         while open > 0 {
             assert!(heard.recv().unwrap());
             open -= 1;
+        }
+    }
+
+    /// Records an alarm, and waits until its acknowledgement is recorded.
+    pub fn alarm(&self) {
+        let source = Source::Module { module: Name::new("alarms").unwrap(), output: None };
+        let (told, heard) = std::sync::mpsc::channel();
+        self.broker.publish_then(source, Message::new(b"alarm".to_vec()), move |result| {
+            let _ = told.send(result.is_ok());
+        });
+        assert!(heard.recv().unwrap());
+        let waits = || {
+            let queues = self.store.queues();
+            queues
+                .iter()
+                .any(|q| q.queue.log == LogId::upstream() && q.queue.priority.level() == 0 && q.waiting > 0)
+        };
+        while waits() {
+            thread::sleep(Duration::from_micros(500));
         }
     }
 

@@ -5,29 +5,36 @@
 
 use bytes::{Buf, BytesMut};
 use holdfast_mqtt::{Ack, Codec, ConnAck, Packet, PacketId, ReasonCode, Version};
-use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings, Stream};
+use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 pub struct Receiver {
     pub address: SocketAddr,
-    count: Arc<AtomicU64>,
+    taken: Arc<Taken>,
+}
+
+/// What came.
+#[derive(Default)]
+struct Taken {
+    count: AtomicU64,
+    last_alarm: Mutex<Option<Instant>>,
 }
 
 impl Receiver {
     pub fn behind(address: SocketAddr, door: Door, version: Version) -> Self {
         let (told, heard) = mpsc::channel();
-        let count = Arc::new(AtomicU64::new(0));
-        let counted = count.clone();
+        let taken = Arc::new(Taken::default());
+        let shared = taken.clone();
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -35,22 +42,37 @@ impl Receiver {
                 let listener = Listener::bind(ListenConfig { address, door, plain, settings }).await.unwrap();
                 told.send(listener.local()).unwrap();
                 while let Ok(incoming) = listener.accept().await {
-                    let counted = counted.clone();
+                    let taken = shared.clone();
                     tokio::spawn(async move {
-                        if let Ok(stream) = incoming.handshake(Duration::from_secs(30)).await {
-                            receive(stream, version, &counted).await;
-                        }
+                        let Ok(mut stream) = incoming.handshake(Duration::from_secs(30)).await else {
+                            return;
+                        };
+                        stream.set_frame_bytes_max(1 << 20);
+                        let branches = stream.branches();
+                        let session = receive(stream, version, taken.clone());
+                        let beside = async {
+                            let Some(branches) = branches else { return };
+                            while let Some(branch) = branches.next().await {
+                                tokio::spawn(receive(branch, version, taken.clone()));
+                            }
+                        };
+                        tokio::join!(session, beside);
                     });
                 }
             });
         };
         thread::Builder::new().name("receiver".into()).spawn(serve).unwrap();
-        Self { address: heard.recv().unwrap(), count }
+        Self { address: heard.recv().unwrap(), taken }
+    }
+
+    /// When the last alarm came.
+    pub fn last_alarm(&self) -> Option<Instant> {
+        *self.taken.last_alarm.lock().unwrap()
     }
 
     /// Messages that came, those that came twice counted twice.
     pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.taken.count.load(Ordering::Relaxed)
     }
 
     /// Waits until so many have come.
@@ -61,19 +83,21 @@ impl Receiver {
     }
 }
 
-async fn receive(mut stream: Stream, version: Version, count: &AtomicU64) {
-    stream.set_frame_bytes_max(1 << 20);
+async fn receive(mut stream: impl AsyncRead + AsyncWrite + Unpin, version: Version, taken: Arc<Taken>) {
     let codec = Codec::client(version, 1 << 20);
     let (mut input, mut out) = (BytesMut::new(), BytesMut::new());
     loop {
         input.reserve(64 << 10);
         let Ok(1..) = stream.read_buf(&mut input).await else { return };
         while let Some((kind, id, bytes)) = packet(&input) {
+            if kind == 3 && input[..bytes].ends_with(b"alarm") {
+                *taken.last_alarm.lock().unwrap() = Some(Instant::now());
+            }
             input.advance(bytes);
             let answer = match kind {
                 1 => Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success))),
                 3 => {
-                    count.fetch_add(1, Ordering::Relaxed);
+                    taken.count.fetch_add(1, Ordering::Relaxed);
                     Packet::PubAck(Ack::new(id))
                 }
                 12 => Packet::PingResp,

@@ -27,7 +27,7 @@ pub struct Path {
 }
 
 /// Bytes that a path with a rate holds before it drops, as a router does.
-const QUEUE_BYTES_MAX: usize = 32 << 10;
+const QUEUE_BYTES_MAX: usize = 128 << 10;
 
 pub struct UdpPath {
     pub port: u16,
