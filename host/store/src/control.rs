@@ -1,9 +1,10 @@
 //! What people do to queues: purge, requeue, delete. Carried out by the committer, between two groups.
 
 use crate::{
-    committer::{Committer, EncodedAppend},
+    committer::Committer,
     dead_letter::queue_of_dead,
     error::StoreError,
+    job::EncodedAppend,
     message::{Ack, Death, Entry},
     plan::Plan,
     queue_index::HOLES_MAX,

@@ -8,8 +8,8 @@
 //! the message stays where it is.
 
 use crate::{
-    committer::EncodedAppend,
     error::{CommitError, StoreError},
+    job::EncodedAppend,
     message::{Appended, DeadLetter, Death, Entry, StoredDeadLetter},
     plan::Plan,
     queue_index::HOLES_MAX,

@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod fjall_compat;
 mod housekeeping;
+mod job;
 mod journal_space;
 mod mailbox;
 mod message;

@@ -1,8 +1,8 @@
 //! The bounded way to the committer.
 
 use crate::{
-    committer::Job,
     config::{GROUP_BYTES_MAX, GROUP_MESSAGES_MAX, MAILBOX_BYTES_MAX, MAILBOX_COMMITS_MAX},
+    job::Job,
     sync::lock,
 };
 use std::{
@@ -185,7 +185,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::committer::CommitJob;
+    use crate::job::CommitJob;
 
     fn job(bytes: usize) -> Job {
         let (appends, acks, dead, letters, documents) = Default::default();

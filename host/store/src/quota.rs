@@ -13,10 +13,10 @@
 //! a module whose own messages fill everything could never record that it is done with one of them.
 
 use crate::{
-    committer::EncodedAppend,
     config::QUEUES_MAX,
     dead_letter::{Letter, is_dead},
     error::CommitError,
+    job::EncodedAppend,
     message::{Ack, Appended},
     plan::Plan,
     queue_index::{QueueIndex, Segment},

@@ -2,13 +2,14 @@
 
 use crate::{
     clock::Clock,
-    committer::{CommitJob, Committer, EncodedAppend, Job},
+    committer::Committer,
     completions::{Done, completions},
     config::{LOG_NAME_BYTES_MAX, StoreConfig},
     control::{Answer, Control, Which},
     dead_letter, documents,
     error::{CommitError, Full, StoreError},
     housekeeping,
+    job::{CommitJob, EncodedAppend, Job},
     mailbox::{Mailbox, Refusal},
     message::{Append, Batch, Commit, Committed, ReadLimit, Stored, StoredDeadLetter},
     pick::{self, Picked},

@@ -1,0 +1,142 @@
+//! A plan that is complete: to pack files, to the database's batch, and into the index.
+
+use super::Draft;
+use crate::{
+    engine::Engine,
+    error::CommitError,
+    fjall_compat,
+    pack_files::{Mark, Place},
+    queue_index::{Index, QueueIndex},
+};
+use bytes::Bytes;
+use fjall::OwnedWriteBatch;
+use holdfast_types::{LogId, QueueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Packs from which a group that does nothing but append goes to a pack file: below, its place would take as much as
+/// the pack.
+const ALONE_BYTES_MIN: u64 = 1 << 10;
+/// Packs from which those of any group do: to write them twice then takes as long as another fsync.
+const WITH_OTHERS_BYTES_MIN: u64 = 96 << 10;
+
+/// The packs of a plan that are in pack files.
+#[derive(Debug, Default)]
+pub(crate) struct Filed {
+    places: BTreeMap<QueueId, Vec<Place>>,
+    /// Whether they are all that the plan needs to have on disk.
+    alone: bool,
+}
+
+impl Filed {
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+}
+
+/// A plan that is complete, no longer bound to the index it was made from.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    pub(super) drafts: BTreeMap<QueueId, Draft>,
+    pub(super) documents: Vec<(Vec<u8>, Option<Bytes>)>,
+    /// It does nothing but append to one queue.
+    pub(super) only_appends: bool,
+    pub(crate) commits: u64,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Prepared {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.drafts.values().all(|draft| draft.packs.is_empty() && !draft.state && draft.dropped.is_empty())
+            && self.documents.is_empty()
+    }
+
+    /// Writes packs to pack files, if they are worth it. They are on disk afterwards.
+    pub(crate) fn file(&self, engine: &Engine) -> Result<Filed, CommitError> {
+        let (least, mark) = if self.only_appends {
+            (ALONE_BYTES_MIN, Mark::Alone)
+        } else {
+            (WITH_OTHERS_BYTES_MIN, Mark::Named)
+        };
+        let mut places = BTreeMap::new();
+        for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.pack_bytes() >= least) {
+            let number = fjall_compat::keyspace_number(&engine.queue_or_new(id)?);
+            let written = engine.pack_files.write(number, draft.from, &draft.packs, mark);
+            let written =
+                written.map_err(|error| CommitError::Failed { reason: error.to_string().into() })?;
+            places.insert(id.clone(), written);
+        }
+        let alone = self.only_appends && !places.is_empty();
+        Ok(Filed { places, alone })
+    }
+
+    /// About how many bytes it is on the disk, and not more.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.journal_bytes(&Filed::default())
+    }
+
+    /// About how many bytes it is in the journal, and not more.
+    pub(crate) fn journal_bytes(&self, filed: &Filed) -> u64 {
+        const ITEM_BYTES: usize = 21;
+        let inside = self.drafts.iter().filter(|(id, _)| !filed.places.contains_key(id));
+        let packs = inside.flat_map(|(_, draft)| &draft.packs).map(|(_, pack)| 8 + pack.len());
+        let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let documents = self.documents.iter().map(|(key, written)| key.len() + value(written));
+        packs.chain(documents).map(|bytes| (ITEM_BYTES + bytes) as u64).sum()
+    }
+
+    /// Everything as one batch, but for what is in pack files.
+    pub(crate) fn batch(
+        &self,
+        index: &Index,
+        engine: &Engine,
+        filed: &Filed,
+    ) -> Result<OwnedWriteBatch, CommitError> {
+        let items: usize = self.drafts.values().map(|d| d.packs.len() + 2).sum();
+        let batch = OwnedWriteBatch::with_capacity(engine.db.clone(), items + self.documents.len());
+        let mode = if filed.alone { fjall::PersistMode::Buffer } else { fjall::PersistMode::SyncData };
+        let mut batch = batch.durability(Some(mode));
+        let fresh = QueueIndex::default();
+        for (id, draft) in &self.drafts {
+            let queue = index.queues.get(id).unwrap_or(&fresh);
+            draft.write(id, queue, engine, filed.places.get(id), &mut batch)?;
+        }
+        for (key, value) in &self.documents {
+            match value {
+                Some(value) => batch.insert(&engine.documents, key.clone(), value.clone()),
+                None => batch.remove(&engine.documents, key.clone()),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Waits until the background has caught up with what the batch touches, as long as it is alive. Without this the
+    /// database would wait by itself, for ever when its background has died of a full disk.
+    pub(crate) fn wait_for_flushes(&self, engine: &Engine) -> Result<(), CommitError> {
+        for queue in self.drafts.keys() {
+            let Some(keyspace) = engine.queue(queue) else { continue };
+            while fjall_compat::is_congested(&keyspace) {
+                let alive = engine.db.persist(fjall::PersistMode::Buffer);
+                alive.map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the plan into the index. Returns the logs that got messages and the queues that lost segments.
+    pub(crate) fn apply(self, index: &mut Index) -> (BTreeSet<LogId>, Vec<QueueId>) {
+        let mut grown = BTreeSet::new();
+        let mut shrunk = Vec::new();
+        for (id, draft) in self.drafts {
+            let queue = index.queues.entry(id.clone()).or_default();
+            if draft.next > queue.tail {
+                grown.insert(id.log.clone());
+            }
+            if draft.apply(queue) {
+                shrunk.push(id);
+            }
+        }
+        (grown, shrunk)
+    }
+}
