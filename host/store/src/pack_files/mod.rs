@@ -58,6 +58,8 @@ pub(crate) struct PackFiles {
     /// Whether to write space ahead where groups are small.
     ahead: bool,
     queues: Mutex<BTreeMap<u64, Queue>>,
+    /// The queues that the group in hand wrote to: what it wrote does not count yet.
+    unsettled: Mutex<Vec<u64>>,
 }
 
 /// The files of one queue.
@@ -106,7 +108,8 @@ impl PackFiles {
         let folder = packs_path(&config.path);
         let file_bytes = config.segment_bytes_effective().max(FILE_BYTES_MIN);
         let ahead = config.linger == Linger::Auto;
-        let files = Self { folder, file_bytes, ahead, queues: Mutex::default() };
+        let (queues, unsettled) = Default::default();
+        let files = Self { folder, file_bytes, ahead, queues, unsettled };
         files.make_folder()?;
         Ok(files)
     }
@@ -130,6 +133,11 @@ impl PackFiles {
         lock(&self.queues).insert(number, Queue { files, writer: None });
     }
 
+    /// A group begins. What was written by one that failed does not count with it.
+    pub(crate) fn begin(&self) {
+        lock(&self.unsettled).clear();
+    }
+
     /// Writes the packs of one group to the newest file of a queue, which gets `first` as its next offset. They are on
     /// disk afterwards, but count as written only when [`Self::settle`] is called.
     pub(crate) fn write(
@@ -139,6 +147,7 @@ impl PackFiles {
         packs: &[(Offset, Bytes)],
         mark: Mark,
     ) -> io::Result<Vec<Place>> {
+        lock(&self.unsettled).push(number);
         let mut queues = lock(&self.queues);
         let queue = queues.entry(number).or_default();
         if queue.writer.as_ref().is_some_and(|writer| writer.is_full(self.file_bytes))
@@ -168,9 +177,18 @@ impl PackFiles {
         Ok(places)
     }
 
-    /// What was written counts.
+    /// What was written since [`Self::begin`] counts.
     pub(crate) fn settle(&self) {
-        lock(&self.queues).values_mut().filter_map(|queue| queue.writer.as_mut()).for_each(Writer::settle);
+        let written = std::mem::take(&mut *lock(&self.unsettled));
+        if written.is_empty() {
+            return;
+        }
+        let mut queues = lock(&self.queues);
+        for number in written {
+            if let Some(writer) = queues.get_mut(&number).and_then(|queue| queue.writer.as_mut()) {
+                writer.settle();
+            }
+        }
     }
 
     /// Cuts off what does not count and what was prepared, and lets go of the files. What comes next begins new ones.

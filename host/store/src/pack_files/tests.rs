@@ -59,6 +59,26 @@ fn a_pack_is_found_at_its_place_and_what_did_not_count_is_gone() {
 }
 
 #[test]
+fn what_a_failed_group_wrote_does_not_count_with_the_next_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path());
+    files.begin();
+    files.write(NUMBER, Offset(0), &packs(0, &[700]), Mark::Alone).unwrap();
+    files.settle();
+    files.begin();
+    files.write(NUMBER, Offset(1), &packs(1, &[800]), Mark::Alone).unwrap();
+    // It failed; the next one goes to another queue.
+    files.begin();
+    files.write(NUMBER + 1, Offset(0), &packs(0, &[900]), Mark::Alone).unwrap();
+    files.settle();
+    files.let_go().unwrap();
+    let frame = (SALT_BYTES + FRAME_BYTES) as u64;
+    assert_eq!(length(&files, 0), frame + 700);
+    let other = file_path(files.folder(), NUMBER + 1, Offset(0)).metadata().unwrap().len();
+    assert_eq!(other, frame + 900);
+}
+
+#[test]
 fn space_is_written_ahead_of_small_groups_alone_and_not_with_a_fixed_linger() {
     let dir = tempfile::tempdir().unwrap();
     let ahead = files(dir.path());

@@ -58,6 +58,7 @@ impl Prepared {
         } else {
             (WITH_OTHERS_BYTES_MIN, Mark::Named)
         };
+        engine.pack_files.begin();
         let mut places = BTreeMap::new();
         for (id, draft) in self.drafts.iter().filter(|(_, draft)| draft.pack_bytes() >= least) {
             let number = fjall_compat::keyspace_number(&engine.queue_or_new(id)?);
