@@ -192,11 +192,22 @@ impl PackFiles {
     }
 
     /// Cuts off what does not count and what was prepared, and lets go of the files. What comes next begins new ones.
+    /// Nothing may name what does not count any more.
     pub(crate) fn let_go(&self) -> io::Result<()> {
+        self.end(Writer::cut)
+    }
+
+    /// Cuts off what was prepared, and lets go of the files. What a group wrote that failed stays: its batch may be in
+    /// the journal, and who opens the store next would take it for a loss that the packs are not there.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.end(Writer::cut_space)
+    }
+
+    fn end(&self, cut: impl Fn(&mut Writer) -> io::Result<bool>) -> io::Result<()> {
         for queue in lock(&self.queues).values_mut() {
             let Some(writer) = &mut queue.writer else { continue };
             let first = writer.first();
-            let kept = match writer.cut() {
+            let kept = match cut(writer) {
                 Ok(true) => true,
                 Ok(false) => {
                     fs::remove_file(writer.path())?;

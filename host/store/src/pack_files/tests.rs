@@ -79,6 +79,19 @@ fn what_a_failed_group_wrote_does_not_count_with_the_next_group() {
 }
 
 #[test]
+fn what_a_failed_group_wrote_stays_when_the_store_is_closed_because_the_journal_may_name_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path());
+    for first in 0..2 {
+        files.begin();
+        files.write(NUMBER, Offset(first), &packs(first, &[700]), Mark::Named).unwrap();
+        (first == 0).then(|| files.settle());
+    }
+    files.close().unwrap();
+    assert_eq!(length(&files, 0), (SALT_BYTES + 2 * (FRAME_BYTES + 700)) as u64);
+}
+
+#[test]
 fn space_is_written_ahead_of_small_groups_alone_and_not_with_a_fixed_linger() {
     let dir = tempfile::tempdir().unwrap();
     let ahead = files(dir.path());

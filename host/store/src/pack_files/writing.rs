@@ -129,6 +129,17 @@ impl Writer {
         self.counts = self.written;
     }
 
+    /// Cuts off what was never written. False if nothing was.
+    pub(super) fn cut_space(&mut self) -> io::Result<bool> {
+        if self.prepared > self.written {
+            let file = self.take_file()?;
+            file.set_len(self.written)?;
+            file.sync_all()?;
+            self.prepared = self.written;
+        }
+        Ok(self.written > SALT_BYTES as u64)
+    }
+
     /// Cuts off what does not count. False if nothing does.
     pub(super) fn cut(&mut self) -> io::Result<bool> {
         if self.written.max(self.prepared) > self.counts {

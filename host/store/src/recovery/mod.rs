@@ -124,7 +124,6 @@ impl Recovery {
             );
             self.ballast.release();
         }
-        self.cut_pack_files()?;
         let mut report = RecoveryReport::default();
         let upto = shared.committed_upto.load(Ordering::Acquire);
         let engine = open_engine(&shared.config, &self.pack_files, &[], Some(upto), &mut report)?;
@@ -140,15 +139,9 @@ impl Recovery {
         Ok(engine)
     }
 
-    /// Cuts off what failed commits wrote to pack files. Nothing may be written before that is done.
-    fn cut_pack_files(&self) -> Result<(), StoreError> {
-        let cut = self.pack_files.let_go();
-        cut.map_err(|error| StoreError::file("cut the pack files in", self.pack_files.folder(), &error))
-    }
-
-    /// At the end: no pack file has more in it than counts.
+    /// At the end: no pack file is longer than it need be.
     pub(crate) fn let_go_of_pack_files(&self) {
-        if let Err(error) = self.cut_pack_files() {
+        if let Err(error) = self.pack_files.close() {
             tracing::warn!(%error, "pack files keep some space that they do not need until the next start");
         }
     }
@@ -253,6 +246,10 @@ fn open_engine(
     let mut outcome = Err(StoreError::Closed);
     for depth in [Depth::Quick, Depth::Thorough] {
         prepare(config, known, depth, unacknowledged, report)?;
+        // IMPORTANT: only now, when the journal names nothing of what failed commits wrote to pack files, or else a store
+        // that ends here takes that for lost when it is opened; and before anything is looked for in them.
+        let cut = pack_files.let_go();
+        cut.map_err(|error| StoreError::file("cut the pack files in", pack_files.folder(), &error))?;
         outcome = try_open(config, pack_files);
         match outcome {
             Err(error) if is_damage(&error) => {
