@@ -82,7 +82,7 @@ pub fn tool_chain() -> Result<Command, String> {
     if !missing.is_empty() {
         return Err(format!(
             "the guests need a Rust tool chain for {TARGET}: run `rustup target add {TARGET}`, or on Debian `apt \
-             install rustc-web cargo-web rust-web-src lld wasi-libc` (absent: {})",
+             install rustc-web rust-web-llvm cargo-web rust-web-src lld wasi-libc` (absent: {})",
             missing.join(", ")
         ));
     }

@@ -13,7 +13,7 @@ use std::{
 const TARGET: &str = "--target=wasm32-wasi";
 
 /// The packages of Debian that have everything.
-const PACKAGES: &str = "clang lld wasi-libc libclang-rt-dev-wasm32 rustc-web";
+const PACKAGES: &str = "clang lld wasi-libc libclang-rt-dev-wasm32 rust-web-llvm";
 
 /// What builds a module in C.
 pub struct Clang {
@@ -152,7 +152,7 @@ mod tests {
         let told = Clang::find(empty.path()).err().map(|error| error.to_string()).unwrap();
         assert!(told.contains("wasi-libc: there is no "), "{told}");
         assert!(
-            told.ends_with("apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 rustc-web"),
+            told.ends_with("apt-get install clang lld wasi-libc libclang-rt-dev-wasm32 rust-web-llvm"),
             "{told}"
         );
     }

@@ -68,11 +68,9 @@ impl Toolchain {
         };
         let file = |path: &str| root.join(path).exists();
         let pieces = [
-            (
-                "rustc-web",
-                "/usr/lib/rustlib/*/bin/wasm-component-ld",
-                file("usr/bin/rustc") && linker().is_some(),
-            ),
+            ("rustc-web", "/usr/bin/rustc", file("usr/bin/rustc")),
+            // Only recommended by the compiler's package.
+            ("rust-web-llvm", "/usr/lib/rustlib/*/bin/wasm-component-ld", linker().is_some()),
             ("cargo-web", "/usr/bin/cargo", file("usr/bin/cargo")),
             (
                 "rust-web-src",
@@ -272,7 +270,7 @@ mod tests {
     fn each_missing_package_is_named_with_the_file_it_was_looked_for_by() {
         for (file, package) in [
             ("usr/bin/rustc", "rustc-web"),
-            ("usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/wasm-component-ld", "rustc-web"),
+            ("usr/lib/rustlib/x86_64-unknown-linux-gnu/bin/wasm-component-ld", "rust-web-llvm"),
             ("usr/bin/cargo", "cargo-web"),
             ("usr/lib/rustlib/src/rust/library/std", "rust-web-src"),
             ("usr/bin/wasm-ld", "lld"),
@@ -292,7 +290,10 @@ mod tests {
         let text = NoToolchain { usual: Usual::NoTarget("rustc 1.95.0".to_owned()), packages }.to_string();
         assert!(text.contains("rustup target add wasm32-wasip2"), "{text}");
         assert!(text.contains("(rustc 1.95.0 is on the path, without that target)"), "{text}");
-        assert!(text.contains("apt-get install rustc-web cargo-web rust-web-src lld wasi-libc"), "{text}");
+        assert!(
+            text.contains("apt-get install rustc-web rust-web-llvm cargo-web rust-web-src lld wasi-libc"),
+            "{text}"
+        );
     }
 
     #[test]
