@@ -132,7 +132,8 @@ fn device_of(record: &IdentityRecord, added: UnixMillis) -> Result<Device, Direc
             Access::Enabled => DeviceStatus::Enabled,
             Access::Disabled => DeviceStatus::Disabled,
         },
-        parent: record.parent.clone(),
+        // That of a module is its device's.
+        parent: record.parent.clone().filter(|_| record.identity.module.is_none()),
         generation: record.generation.as_str().into(),
         edge: record.edge,
         added,
@@ -293,16 +294,44 @@ impl Directory {
     async fn try_put(&self, record: IdentityRecord, added: UnixMillis) -> Result<Applied, DirectoryError> {
         let _turn = self.turn.lock().await;
         let before = self.registry.device(&record.identity);
-        let mut device = device_of(&record, before.as_ref().map_or(added, |before| before.added))?;
-        if device.identity.module.is_some() {
-            device.parent = None;
-        }
+        let device = device_of(&record, before.as_ref().map_or(added, |before| before.added))?;
         self.check(&device, before.as_deref())?;
         let concerned = self.concerned(&device, before.as_deref());
         let writes = vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
         let applied = self.store(writes, concerned).await?;
         self.keep(device)?;
         Ok(applied)
+    }
+
+    /// Adds several new devices or modules in one batch, all or none. Of them none may need another: their parents, and the
+    /// devices of modules, are there already.
+    pub(crate) async fn add_all(
+        &self,
+        records: &[(IdentityRecord, UnixMillis)],
+    ) -> Result<Applied, DirectoryError> {
+        let _turn = self.turn.lock().await;
+        let (mut devices, mut writes, mut concerned) = (Vec::new(), Vec::new(), Concerned::new());
+        for (record, added) in records {
+            let device = device_of(record, *added)?;
+            self.check(&device, None)?;
+            for (edge, more) in self.concerned(&device, None) {
+                concerned.entry(edge).or_default().extend(more);
+            }
+            writes.push(Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?));
+            devices.push(device);
+        }
+        let applied = self.store(writes, concerned).await?;
+        let mut refused = None;
+        for device in devices {
+            let identity = device.identity.to_string();
+            if let Err(why) = self.keep(device) {
+                // Each had room by itself, and not all of them together.
+                let gone = vec![Write::delete(Space::Identities, &identity)];
+                self.store(gone, Concerned::new()).await?;
+                refused = Some(why);
+            }
+        }
+        refused.map_or(Ok(applied), Err)
     }
 
     /// Takes a device into memory.

@@ -12,6 +12,16 @@ use std::{sync::Arc, time::Duration};
 /// How much longer than the method itself the answer of an edge may take.
 pub(crate) const EDGE_TIME: Duration = Duration::from_secs(5);
 
+/// How a method call gets to whom it is for, from this process.
+enum WayOfMethods {
+    /// It is connected to this process.
+    Here,
+    /// By the link of an edge.
+    Link(Arc<Link>),
+    /// It is not there.
+    None,
+}
+
 impl Hub {
     /// Calls a method of a device that is connected here, or of what is behind an edge.
     ///
@@ -25,20 +35,25 @@ impl Hub {
         times: MethodTimes,
     ) -> Result<(i32, Value), HubError> {
         self.known(who)?;
-        let link = self.way_through(who);
-        let is_here = self.broker.methods().is_served(who);
-        if link.is_none()
-            && !is_here
+        let way = self.way_of_methods(who);
+        if matches!(way, WayOfMethods::None)
             && let Some(answer) = self.method_elsewhere(who, name, &payload, times).await
         {
             return answer;
         }
-        self.method_here(who, name, payload, times).await
+        self.method_by(way, who, name, payload, times).await
     }
 
     /// The link that leads to somebody, if it is there.
     fn way_through(&self, who: &Identity) -> Option<Arc<Link>> {
         self.directory.way_to(who).and_then(|edge| self.linked(&edge)).filter(|link| link.is_ready())
+    }
+
+    fn way_of_methods(&self, who: &Identity) -> WayOfMethods {
+        if self.broker.methods().is_served(who) {
+            return WayOfMethods::Here;
+        }
+        self.way_through(who).map_or(WayOfMethods::None, WayOfMethods::Link)
     }
 
     /// Calls a method of whom this process serves.
@@ -49,10 +64,20 @@ impl Hub {
         payload: Value,
         times: MethodTimes,
     ) -> Result<(i32, Value), HubError> {
-        let link = self.way_through(who);
-        let is_here = self.broker.methods().is_served(who);
-        let Some(link) = link.filter(|_| !is_here) else {
+        self.method_by(self.way_of_methods(who), who, name, payload, times).await
+    }
+
+    async fn method_by(
+        &self,
+        way: WayOfMethods,
+        who: &Identity,
+        name: &str,
+        payload: Value,
+        times: MethodTimes,
+    ) -> Result<(i32, Value), HubError> {
+        let WayOfMethods::Link(link) = way else {
             let text = if payload.is_null() { Bytes::new() } else { payload.to_string().into() };
+            // Who is not there may come within the time for that.
             let reply = self.broker.methods().call(who, name, text, times).await?;
             let payload = match serde_json::from_slice(&reply.payload) {
                 Ok(payload) => payload,

@@ -26,7 +26,7 @@ use holdfast_types::{Identity, UnixMillis};
 use ring::pbkdf2;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::num::NonZeroU32;
+use std::{collections::BTreeSet, num::NonZeroU32};
 
 /// Rounds of PBKDF2 that a new file has (OWASP, 2023: 600,000 for HMAC-SHA256).
 const ITERATIONS: u32 = 600_000;
@@ -42,6 +42,9 @@ const RECIPIENT_KEY: &str = "recipient";
 
 /// Most changes of one revision.
 const REVISION_CHANGES_MAX: usize = 20_000;
+
+/// New devices that are added with one batch, so that they share a write to the disk or a message to the servers.
+const ADDED_AT_ONCE: usize = 200;
 
 /// Most changes that are handed over at once.
 const CHANGES_MAX: usize = 500;
@@ -277,6 +280,15 @@ impl Hub {
         let mut imported = Imported::default();
         let mut left = items;
         loop {
+            // Each time those who needed the ones before.
+            let (added, others) = self.add_newcomers(left).await;
+            left = others;
+            imported.changed += added;
+            if added == 0 {
+                break;
+            }
+        }
+        loop {
             let (count, mut again, mut why) = (left.len(), Vec::new(), Vec::new());
             for item in left {
                 match self.merge(item.clone()).await {
@@ -297,6 +309,59 @@ impl Hub {
             }
             left = again;
         }
+    }
+
+    /// Adds those that are new and need nobody else of these, many with one batch. Gives their number, and the others.
+    async fn add_newcomers(&self, items: Vec<Item>) -> (usize, Vec<Item>) {
+        let (mut added, mut others, mut newcomers) = (0, Vec::new(), Vec::new());
+        let mut names = BTreeSet::new();
+        for item in items {
+            match item {
+                Item::Identity { record, added_ms, sealed }
+                    if self.is_newcomer(&record) && names.insert(record.identity.clone()) =>
+                {
+                    newcomers.push((record, added_ms, sealed));
+                }
+                other => others.push(other),
+            }
+        }
+        for together in newcomers.chunks(ADDED_AT_ONCE) {
+            let records: Vec<_> =
+                together.iter().map(|(record, at, _)| (record.clone(), UnixMillis(*at))).collect();
+            match self.add_devices(&records).await {
+                Ok(()) => added += records.len(),
+                // One by one it is found which of them is refused.
+                Err(_) => {
+                    let again = together.iter().cloned();
+                    others.extend(again.map(|(record, added_ms, sealed)| Item::Identity {
+                        record,
+                        added_ms,
+                        sealed,
+                    }));
+                }
+            }
+        }
+        (added, others)
+    }
+
+    /// Adds several new devices or modules, of which none needs another, all or none.
+    async fn add_devices(&self, records: &[(IdentityRecord, UnixMillis)]) -> Result<(), HubError> {
+        self.tell(self.with_assigned(self.directory().add_all(records).await?));
+        let edges =
+            records.iter().map(|(record, _)| record).filter(|one| one.edge || one.identity.module.is_some());
+        for edge in edges {
+            self.reassign(&edge.identity.device).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is not known here, and all that it needs is.
+    fn is_newcomer(&self, record: &IdentityRecord) -> bool {
+        let is_known = |who: &Identity| self.directory().get(who).is_some();
+        let device = Identity::device(record.identity.device.clone());
+        let needed = record.identity.module.is_some().then_some(device);
+        let parent = record.parent.clone().map(Identity::device);
+        !is_known(&record.identity) && needed.iter().chain(&parent).all(is_known)
     }
 
     /// Takes one part of another hub's registry. Says whether it changed anything.

@@ -45,6 +45,55 @@ async fn filled(hub: &TestHub) {
     hub.hub.put_deployment(deployment).await.unwrap();
 }
 
+/// An export with so many edges, a child of each, and a module of each child, without credentials.
+async fn export_of(hub: &TestHub, many: usize) -> String {
+    hub.put("zone", true, None).await;
+    hub.put("press", false, Some("zone")).await;
+    hub.put("press/probe", false, None).await;
+    let text = hub.hub.export(ExportTo::Password(PASSWORD.to_owned())).await.unwrap();
+    let (head, items) = text.split_once('\n').unwrap();
+    let open = |line: &str| {
+        let mut item: serde_json::Value = serde_json::from_str(line).unwrap();
+        item["identity"].as_object_mut().unwrap().remove("sealed").unwrap();
+        item.to_string()
+    };
+    let items: Vec<String> = items.lines().map(open).collect();
+    assert_eq!(items.len(), 3);
+    let mut all = vec![head.to_owned()];
+    for n in 0..many {
+        let renamed = |item: &String| {
+            item.replace("\"zone", &format!("\"zone-{n}")).replace("\"press", &format!("\"press-{n}"))
+        };
+        all.extend(items.iter().map(renamed));
+    }
+    all.join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_registry_is_taken_with_few_writes_and_one_that_is_refused_refuses_no_other() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = TestHub::open(one.path()).await;
+    let text = export_of(&first, 300).await;
+    // Its parent is nowhere.
+    let orphan = text.lines().find(|line| line.contains("press-7\"") && line.contains("zone-7\"")).unwrap();
+    let orphan = orphan.replace("press-7", "stray").replace("zone-7", "zone-x");
+    let second = TestHub::open(two.path()).await;
+    let before = second.hub.revision();
+    let imported = second.hub.import(&format!("{text}\n{orphan}"), Some(PASSWORD)).await.unwrap();
+    assert_eq!((&imported["changed"], &imported["same"]), (&json!(900), &json!(0)));
+    assert!(imported["refused"].to_string().contains("zone-x"), "{imported}");
+    assert_eq!(second.hub.directory().registry().devices_len(), 900);
+    // Edges, children and modules, each in batches of 200.
+    let writes = second.hub.revision() - before;
+    assert!(writes <= 6, "{writes} changes");
+    let again = second.hub.import(&text, Some(PASSWORD)).await.unwrap();
+    assert_eq!(again, json!({ "changed": 0, "same": 900, "refused": [] }));
+    second.close();
+
+    let reopened = TestHub::open(two.path()).await;
+    assert_eq!(reopened.hub.directory().registry().devices_len(), 900);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d3_an_exported_registry_is_whole_at_another_hub_and_a_second_import_changes_nothing() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
