@@ -290,6 +290,7 @@ fn d4_what_comes_twice_late_or_from_an_older_hub_changes_nothing() {
         file
     };
     set(&first, 1);
+    wait_for("the second hub knows the device", || second.knows("press").then_some(()));
     wait_for("the second hub has followed", || (speed(&second) == 1).then_some(()));
     let early = exported(&first, &second, "early.jsonl");
     edge.start();
