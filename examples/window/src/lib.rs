@@ -5,12 +5,12 @@
 //! a restart or a power cut loses none of what was counted.
 
 use holdfast_sdk::{
-    Error, Failure, Message, Module, OrFail, Outgoing, clock, config,
+    Delivered, Error, Failure, Message, Module, OrFail, Outgoing, clock, config,
     json::{self, Value},
     log, outbox, state, timers,
 };
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// State keys of open windows begin with this.
 const OPEN: &str = "open/";
@@ -88,26 +88,11 @@ impl Module for Window {
     }
 
     fn handle(&mut self, _input: &str, message: Message) -> Result<(), Failure> {
-        let body: Value = message.json()?;
-        let number = json::number(&body, &self.settings.field)?;
-        let key = match self.settings.key.as_str() {
-            "" => "all".to_owned(),
-            path => json::label(&body, path)?,
-        };
-        let state_key = format!("{OPEN}{key}");
-        let start = self.current();
-        let window = match state::json::<Open>(&state_key)? {
-            Some(window) if window.start == start => window.with(number),
-            Some(ended) => {
-                self.send(&key, &ended)?;
-                Open::first(start, number)
-            }
-            None => {
-                self.make_room(&key)?;
-                Open::first(start, number)
-            }
-        };
-        Ok(state::set_json(&state_key, &window)?)
+        self.count_all([message])
+    }
+
+    fn handle_batch(&mut self, messages: Vec<Delivered>) -> Result<(), Failure> {
+        self.count_all(messages.into_iter().map(|one| one.message))
     }
 
     fn fire(&mut self, _timer: &str) -> Result<(), Failure> {
@@ -135,9 +120,49 @@ impl Module for Window {
     }
 }
 
-holdfast_sdk::module!(Window);
+holdfast_sdk::module!(Window, batches);
 
 impl Window {
+    /// Each open window is read and written once, however many readings it gets.
+    fn count_all(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), Failure> {
+        let mut windows = BTreeMap::new();
+        messages.into_iter().try_for_each(|message| self.count(&message, &mut windows))?;
+        for (key, window) in windows {
+            state::set_json(&format!("{OPEN}{key}"), &window)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, message: &Message, windows: &mut BTreeMap<String, Open>) -> Result<(), Failure> {
+        let body: Value = message.json()?;
+        let number = json::number(&body, &self.settings.field)?;
+        let key = match self.settings.key.as_str() {
+            "" => "all".to_owned(),
+            path => json::label(&body, path)?,
+        };
+        let start = self.current();
+        let open = match windows.remove(&key) {
+            None => state::json::<Open>(&format!("{OPEN}{key}"))?,
+            open => open,
+        };
+        let window = match open {
+            Some(window) if window.start == start => window.with(number),
+            Some(ended) => {
+                self.send(&key, &ended)?;
+                Open::first(start, number)
+            }
+            None => {
+                self.make_room(&key)?;
+                // The next one that makes room counts it.
+                let first = Open::first(start, number);
+                state::set_json(&format!("{OPEN}{key}"), &first)?;
+                first
+            }
+        };
+        windows.insert(key, window);
+        Ok(())
+    }
+
     /// When the window that is open now began.
     fn current(&self) -> u64 {
         let now = clock::now();
@@ -233,6 +258,20 @@ mod tests {
         };
         assert_eq!(closed(&mut module), [window("a", 3, 4.0, 1.0, 8.0), window("b", 1, 10.0, 10.0, 10.0)]);
         assert_eq!(module.state_keys().count(), 0);
+    }
+
+    #[test]
+    fn a_batch_counts_as_its_readings_do_one_by_one() {
+        let mut module = Harness::new().config("keys_max", "2").start::<Window>().unwrap();
+        module.handle("in", reading("a", 1.0)).unwrap();
+        let batch = [("a", 3.0), ("b", 10.0), ("c", 7.0), ("a", 8.0)];
+        let answers = module.handle_batch(batch.map(|(sensor, number)| ("in", reading(sensor, number))));
+        let taken: Vec<_> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(taken, [true, true, false, true], "{answers:?}");
+        module.advance(MINUTE + Duration::from_secs(1)).unwrap();
+        let figures: Vec<_> =
+            closed(&mut module).into_iter().map(|w| (w.key, w.count, w.mean, w.max)).collect();
+        assert_eq!(figures, [("a".to_owned(), 3, 4.0, 8.0), ("b".to_owned(), 1, 10.0, 10.0)]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What a call costs through the whole engine, beside the bare call of the same component by wasmtime in the same run.
-//! Prints a table of figures and ratios; fails nothing.
+//! Prints a table of figures and ratios; fails nothing. `-- call` (or hop, chain, peer, restart, hundred) prints a part of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -116,15 +116,41 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         println!("{:<58} {:>12} {:>10}  goal", "", "measured", "ratio");
-        let bare = bare_call().await;
-        row("bare wasmtime call, 256 bytes, one send", nanos(bare), "", "");
-        whole_engine(bare).await;
-        hop().await;
-        chain_of_ten().await;
-        native_peer();
-        restart().await;
-        hundred_modules().await;
+        if is_wanted("call") {
+            let bare = bare_call().await;
+            row("bare wasmtime call, 256 bytes, one send", nanos(bare), "", "");
+            let alone = through_the_engine("outbox_echo").await;
+            let task = "handler call through the engine: module's task, per call";
+            row(task, nanos(alone.busy), &ratio(alone.busy, bare), "<= 1.5");
+            let wall = "the same, wall time publish -> module -> subscriber";
+            row(wall, nanos(alone.wall), &ratio(alone.wall, bare), "");
+            row("messages of 256 bytes through one module, volatile", alone.rate(), "", "");
+            let batches = through_the_engine("batches_echo").await;
+            row("in batches: module's task, per message", nanos(batches.busy), &ratio(batches.busy, bare), "");
+            row("messages of 256 bytes in batches, volatile", batches.rate(), "", ">= 300000/s");
+        }
+        if is_wanted("hop") {
+            hop().await;
+        }
+        if is_wanted("chain") {
+            chain_of_ten().await;
+        }
+        if is_wanted("peer") {
+            native_peer();
+        }
+        if is_wanted("restart") {
+            restart().await;
+        }
+        if is_wanted("hundred") {
+            hundred_modules().await;
+        }
     });
+}
+
+/// Whether a part of the table was asked for, or no part by its name.
+fn is_wanted(part: &str) -> bool {
+    let mut named = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|name| name == part)
 }
 
 fn row(what: &str, measured: String, ratio: &str, goal: &str) {
@@ -158,7 +184,7 @@ async fn bare_call() -> Duration {
 }
 
 /// An edge with modules in a row, each sending to the next by a volatile route, the last to a topic.
-async fn chain(modules: usize) -> (Edge, Subscriber) {
+async fn chain(modules: usize, guest: &str) -> (Edge, Subscriber) {
     let names: Vec<String> = (0..modules).map(|n| format!("m{n}")).collect();
     let mut plan = Plan::new(&["m0"]).volatile_feed();
     for n in 0..modules {
@@ -167,7 +193,7 @@ async fn chain(modules: usize) -> (Edge, Subscriber) {
             true => format!("BrokeredEndpoint(\"/modules/m{}/inputs/in\")", n + 1),
             false => format!("Topic(\"{TOPIC}\")"),
         };
-        plan = plan.with(&format!("m{n}"), "outbox_echo", "").route(
+        plan = plan.with(&format!("m{n}"), guest, "").route(
             &format!("r{n}"),
             &format!("{from}{into}"),
             Durability::Volatile,
@@ -182,8 +208,22 @@ async fn chain(modules: usize) -> (Edge, Subscriber) {
     (edge, subscriber)
 }
 
-async fn whole_engine(bare: Duration) {
-    let (edge, mut subscriber) = chain(1).await;
+/// What a message costs.
+struct Cost {
+    /// Time that the module's task computes.
+    busy: Duration,
+    /// Time between two messages, from publish to the subscriber behind the module.
+    wall: Duration,
+}
+
+impl Cost {
+    fn rate(&self) -> String {
+        format!("{:.0}/s", 1.0 / self.wall.as_secs_f64())
+    }
+}
+
+async fn through_the_engine(guest: &str) -> Cost {
+    let (edge, mut subscriber) = chain(1, guest).await;
     let mut best_busy = Duration::MAX;
     let mut best_wall = Duration::MAX;
     for _ in 0..5 {
@@ -213,16 +253,8 @@ async fn whole_engine(bare: Duration) {
         let after = edge.until("m0", |status| status.messages_in == target).await;
         best_busy = best_busy.min(Duration::from_micros(after.busy_us - before.busy_us) / CALLS as u32);
     }
-    row(
-        "handler call through the engine: module's task, per call",
-        nanos(best_busy),
-        &ratio(best_busy, bare),
-        "<= 1.5",
-    );
-    row("the same, wall time publish -> module -> subscriber", nanos(best_wall), &ratio(best_wall, bare), "");
-    let rate = format!("{:.0}/s", 1.0 / best_wall.as_secs_f64());
-    row("messages of 256 bytes through one module, volatile", rate, "", ">= 300000/s");
     edge.stop().await;
+    Cost { busy: best_busy, wall: best_wall }
 }
 
 /// Median time of one message from publish to the subscriber behind a chain, less that of a shorter chain.
@@ -235,7 +267,7 @@ async fn hop() {
 /// A message each millisecond through ten modules in a row, for five seconds, from publish to the subscriber.
 async fn chain_of_ten() {
     const MESSAGES: usize = 5_000;
-    let (edge, mut subscriber) = chain(10).await;
+    let (edge, mut subscriber) = chain(10, "outbox_echo").await;
     let broker = edge.broker.clone();
     let feeding = tokio::spawn(async move {
         let mut beat = tokio::time::interval(Duration::from_millis(1));
@@ -303,7 +335,7 @@ fn native_echo() {
 }
 
 async fn latency(modules: usize) -> Duration {
-    let (edge, mut subscriber) = chain(modules).await;
+    let (edge, mut subscriber) = chain(modules, "outbox_echo").await;
     let mut times = Vec::new();
     for _ in 0..5_000 {
         let start = Instant::now();
@@ -318,7 +350,7 @@ async fn latency(modules: usize) -> Duration {
 
 /// From an operator's order to the first message that the fresh instance has handled.
 async fn restart() {
-    let (edge, mut subscriber) = chain(1).await;
+    let (edge, mut subscriber) = chain(1, "outbox_echo").await;
     let mut times = Vec::new();
     for _ in 0..200 {
         let start = Instant::now();

@@ -1,7 +1,7 @@
 //! What one instance holds on the host's side.
 
 use crate::config::Limits;
-use crate::imports::{Calling, Outbox, Requests, Sockets, TimerSet, Views};
+use crate::imports::{Calling, Outbox, Requests, Sharing, Sockets, TimerSet, Views};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::module_log::ModuleLog;
@@ -30,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) metrics: Metrics,
     pub(crate) deadline: Deadline,
     pub(crate) outbox: Outbox,
+    /// By how many messages the running call is shared.
+    pub(crate) sharing: Sharing,
     pub(crate) timers: TimerSet,
     pub(crate) state: StateView,
     pub(crate) views: Views,

@@ -1,16 +1,18 @@
 //! One instance of a module, and calls into it that always end.
 
+mod batch;
 mod others;
 
 pub(crate) use others::{answer_request, run_program};
 
 use crate::config::Limits;
 use crate::host::{Host, RESOURCES_MAX};
-use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Message};
+use crate::imports::bindings::exports::holdfast::module::batch_handler::Guest as BatchHandler;
+use crate::imports::bindings::exports::holdfast::module::handler::{Failure, Guest as Handler, Message};
 use crate::imports::bindings::holdfast::module::types::{
     ChildSource, MethodReply, ModuleSource, Source as Sender, SystemProperties,
 };
-use crate::imports::{self, Calling, Outbox, Reach, Requests, Sockets, TimerSet, Views, bindings};
+use crate::imports::{self, Calling, Outbox, Reach, Requests, Sharing, Sockets, TimerSet, Views};
 use crate::limiter::Limiter;
 use crate::load::{Code, Serves};
 use crate::logs::cut;
@@ -78,10 +80,7 @@ pub(crate) struct Parts<'a> {
 /// A running instance.
 pub(crate) struct Instance {
     store: Store<Host>,
-    module: bindings::Module,
-    fire: Option<Fire>,
-    desired: Option<Desired>,
-    invoke: Option<Invoke>,
+    exports: Exports,
     waiting: Waiting,
     /// Measures how long it computes.
     pub(crate) meter: Meter,
@@ -113,12 +112,12 @@ impl Instance {
                 exports(&mut store, &instance, &version.code).map_err(|error| format!("{error:#}"))
             }
         };
-        let (module, fire, desired, invoke) = loaded?;
+        let exports = loaded?;
         let called = within(
             until - Moment::now(),
             &waiting,
             &meter,
-            module.holdfast_module_handler().call_start(&mut store),
+            exports.handler.call_start(&mut store),
         )
         .await;
         meter.paused(Moment::now());
@@ -129,7 +128,7 @@ impl Instance {
             Ok(Ok(Ok(()))) => {
                 let call_limit = Duration::from_millis(limits.call_ms.into());
                 store.data_mut().deadline.set_limit(call_limit);
-                Ok(Self { store, module, fire, desired, invoke, waiting, meter, call_limit, started })
+                Ok(Self { store, exports, waiting, meter, call_limit, started })
             }
         }
     }
@@ -145,14 +144,14 @@ impl Instance {
             source: sender(&envelope.source),
         };
         self.begin();
-        let call = self.module.holdfast_module_handler().call_handle(&mut self.store, input, message);
+        let call = self.exports.handler.call_handle(&mut self.store, input, message);
         let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
-        self.outcome("handle", ended)
+        self.outcome("handle", self.call_limit, ended)
     }
 
     /// Tells of a timer that has run out.
     pub(crate) async fn fire(&mut self, timer: String) -> Outcome {
-        let Some(fire) = &self.fire else {
+        let Some(fire) = &self.exports.fire else {
             return Outcome::Reject("the module sets timers but does not export timer-handler".to_owned());
         };
         self.store.data_mut().deadline.renew();
@@ -160,17 +159,17 @@ impl Instance {
         let ended =
             within(self.call_limit, &self.waiting, &self.meter, fire.call_async(&mut self.store, (timer,)))
                 .await;
-        self.outcome("fire", ended.map(|called| called.map(|(result,)| result)))
+        self.outcome("fire", self.call_limit, ended.map(|called| called.map(|(result,)| result)))
     }
 
     /// Tells of a change of the desired properties.
     pub(crate) async fn desired(&mut self, version: u64, patch: String) -> Outcome {
-        let Some(desired) = &self.desired else { return Outcome::Done };
+        let Some(desired) = &self.exports.desired else { return Outcome::Done };
         self.store.data_mut().deadline.renew();
         self.store.set_epoch_deadline(1);
         let call = desired.call_async(&mut self.store, (version, patch));
         let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
-        self.outcome("desired", ended.map(|called| called.map(|(result,)| result)))
+        self.outcome("desired", self.call_limit, ended.map(|called| called.map(|(result,)| result)))
     }
 
     /// Calls a method. The reply is there if it succeeded.
@@ -179,7 +178,7 @@ impl Instance {
         name: String,
         payload: String,
     ) -> (Outcome, Option<holdfast_broker::MethodReply>) {
-        let Some(invoke) = &self.invoke else {
+        let Some(invoke) = &self.exports.invoke else {
             return (Outcome::Reject("the module does not export method-handler".to_owned()), None);
         };
         self.store.data_mut().deadline.renew();
@@ -194,15 +193,15 @@ impl Instance {
                 })
             })
         });
-        (self.outcome("invoke", ended), reply)
+        (self.outcome("invoke", self.call_limit, ended), reply)
     }
 
     /// Tells the module that it ends. What this call sent and stored waits to be taken.
     pub(crate) async fn stop(&mut self) -> Outcome {
         self.begin();
-        let call = self.module.holdfast_module_handler().call_stop(&mut self.store);
+        let call = self.exports.handler.call_stop(&mut self.store);
         let ended = within(self.call_limit, &self.waiting, &self.meter, call).await;
-        self.outcome("stop", ended.map(|called| called.map(Ok)))
+        self.outcome("stop", self.call_limit, ended.map(|called| called.map(Ok)))
     }
 
     /// The host's side: what the last call sent, stored and set.
@@ -225,17 +224,21 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    fn outcome(&mut self, what: &str, ended: Result<wasmtime::Result<Result<(), Failure>>, Late>) -> Outcome {
+    fn outcome(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        ended: Result<wasmtime::Result<Result<(), Failure>>, Late>,
+    ) -> Outcome {
         let short = |reason: String| cut(&reason, REASON_BYTES_MAX).to_owned();
         let outcome = match ended {
             Ok(Ok(Ok(()))) => return Outcome::Done,
             Ok(Ok(Err(Failure::Retry(reason)))) => Outcome::Retry(short(reason)),
             Ok(Ok(Err(Failure::Reject(reason)))) => Outcome::Reject(short(reason)),
             Ok(Err(error)) => {
-                let limit = self.call_limit;
                 Outcome::Lost(cause(&mut self.store, &error, what, "limits.call_ms", limit, self.started))
             }
-            Err(late) => Outcome::Lost(late.text(what, "limits.call_ms", self.call_limit)),
+            Err(late) => Outcome::Lost(late.text(what, "limits.call_ms", limit)),
         };
         self.store.data_mut().discard();
         outcome
@@ -281,6 +284,7 @@ fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Ho
         metrics: metrics.clone(),
         deadline: runtime.deadline(limit),
         outbox: Outbox::default(),
+        sharing: Sharing::ALONE,
         timers: TimerSet::default(),
         state: state.view(limits.state_bytes),
         views: Views::of(&settings.directories),
@@ -318,7 +322,15 @@ fn store(parts: Parts<'_>, limit: Duration, purpose: Purpose) -> Result<Store<Ho
 type Fire = TypedFunc<(String,), (Result<(), Failure>,)>;
 type Desired = TypedFunc<(u64, String), (Result<(), Failure>,)>;
 type Invoke = TypedFunc<(String, String), (Result<MethodReply, Failure>,)>;
-type Exports = (bindings::Module, Option<Fire>, Option<Desired>, Option<Invoke>);
+
+/// What an instance exports.
+struct Exports {
+    handler: Handler,
+    batch: Option<BatchHandler>,
+    fire: Option<Fire>,
+    desired: Option<Desired>,
+    invoke: Option<Invoke>,
+}
 
 fn exports(
     store: &mut Store<Host>,
@@ -328,13 +340,14 @@ fn exports(
     let Serves::Messages(indices, _) = &code.serves else {
         wasmtime::bail!("it does not handle messages");
     };
-    let module = indices.load(&mut *store, instance)?;
+    let handler = indices.load(&mut *store, instance)?;
+    let batch = code.batch.as_ref().map(|batch| batch.load(&mut *store, instance)).transpose()?;
     let fire = code.fire.as_ref().map(|fire| instance.get_typed_func(&mut *store, fire)).transpose()?;
     let desired =
         code.desired.as_ref().map(|desired| instance.get_typed_func(&mut *store, desired)).transpose()?;
     let invoke =
         code.invoke.as_ref().map(|invoke| instance.get_typed_func(&mut *store, invoke)).transpose()?;
-    Ok((module, fire, desired, invoke))
+    Ok(Exports { handler, batch, fire, desired, invoke })
 }
 
 /// A call did not end in time, though it was not computing: it waited for a clock or a file.

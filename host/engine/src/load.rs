@@ -4,9 +4,10 @@ use crate::cache::CodeCache;
 use crate::compiler::Compiler;
 use crate::host::Host;
 use crate::imports::{
-    HANDLER, HANDLERS, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
+    BATCH_HANDLER, HANDLER, HANDLERS, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
 };
 use crate::runtime::Runtime;
+use bindings::exports::holdfast::module::{batch_handler, handler};
 use wasmtime::component::types::{Component as Type, ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime_wasi::p2::bindings::CommandIndices;
@@ -28,6 +29,8 @@ pub(crate) struct Code {
     pub(crate) desired: Option<ComponentExportIndex>,
     /// `method-handler.invoke`, if the component exports it.
     pub(crate) invoke: Option<ComponentExportIndex>,
+    /// `batch-handler`, if the component exports it.
+    pub(crate) batch: Option<batch_handler::GuestIndices>,
     /// Whether it may wait for others inside a call.
     pub(crate) waits: bool,
 }
@@ -36,7 +39,7 @@ pub(crate) struct Code {
 #[derive(Clone)]
 pub(crate) enum Serves {
     /// It handles messages; and HTTP requests too, if it exports that as well.
-    Messages(bindings::ModuleIndices, Option<ProxyIndices>),
+    Messages(handler::GuestIndices, Option<ProxyIndices>),
     /// It answers HTTP requests.
     Requests(ProxyIndices),
     /// It is a program with a main function.
@@ -52,7 +55,7 @@ impl Serves {
         let requests = || ProxyIndices::new(pre);
         if component.get_export_index(None, HANDLER).is_some() {
             let requests = if has(INCOMING) { Some(requests()?) } else { None };
-            return Ok(Self::Messages(bindings::ModuleIndices::new(pre)?, requests));
+            return Ok(Self::Messages(handler::GuestIndices::new(pre)?, requests));
         }
         if has(INCOMING) {
             return Ok(Self::Requests(requests()?));
@@ -138,6 +141,10 @@ pub(crate) fn load(
     let fire = optional(TIMER_HANDLER, "fire");
     let desired = optional(TWIN_HANDLER, "desired");
     let invoke = optional(METHOD_HANDLER, "invoke");
+    let batch = component
+        .get_export_index(None, BATCH_HANDLER)
+        .map(|_| batch_handler::GuestIndices::new(&pre).map_err(mismatch))
+        .transpose()?;
     let ty = component.component_type();
     let waits = ty.imports(runtime.engine()).any(|(name, import)| {
         // The types of the interface alone do not wait.
@@ -146,7 +153,7 @@ pub(crate) fn load(
             && matches!(import.ty, ComponentItem::ComponentInstance(ref interface) if calls(interface))
     });
     let serves = Serves::of(&component, &pre).map_err(mismatch)?;
-    Ok(Code { digest, pre, serves, fire, desired, invoke, waits })
+    Ok(Code { digest, pre, serves, fire, desired, invoke, batch, waits })
 }
 
 /// Looks at the first bytes: what is it, if not a component?

@@ -5,6 +5,7 @@
 
 use crate::config::Limits;
 use crate::status::Shared;
+use holdfast_broker::Delivery;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,14 @@ pub(crate) struct Used {
     pub(crate) bytes_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
+}
+
+impl Used {
+    /// A message was taken out of the inbox.
+    pub(crate) fn takes(&mut self, delivery: &Delivery) {
+        self.messages_in += 1;
+        self.bytes_in += delivery.envelope.message.size_bytes() as u64;
+    }
 }
 
 /// Why a module rests, and for how long.

@@ -1,6 +1,7 @@
 //! A module's twin as its calls see it: what is committed, under what is being committed, under what the running call
 //! has reported.
 
+use crate::imports::Sharing;
 use crate::imports::bindings::holdfast::module::twins::TwinError;
 use holdfast_broker::{Report, Twins};
 use holdfast_types::Identity;
@@ -100,8 +101,8 @@ impl TwinView {
         Ok(Value::Object(reported).to_string())
     }
 
-    pub(crate) fn report(&mut self, patch: &str) -> Result<(), TwinError> {
-        if self.reports.len() >= REPORTS_MAX as usize {
+    pub(crate) fn report(&mut self, patch: &str, sharing: Sharing) -> Result<(), TwinError> {
+        if self.reports.len() >= sharing.times(REPORTS_MAX) as usize {
             return Err(TwinError::TooMany(REPORTS_MAX));
         }
         let patch: Value = serde_json::from_str(patch).map_err(|error| {

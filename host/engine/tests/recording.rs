@@ -24,6 +24,12 @@ const UPSTREAM_BYTES: u64 = 30_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_answer_can_never_be_recorded_becomes_a_dead_letter_and_all_others_are_handled_once()
 {
+    // Their state and messages are those of twenty calls.
+    one_that_cannot_be_recorded("keyvalue_counter", |n| format!("{} {n}", n + 1), "21 after").await;
+    one_that_cannot_be_recorded("batches_echo", |n| format!("in:{n}"), "in:after").await;
+}
+
+async fn one_that_cannot_be_recorded(guest: &str, answer: fn(usize) -> String, last: &str) {
     let up = "FROM /messages/modules/m INTO $upstream";
     let mut edge = Plan::new(&["m"])
         .route("up", up, Durability::Durable)
@@ -40,9 +46,8 @@ async fn a_message_whose_answer_can_never_be_recorded_becomes_a_dead_letter_and_
             edge.feed("m", &"x".repeat(2 * UPSTREAM_BYTES as usize)).await;
         }
     }
-    edge.install("m", "keyvalue_counter", "");
-    let expected: Vec<String> = (0..20).map(|n| format!("{} {n}", n + 1)).collect();
-    assert_eq!(edge.bodies(20).await, expected, "state and messages are those of twenty calls");
+    edge.install("m", guest, "");
+    assert_eq!(edge.bodies(20).await, (0..20).map(answer).collect::<Vec<_>>());
     let dead = edge.dead_letters("m", 2).await;
     for letter in &dead {
         assert!(letter.death.reason.contains("can never fit into log upstream"), "{}", letter.death.reason);
@@ -51,7 +56,7 @@ async fn a_message_whose_answer_can_never_be_recorded_becomes_a_dead_letter_and_
     let status = edge.until("m", |status| status.messages_in == 20).await;
     assert_eq!((status.messages_out, status.dead_letters, status.restarts), (20, 2, 0), "{status:#?}");
     edge.feed("m", "after").await;
-    assert_eq!(edge.received().await.1, "21 after");
+    assert_eq!(edge.received().await.1, last);
     assert!(edge.nothing_more());
     assert_eq!(edge.store.dead_letters(&LogId::module(&name("m")), None, 10).unwrap().len(), 2);
     edge.stop().await;

@@ -109,6 +109,12 @@ async fn volatile_messages_are_all_there_once_and_in_order() {
     swapped_under_load("outbox_echo", true, |n| format!("in:{n}")).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_are_whole_on_one_side_of_a_swap() {
+    swapped_under_load("batches_echo", true, |n| format!("in:{n}")).await;
+    swapped_under_load("batches_script", false, |n| format!("{n} {n}")).await;
+}
+
 /// Puts `bad` in the place of an echo, feeds what it fails at, and expects the echo to answer it.
 async fn rolled_back(bad: &str, settings: &str, body: &str, reason: &str) {
     let mut edge = Plan::new(&["m"]).with("m", "outbox_echo", "").start().await;

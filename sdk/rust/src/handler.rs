@@ -1,5 +1,6 @@
 //! What a module exports: the [`Module`] trait, why a call may fail, and the macro that makes a component of it.
 
+use crate::batches::Delivered;
 use crate::methods::{Payload, Reply};
 use crate::twins::Change;
 use crate::types::Message;
@@ -13,6 +14,13 @@ pub trait Module: Sized + 'static {
 
     /// Called for each message, in order. Everything sent and stored in this call takes effect when it returns `Ok`.
     fn handle(&mut self, input: &str, message: Message) -> Result<(), Failure>;
+
+    /// Called with two messages or more that wait, in order, if the module says `batches` to [`module!`](crate::module):
+    /// see [`crate::batches`]. It is all or nothing: after a failure, of whichever kind, the messages come again one by one,
+    /// through [`Module::handle`]. This one calls that for each message.
+    fn handle_batch(&mut self, messages: Vec<Delivered>) -> Result<(), Failure> {
+        messages.into_iter().try_for_each(|one| self.handle(&one.input, one.message))
+    }
 
     /// Called when a timer of this module has run out (see [`crate::timers`]). Everything sent and stored in this call
     /// takes effect when it returns `Ok`.
@@ -149,11 +157,36 @@ impl<T> OrFail<T> for Option<T> {
 
 /// Makes a component of a [`Module`]: exports the world `full-module` of the contract.
 ///
-/// Call it once, in the root of a crate of type `cdylib`. On targets other than WebAssembly it exports nothing, so the
+/// Call it once, in the root of a crate of type `cdylib`: `module!(Counter);`, or `module!(Counter, batches);` for a module that
+/// takes several messages at once where several wait (see [`batches`](crate::batches)). On targets other than WebAssembly it exports nothing, so the
 /// same crate runs its unit tests on the machine at hand.
 #[macro_export]
 macro_rules! module {
     ($module:ty) => {
+        $crate::module_exports!($module, {});
+    };
+    ($module:ty, batches) => {
+        $crate::module_exports!($module, {
+            impl $crate::batch_bindings::exports::holdfast::module::batch_handler::Guest for Exports {
+                fn handle_batch(
+                    messages: ::std::vec::Vec<
+                        $crate::batch_bindings::exports::holdfast::module::batch_handler::Delivered,
+                    >,
+                ) -> ::core::result::Result<(), ::std::string::String> {
+                    MODULE.with(|slot| slot.handle_batch(messages.into_iter().map(Into::into).collect()))
+                }
+            }
+
+            $crate::batch_bindings::export!(Exports with_types_in $crate::batch_bindings);
+        });
+    };
+}
+
+/// What [`module!`] comes to. Not for direct use.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! module_exports {
+    ($module:ty, { $($more:tt)* }) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
             ::std::thread_local! {
@@ -211,7 +244,9 @@ macro_rules! module {
                 }
             }
 
-    $crate::bindings::export!(Exports with_types_in $crate::bindings);
+            $crate::bindings::export!(Exports with_types_in $crate::bindings);
+
+            $($more)*
         };
 
         #[cfg(not(target_family = "wasm"))]
@@ -242,6 +277,10 @@ impl<M: Module> Slot<M> {
         self.with(|module| module.handle(input, message))
     }
 
+    pub fn handle_batch(&self, messages: Vec<Delivered>) -> Result<(), String> {
+        self.call(|module| module.handle_batch(messages)).map_err(|failure| failure.to_string())
+    }
+
     pub fn fire(&self, timer: &str) -> Result<(), crate::imports::WireFailure> {
         self.with(|module| module.fire(timer))
     }
@@ -269,9 +308,13 @@ impl<M: Module> Slot<M> {
         &self,
         call: impl FnOnce(&mut M) -> Result<T, Failure>,
     ) -> Result<T, crate::imports::WireFailure> {
+        self.call(call).map_err(Into::into)
+    }
+
+    fn call<T>(&self, call: impl FnOnce(&mut M) -> Result<T, Failure>) -> Result<T, Failure> {
         match self.0.borrow_mut().as_mut() {
-            Some(module) => call(module).map_err(Into::into),
-            None => Err(Failure::retry("the module was called before it was started").into()),
+            Some(module) => call(module),
+            None => Err(Failure::retry("the module was called before it was started")),
         }
     }
 }

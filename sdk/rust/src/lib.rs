@@ -30,15 +30,16 @@
 //! assert_eq!(module.take_sent()[0].message.text().unwrap(), "1: hello");
 //! ```
 //!
-//! What holds for every call ([`Module::handle`], [`Module::fire`], [`Module::desired`], [`Module::invoke`]): what the call
+//! What holds for every call ([`Module::handle`], [`Module::handle_batch`], [`Module::fire`], [`Module::desired`], [`Module::invoke`]): what the call
 //! sent, what it wrote to [`state`] and reported to its [twin](twins), and the fact that the message is done become durable together, or not at all. A call that fails leaves nothing
 //! behind in the outbox, the state and the twin; fields of the module itself are not rolled back, so keep there only what can be
 //! read again from the state.
 //!
-//! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`], [`methods`] and [`metrics`] have the
+//! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`], [`methods`], [`metrics`] and [`batches`] have the
 //! names of its interfaces; [`config`], [`state`] and [`log`] are the standard `wasi:config/store`, `wasi:keyvalue/store` and
 //! `wasi:logging/logging`.
 
+pub mod batches;
 pub mod clock;
 pub mod config;
 pub mod handler;
@@ -56,10 +57,11 @@ pub mod types;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
+pub use batches::Delivered;
 pub use handler::{Error, Failure, Module, OrFail};
 pub use types::{BodyError, Message, Outgoing, Source, SystemProperties, UnixMillis};
 
 /// What the macro [`module!`] refers to. Not for direct use.
 #[doc(hidden)]
 #[cfg(target_family = "wasm")]
-pub use imports::bindings;
+pub use imports::{batch_bindings, bindings};

@@ -34,7 +34,7 @@ mod world;
 pub(crate) use world::World;
 
 use crate::{
-    Error, Failure, Message, Module, Outgoing, Source, UnixMillis, imports,
+    Delivered, Error, Failure, Message, Module, Outgoing, Source, UnixMillis, imports,
     log::Level,
     methods::{Payload, Reply},
     twins::Change,
@@ -154,6 +154,23 @@ impl<M: Module> Running<M> {
     /// Gives the module a message.
     pub fn receive(&mut self, input: &str, message: Message) -> Result<(), Failure> {
         self.call(|module| module.handle(input, message))
+    }
+
+    /// Gives the module messages from a child device named `tester`, each with its input, in one call of
+    /// [`Module::handle_batch`]. If that fails they come again one by one, as with the host. Gives what became of each.
+    pub fn handle_batch<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = (&'a str, Outgoing)>,
+    ) -> Vec<Result<(), Failure>> {
+        let delivered = |(input, message): (&str, Outgoing)| Delivered {
+            input: input.to_owned(),
+            message: message.received_from(Source::Child { child: "tester".to_owned(), topic: None }),
+        };
+        let batch: Vec<Delivered> = messages.into_iter().map(delivered).collect();
+        match self.call(|module| module.handle_batch(batch.clone())) {
+            Ok(()) => vec![Ok(()); batch.len()],
+            Err(_) => batch.into_iter().map(|one| self.receive(&one.input, one.message)).collect(),
+        }
     }
 
     /// Moves the clock, and fires the timers that run out on the way, in order. Ends early, with the clock at that
@@ -323,6 +340,17 @@ mod tests {
         assert_eq!(module.logs().len(), 2);
         module.handle("in", Outgoing::text("fine")).unwrap();
         assert_eq!((module.state("in"), module.sent().len()), (Some(&b"fine"[..]), 1));
+    }
+
+    #[test]
+    fn a_batch_that_fails_comes_again_one_by_one_and_only_its_culprit_fails() {
+        let mut module = Harness::new().start::<Obedient>().unwrap();
+        let batch = |orders: &[&'static str]| orders.iter().map(|one| ("in", Outgoing::text(*one))).collect::<Vec<_>>();
+        assert_eq!(module.handle_batch(batch(&["a", "b"])), [Ok(()), Ok(())]);
+        let answers = module.handle_batch(batch(&["c", "reject", "d"]));
+        assert_eq!(answers, [Ok(()), Err(Failure::reject("as ordered")), Ok(())]);
+        let sent: Vec<_> = module.take_sent().iter().map(|s| s.message.text().unwrap().to_owned()).collect();
+        assert_eq!((sent.concat(), module.state("in")), ("abcd".to_owned(), Some(&b"d"[..])));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Sends, state writes and reports are collected and take effect when the call has succeeded, so there is nothing to
 //! wait for. Only calls of methods suspend the module.
 
+mod batches;
 mod config;
 mod files;
 mod keyvalue;
@@ -19,7 +20,7 @@ mod wasi;
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit",
-        world: "module",
+        world: "batch-module",
         ownership: Borrowing { duplicate_if_necessary: false },
         imports: { "holdfast:module/methods.call": async },
         exports: { default: async },
@@ -27,6 +28,7 @@ pub(crate) mod bindings {
     });
 }
 
+pub(crate) use batches::{BATCH_HANDLER, Sharing};
 pub(crate) use files::Views;
 pub(crate) use methods::{Calling, METHOD_HANDLER, METHODS};
 pub(crate) use network::{Reach, Requests, Sockets};
@@ -43,7 +45,7 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     files::link(linker)?;
     network::link(linker)?;
-    bindings::Module::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
+    bindings::BatchModule::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)
 }
 
 /// Why a program, or an instance that answers a request, cannot send, store or report.

@@ -1,6 +1,6 @@
 //! `holdfast:module/outbox`: sending.
 
-use super::NO_TURN;
+use super::{NO_TURN, Sharing};
 use super::bindings::holdfast::module::outbox::{Host as Outward, SendError};
 use super::bindings::holdfast::module::types::{Outgoing, SystemProperties as Given};
 use crate::config::Limits;
@@ -44,7 +44,13 @@ impl Outbox {
         self.bytes = 0;
     }
 
-    fn send(&mut self, output: &str, message: Outgoing, limits: &Limits) -> Result<(), SendError> {
+    fn send(
+        &mut self,
+        output: &str,
+        message: Outgoing,
+        limits: &Limits,
+        sharing: Sharing,
+    ) -> Result<(), SendError> {
         let output = self.output(output)?;
         if message.body.len() > BODY_BYTES_MAX {
             return Err(SendError::BodyTooLarge(BODY_BYTES_MAX as u64));
@@ -52,7 +58,7 @@ impl Outbox {
         if message.properties.len() > PROPERTIES_MAX {
             return Err(SendError::TooManyProperties(PROPERTIES_MAX as u32));
         }
-        if self.sent.len() >= limits.sends as usize {
+        if self.sent.len() >= sharing.times(limits.sends) as usize {
             return Err(SendError::QuotaExceeded(format!(
                 "this call has sent {} messages, the most that one call may; raise limits.sends in the module's .toml",
                 limits.sends
@@ -120,10 +126,12 @@ impl Outward for Host {
         if !self.records {
             return Err(SendError::QuotaExceeded(NO_TURN.to_owned()));
         }
-        self.outbox.send(&output, message, &self.limits).inspect_err(|error| {
+        self.outbox.send(&output, message, &self.limits, self.sharing).inspect_err(|error| {
             if let SendError::QuotaExceeded(why) = error {
                 let limit = if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
-                self.log.refuse(limit, || format!("a send was refused: {why}"));
+                if !self.sharing.meets(limit) {
+                    self.log.refuse(limit, || format!("a send was refused: {why}"));
+                }
             }
         })
     }
@@ -151,7 +159,7 @@ mod tests {
         let limits = Limits { sends: 2, send_bytes: 1_000, ..Limits::of(Profile::Standard) };
         let mut outbox = Outbox::default();
         let mut send =
-            |output: &str, body, properties| outbox.send(output, outgoing(body, properties), &limits);
+            |output: &str, body, properties| outbox.send(output, outgoing(body, properties), &limits, Sharing::ALONE);
         assert!(matches!(send("a/b", 1, 0), Err(SendError::InvalidOutput(why)) if why.contains("'/'")));
         assert!(matches!(send("a", BODY_BYTES_MAX + 1, 0), Err(SendError::BodyTooLarge(16_777_216))));
         assert!(matches!(send("a", 1, 257), Err(SendError::TooManyProperties(256))));

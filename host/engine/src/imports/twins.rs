@@ -24,6 +24,10 @@ impl Owner for Host {
         if !self.records {
             return Err(TwinError::Unavailable(NO_TURN.to_owned()));
         }
-        self.twin.report(&patch_json)
+        self.twin.report(&patch_json, self.sharing).inspect_err(|error| {
+            if matches!(error, TwinError::TooMany(_)) {
+                self.sharing.meets("reports");
+            }
+        })
     }
 }

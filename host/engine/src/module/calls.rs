@@ -114,7 +114,7 @@ impl Runner {
             shadow.desired(change.version, &patch, &outcome, &instance.host().outbox);
         }
         match outcome {
-            Outcome::Done => self.turn.keep(instance.host(), None, 0),
+            Outcome::Done => self.turn.keep(instance.host(), &[], 0),
             Outcome::Reject(reason) => {
                 let version = change.version;
                 self.log.host(LogLevel::Warn, &format!("desired properties {version} rejected: {reason}"));
@@ -139,7 +139,7 @@ impl Runner {
         }
         match answered {
             (Outcome::Done, Some(reply)) => {
-                self.turn.keep(instance.host(), None, 0);
+                self.turn.keep(instance.host(), &[], 0);
                 self.turn.reply(call, reply);
                 // Nothing that follows holds the reply back.
                 self.close_turn();

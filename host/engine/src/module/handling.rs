@@ -1,4 +1,4 @@
-//! Messages and timers, one by one, and what follows when one fails.
+//! Messages and timers, and what follows when one fails.
 
 use super::failures::{Verdict, doubled};
 use super::runner::{Phase, Runner};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant as Moment};
 
 /// How long a turn is filled before it is recorded while messages wait: a fraction of an fsync, so that a slow message
 /// does not hold back what was done before it.
-const TURN_TIME: Duration = Duration::from_micros(500);
+pub(super) const TURN_TIME: Duration = Duration::from_micros(500);
 
 /// The longest wait between attempts at one message.
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -44,20 +44,32 @@ impl Runner {
             if self.phase != Phase::Running || !may_handle {
                 break;
             }
-            let Some(delivery) = self.inbox.pop_front() else { break };
-            used.messages_in += 1;
-            used.bytes_in += delivery.envelope.message.size_bytes() as u64;
             let elapsed = u64::try_from((at - began).as_millis()).unwrap_or(u64::MAX);
-            if delivery.expires.is_some_and(|expires| expires.0 <= wall.0.saturating_add(elapsed)) {
-                // It was read in time, and has waited too long since.
-                self.turn.pass_expired(delivery.ticket);
-                self.attempts = Attempts::default();
-            } else if let Some(reason) = self.suspect.judged(&delivery) {
-                self.give_up(&delivery, &reason, 1);
+            let is_over = |delivery: &Delivery| {
+                delivery.expires.is_some_and(|expires| expires.0 <= wall.0.saturating_add(elapsed))
+            };
+            if let Some(batch) = self.take_batch(self.turn.room(messages_max), is_over) {
+                batch.iter().for_each(|delivery| used.takes(delivery));
+                self.handle_batch(batch).await;
+                at = Moment::now();
             } else {
-                self.handle(delivery).await;
+                let Some(delivery) = self.inbox.pop_front() else { break };
+                used.takes(&delivery);
+                if is_over(&delivery) {
+                    // It was read in time, and has waited too long since.
+                    self.turn.pass_expired(delivery.ticket);
+                    self.attempts = Attempts::default();
+                } else if let Some(reason) = self.suspect.judged(&delivery) {
+                    self.give_up(&delivery, &reason, 1);
+                } else {
+                    self.handle(delivery).await;
+                }
+                let before = std::mem::replace(&mut at, Moment::now());
+                if self.attempts.failed == 0 {
+                    self.batches.one_done();
+                    self.batches.took(1, at - before);
+                }
             }
-            at = Moment::now();
             // What is done does not wait for what the next call of a module that calls methods waits for.
             if self.suspect.called()
                 || self.version.code.waits
@@ -98,7 +110,7 @@ impl Runner {
             }
             match outcome {
                 Outcome::Done => {
-                    self.turn.keep(instance.host(), None, 0);
+                    self.turn.keep(instance.host(), &[], 0);
                     self.proves_itself(at);
                     if self.suspect.called() {
                         self.close_turn();
@@ -128,7 +140,7 @@ impl Runner {
         match outcome {
             Outcome::Done => {
                 let hops = delivery.envelope.hops.saturating_add(1);
-                self.turn.keep(instance.host(), Some(&delivery), hops);
+                self.turn.keep(instance.host(), std::slice::from_ref(&delivery), hops);
                 self.attempts = Attempts::default();
                 self.failures.message_done();
                 if self.probation.is_some() {
@@ -213,7 +225,7 @@ impl Runner {
         }
     }
 
-    fn restart_after(&mut self, wait: Duration, reason: &str) {
+    pub(super) fn restart_after(&mut self, wait: Duration, reason: &str) {
         self.log.host(
             LogLevel::Error,
             &format!("failed: {reason}; it is started again in {} ms", wait.as_millis()),

@@ -1,5 +1,6 @@
 //! One task for each module: it reads the module's log, calls the module, and records what came of it.
 
+mod batches;
 mod calls;
 mod failures;
 mod handling;

@@ -47,10 +47,14 @@ impl Suspect {
         alone
     }
 
+    /// Whether this is the message whose effects can never be recorded.
+    pub(super) fn accuses(&self, delivery: &Delivery) -> bool {
+        self.guilty.as_ref().is_some_and(|(id, _)| delivery.id.as_ref() == Some(id))
+    }
+
     /// Why a message is given up without another call.
     pub(super) fn judged(&mut self, delivery: &Delivery) -> Option<String> {
-        let (id, _) = self.guilty.as_ref()?;
-        if delivery.id.as_ref() != Some(id) {
+        if !self.accuses(delivery) {
             return None;
         }
         self.guilty.take().map(|(_, reason)| reason)

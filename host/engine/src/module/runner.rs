@@ -1,6 +1,7 @@
 //! The life of a module: started, working, waiting after a failure, stopped, given up.
 
 use super::Version;
+use super::batches::Batches;
 use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
@@ -90,6 +91,7 @@ pub(crate) struct Runner {
     served: Option<Served>,
     pub(super) inbox: VecDeque<Delivery>,
     pub(super) attempts: Attempts,
+    pub(super) batches: Batches,
     pub(super) turn: OpenTurn,
     pub(super) under_way: Arc<UnderWay>,
     pub(super) failures: Failures,
@@ -158,6 +160,7 @@ impl Runner {
             served: None,
             inbox: VecDeque::new(),
             attempts: Attempts::default(),
+            batches: Batches::default(),
             turn: OpenTurn::new(),
             under_way: Arc::default(),
             failures: Failures::default(),
@@ -239,7 +242,7 @@ impl Runner {
         };
         match started {
             Ok(mut instance) => {
-                self.turn.keep(instance.host(), None, 0);
+                self.turn.keep(instance.host(), &[], 0);
                 self.instance = Some(instance);
                 self.close_turn();
                 self.runs();
@@ -402,6 +405,7 @@ impl Runner {
         self.log = ModuleLog::new(self.name.clone(), self.shared.clone(), limits);
         self.pace.set(limits);
         self.rests_until = None;
+        self.batches = Batches::default();
         self.version = version;
         self.show_version();
     }
@@ -414,7 +418,7 @@ impl Runner {
         let Some(mut instance) = self.instance.take() else { return };
         let busy = self.runtime.busy();
         match instance.stop().await {
-            Outcome::Done => self.turn.keep(instance.host(), None, 0),
+            Outcome::Done => self.turn.keep(instance.host(), &[], 0),
             Outcome::Lost(reason) | Outcome::Retry(reason) | Outcome::Reject(reason) => {
                 self.log.host(LogLevel::Warn, &format!("did not stop well: {reason}"));
             }

@@ -49,6 +49,7 @@ pub(crate) struct Next {
 /// A call that is copied.
 enum Call {
     Message { input: Option<Name>, envelope: Arc<Envelope> },
+    Batch(Vec<(Option<Name>, Arc<Envelope>)>),
     Timer(String),
     Desired { version: u64, patch: String },
     Method { name: String, payload: String },
@@ -61,6 +62,7 @@ impl fmt::Display for Call {
                 let given = Sent::of(input.as_ref(), &envelope.message);
                 write!(f, "a message from {} for {given}", envelope.source)
             }
+            Self::Batch(messages) => write!(f, "{} messages at once", messages.len()),
             Self::Timer(name) => write!(f, "timer {name:?}"),
             Self::Desired { version, .. } => write!(f, "desired properties {version}"),
             Self::Method { name, .. } => write!(f, "method {name:?}"),
@@ -84,16 +86,18 @@ impl Came {
     fn of(outcome: &Outcome, outbox: &Outbox, reply: Option<&MethodReply>, ignore: &[String]) -> Self {
         match outcome {
             Outcome::Done => {
-                let sent = outbox.sent().iter();
-                let sent = sent.map(|(output, message)| Sent::of(output.as_ref(), message).without(ignore));
                 let reply = reply.map(|reply| (reply.status, without(reply.payload.clone(), ignore)));
-                Self::To { sent: sent.collect(), reply }
+                Self::To { sent: sent(outbox, ignore).collect(), reply }
             }
             Outcome::Reject(_) => Self::Rejection,
             Outcome::Retry(reason) => Self::Nothing(format!("asks for another try: {reason}")),
             Outcome::Lost(reason) => Self::Nothing(reason.clone()),
         }
     }
+}
+
+fn sent<'a>(outbox: &'a Outbox, ignore: &'a [String]) -> impl Iterator<Item = Sent> + 'a {
+    outbox.sent().iter().map(|(output, message)| Sent::of(output.as_ref(), message).without(ignore))
 }
 
 impl fmt::Display for Came {
@@ -137,6 +141,18 @@ impl Shadow {
     pub(super) fn message(&self, delivery: &Delivery, outcome: &Outcome, outbox: &Outbox) {
         let given = delivery.envelope.message.size_bytes();
         let call = || Call::Message { input: delivery.input.clone(), envelope: delivery.envelope.clone() };
+        self.copy(given, call, outcome, outbox, None);
+    }
+
+    /// A batch that failed is not copied: its messages come again, one by one.
+    pub(super) fn batch(&self, batch: &[Delivery], outcome: &Outcome, outbox: &Outbox) {
+        if *outcome != Outcome::Done {
+            return;
+        }
+        let given = batch.iter().map(|delivery| delivery.envelope.message.size_bytes()).sum();
+        let call = || {
+            Call::Batch(batch.iter().map(|one| (one.input.clone(), one.envelope.clone())).collect())
+        };
         self.copy(given, call, outcome, outbox, None);
     }
 
@@ -329,28 +345,64 @@ impl Run {
         drop(host.twin.keep(0, 0));
     }
 
+    /// Hands over a batch; one by one if this version takes none, or not this one. `sent` is what was sent and is kept.
+    async fn batch(
+        &self,
+        instance: &mut Instance,
+        messages: &[(Option<Name>, Arc<Envelope>)],
+        sent: &mut Vec<Sent>,
+    ) -> Outcome {
+        let given: Vec<_> = messages
+            .iter()
+            .map(|(input, envelope)| (input.as_deref().unwrap_or_default(), &**envelope))
+            .collect();
+        match instance.handle_batch(&given).await {
+            Outcome::Reject(_) | Outcome::Retry(_) => {}
+            ended @ (Outcome::Done | Outcome::Lost(_)) => return ended,
+        }
+        for (input, envelope) in given {
+            let outcome = instance.handle(input, envelope).await;
+            if outcome != Outcome::Done {
+                return outcome;
+            }
+            sent.extend(self::sent(&instance.host().outbox, &self.ignore));
+            self.keep(instance);
+        }
+        Outcome::Done
+    }
+
     /// Makes the call, and compares. Gives why the instance is lost, if it is.
     async fn compare(&self, instance: &mut Instance, copied: Copied) -> Option<String> {
         let Copied { call, came: expected, bytes: _ } = copied;
         let busy = self.surroundings.runtime.busy();
         let meter = instance.meter.clone();
         meter.resumed(Moment::now());
+        let mut before = Vec::new();
         let (outcome, reply) = match &call {
             Call::Message { input, envelope } => {
                 (instance.handle(input.as_deref().unwrap_or_default(), envelope).await, None)
             }
+            Call::Batch(messages) => (self.batch(instance, messages, &mut before).await, None),
             Call::Timer(name) => (instance.fire(name.clone()).await, None),
             Call::Desired { version, patch } => (instance.desired(*version, patch.clone()).await, None),
             Call::Method { name, payload } => instance.invoke(name.clone(), payload.clone()).await,
         };
         meter.paused(Moment::now());
         drop(busy);
-        let came = Came::of(&outcome, &instance.host().outbox, reply.as_ref(), &self.ignore);
+        let mut came = Came::of(&outcome, &instance.host().outbox, reply.as_ref(), &self.ignore);
+        if let Came::To { sent, .. } = &mut came {
+            before.append(sent);
+            *sent = before;
+        }
         self.note(&call, &expected, &came);
         self.keep(instance);
         let mut status = self.shared.status();
         status.memory_bytes = instance.memory_bytes();
-        status.messages_in += u64::from(matches!(call, Call::Message { .. }));
+        status.messages_in += match &call {
+            Call::Message { .. } => 1,
+            Call::Batch(messages) => messages.len() as u64,
+            Call::Timer(_) | Call::Desired { .. } | Call::Method { .. } => 0,
+        };
         match outcome {
             Outcome::Lost(reason) => Some(reason),
             Outcome::Done | Outcome::Retry(_) | Outcome::Reject(_) => None,

@@ -93,7 +93,7 @@ impl Runner {
                 }
             }
         }
-        self.turn.keep(instance.host(), None, 0);
+        self.turn.keep(instance.host(), &[], 0);
         self.instance = Some(*instance);
         let previous = self.version.clone();
         self.probation = Probation::of(&version, previous);

@@ -57,15 +57,15 @@ impl OpenTurn {
         Self { number: 1, ..Self::default() }
     }
 
-    /// A call has succeeded: takes what it sent and stored.
-    pub(super) fn keep(&mut self, host: &mut Host, done: Option<&Delivery>, hops: u8) {
+    /// A call has succeeded: takes what it sent and stored. It was for these messages, or for none.
+    pub(super) fn keep(&mut self, host: &mut Host, done: &[Delivery], hops: u8) {
         self.bytes += host.outbox.bytes();
         self.turn.sends.extend(host.outbox.take().map(|(output, message)| Send { output, message, hops }));
         self.writes |= host.state.keep(self.number);
         self.turn.reports.extend(host.twin.keep(self.number, hops));
-        self.turn.done.extend(done.map(|delivery| delivery.ticket));
-        self.last = done.map_or(Call::Own, |delivery| Call::Message(delivery.id.clone()));
-        self.handled += 1;
+        self.turn.done.extend(done.iter().map(|delivery| delivery.ticket));
+        self.last = done.last().map_or(Call::Own, |delivery| Call::Message(delivery.id.clone()));
+        self.handled += u32::try_from(done.len()).unwrap_or(u32::MAX).max(1);
     }
 
     /// Messages and bytes that it sends so far.
@@ -89,6 +89,11 @@ impl OpenTurn {
     pub(super) fn give_up(&mut self, ticket: Ticket, reason: &str, attempts: u32) {
         self.turn.dead.push((ticket, Text::from(reason), attempts));
         self.handled += 1;
+    }
+
+    /// How many messages may be handled before it is time to record it.
+    pub(super) const fn room(&self, messages_max: u32) -> u32 {
+        messages_max.saturating_sub(self.handled)
     }
 
     /// Whether it is time to record it.

@@ -1,7 +1,7 @@
 //! The imports of the component, and the types of the wire turned into those of this crate.
 
 use crate::{
-    Failure, Message, Outgoing, Source, SystemProperties, UnixMillis,
+    Delivered, Failure, Message, Outgoing, Source, SystemProperties, UnixMillis,
     log::Level,
     methods::{MethodError, Reply},
     metrics::MetricError,
@@ -22,6 +22,18 @@ pub mod bindings {
     });
 }
 
+/// The export of modules that take batches. Generated apart: those that do not export what they always have.
+#[allow(missing_docs, clippy::all)]
+pub mod batch_bindings {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "batches",
+        with: { "holdfast:module/types@0.1.1": crate::imports::bindings::holdfast::module::types },
+        pub_export_macro: true,
+    });
+}
+
+use batch_bindings::exports::holdfast::module::batch_handler;
 use bindings::{
     exports::holdfast::module::handler,
     holdfast::module::{methods, metrics, outbox, timers, twins, types},
@@ -216,6 +228,12 @@ impl From<types::Message> for Message {
             system: message.system.into(),
             source: message.source.into(),
         }
+    }
+}
+
+impl From<batch_handler::Delivered> for Delivered {
+    fn from(delivered: batch_handler::Delivered) -> Self {
+        Self { input: delivered.input, message: delivered.message.into() }
     }
 }
 
