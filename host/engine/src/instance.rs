@@ -113,13 +113,8 @@ impl Instance {
             }
         };
         let exports = loaded?;
-        let called = within(
-            until - Moment::now(),
-            &waiting,
-            &meter,
-            exports.handler.call_start(&mut store),
-        )
-        .await;
+        let called =
+            within(until - Moment::now(), &waiting, &meter, exports.handler.call_start(&mut store)).await;
         meter.paused(Moment::now());
         match called {
             Err(late) => Err(late.text("start", "limits.start_ms", limit)),

@@ -4,7 +4,8 @@ use crate::cache::CodeCache;
 use crate::compiler::Compiler;
 use crate::host::Host;
 use crate::imports::{
-    BATCH_HANDLER, HANDLER, HANDLERS, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER, TWIN_HANDLER, bindings,
+    BATCH_HANDLER, HANDLER, HANDLERS, INCOMING, METHOD_HANDLER, METHODS, OFFERED, RUN, TIMER_HANDLER,
+    TWIN_HANDLER, bindings,
 };
 use crate::runtime::Runtime;
 use bindings::exports::holdfast::module::{batch_handler, handler};

@@ -100,7 +100,8 @@ async fn a_trap_in_the_middle_of_a_batch_costs_the_instance_and_one_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_has_the_time_of_its_messages_and_no_more() {
     one_bad_message("loop", "call_ms = 50\n", 2, 3, "handle took longer than 50 ms").await;
-    let edge = waiting(Plan::new(&["m"]), "[limits]\nattempts = 1\ncall_ms = 50\n", &["a", "loop", "b"]).await;
+    let edge =
+        waiting(Plan::new(&["m"]), "[limits]\nattempts = 1\ncall_ms = 50\n", &["a", "loop", "b"]).await;
     edge.dead_letters("m", 1).await;
     let log = edge.log("m").join("\n");
     assert!(log.contains("handle-batch took longer than 150 ms"), "{log}");
@@ -168,7 +169,8 @@ async fn messages_of_a_batch_have_the_same_number_of_hops() {
         hops.push((is_order, envelope.hops));
     }
     assert!(hops.iter().filter(|(is_order, _)| !is_order).all(|(_, hops)| *hops == 1), "{hops:?}");
-    let mut of_orders: Vec<u8> = hops.iter().filter(|(is_order, _)| *is_order).map(|(_, hops)| *hops).collect();
+    let mut of_orders: Vec<u8> =
+        hops.iter().filter(|(is_order, _)| *is_order).map(|(_, hops)| *hops).collect();
     of_orders.sort_unstable();
     let expected: Vec<u8> = (1..=HOPS_MAX).flat_map(|hops| [hops; 2]).collect();
     assert_eq!(of_orders, expected);

@@ -345,7 +345,9 @@ mod tests {
     #[test]
     fn a_batch_that_fails_comes_again_one_by_one_and_only_its_culprit_fails() {
         let mut module = Harness::new().start::<Obedient>().unwrap();
-        let batch = |orders: &[&'static str]| orders.iter().map(|one| ("in", Outgoing::text(*one))).collect::<Vec<_>>();
+        let batch = |orders: &[&'static str]| {
+            orders.iter().map(|one| ("in", Outgoing::text(*one))).collect::<Vec<_>>()
+        };
         assert_eq!(module.handle_batch(batch(&["a", "b"])), [Ok(()), Ok(())]);
         let answers = module.handle_batch(batch(&["c", "reject", "d"]));
         assert_eq!(answers, [Ok(()), Err(Failure::reject("as ordered")), Ok(())]);

@@ -188,16 +188,19 @@ impl Subscriptions {
         // Wildcards in the first level do not name topics that start with `$` (MQTT-4.7.2-1).
         let wildcards = !topic.starts_with('$');
         let mut levels = vec![(&self.root, wildcards)];
+        let mut next = Vec::new();
         for name in topic.split('/') {
-            let mut next = Vec::with_capacity(levels.len() * 2);
-            for (level, wildcards) in levels {
+            for (level, wildcards) in levels.drain(..) {
+                if level.below.is_empty() {
+                    continue;
+                }
                 if wildcards {
                     level.below.get("#").into_iter().for_each(&mut *visit);
                     next.extend(level.below.get("+").map(|l| (l, true)));
                 }
                 next.extend(level.below.get(name).map(|l| (l, true)));
             }
-            levels = next;
+            std::mem::swap(&mut levels, &mut next);
         }
         for (level, _) in levels {
             visit(level);

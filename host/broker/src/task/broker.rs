@@ -19,7 +19,7 @@ use crate::core::{
 };
 use holdfast_routes::RouteTable;
 use holdfast_store::{Clock, Store};
-use holdfast_types::{Envelope, LogId, Name, UnixMillis};
+use holdfast_types::{Envelope, LogId, Name, Sink, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     routing: RwLock<Routing>,
     pub(super) lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
+    /// Those of modules among them, to be found without making the name of the log.
+    module_lanes: RwLock<HashMap<Name, Arc<Lane>>>,
     /// Held while it is decided whether a sender waits for room in a lane.
     pub(super) parking: Mutex<()>,
     subscriptions: RwLock<Subscriptions>,
@@ -134,6 +136,7 @@ impl Broker {
             clock,
             routing: RwLock::new(routing),
             lanes: RwLock::default(),
+            module_lanes: RwLock::default(),
             parking: Mutex::default(),
             subscriptions: RwLock::default(),
             mailboxes: RwLock::default(),
@@ -296,6 +299,17 @@ impl Inner {
             lane
         });
         lane.clone()
+    }
+
+    /// The lane of what reads at a sink; a topic has none.
+    pub(crate) fn lane_of(&self, sink: &Sink) -> Option<Arc<Lane>> {
+        let Sink::Input { module, .. } = sink else { return sink.log().map(|log| self.lane(&log)) };
+        if let Some(lane) = read(&self.module_lanes).get(module) {
+            return Some(lane.clone());
+        }
+        let lane = self.lane(&LogId::module(module));
+        write(&self.module_lanes).insert(module.clone(), lane.clone());
+        Some(lane)
     }
 
     pub(crate) fn next_subscriber(&self) -> SubscriberId {

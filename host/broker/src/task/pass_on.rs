@@ -50,7 +50,7 @@ impl Broker {
             let mut entered = inner.enter(source, message, Publishing::default(), 0);
             let life_ms = self.time_to_live().map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
             let received = entered.envelope.received;
-            let decision = Arc::make_mut(&mut entered.decision);
+            let decision = &mut entered.decision;
             match decision.taken.iter_mut().find(|taken| taken.sink == Sink::Upstream) {
                 Some(taken) => (taken.priority, taken.durability) = (priority, Durability::Durable),
                 None => decision.taken.push(Taken {

@@ -18,6 +18,7 @@ use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
 use holdfast_types::{Durability, Envelope, LogId, Message, QoS, QueueId, Sink, Source, WhenFull};
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 use tokio::sync::oneshot;
@@ -95,7 +96,7 @@ impl Broker {
 /// A message that has been decided.
 pub(crate) struct Entered {
     pub(crate) envelope: Arc<Envelope>,
-    pub(crate) decision: Arc<Decision>,
+    pub(crate) decision: Decision,
     pub(crate) publishing: Publishing,
 }
 
@@ -153,14 +154,14 @@ impl Inner {
         if let Some(expires) = publishing.expires(received) {
             decision.taken.iter_mut().for_each(|taken| taken.expire_by(expires));
         }
-        let decision = Arc::new(decision);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         if decision.taken.is_empty() {
             self.counters.no_route.fetch_add(1, Ordering::Relaxed);
         }
         if self.tap.receiver_count() > 0 {
             // No watcher is an answer too.
-            let _ = self.tap.send(Passing { envelope: envelope.clone(), decision: decision.clone() });
+            let decision = Arc::new(decision.clone());
+            let _ = self.tap.send(Passing { envelope: envelope.clone(), decision });
         }
         Entered { envelope, decision, publishing }
     }
@@ -223,7 +224,7 @@ impl Inner {
     /// Hands a message to the lanes of volatile routes.
     pub(crate) fn push_volatile(&self, entered: &Entered, pending: &Arc<Pending>) {
         for taken in entered.decision.taken.iter().filter(|taken| taken.durability == Durability::Volatile) {
-            let Some(log) = taken.sink.log() else { continue };
+            let Some(lane) = self.lane_of(&taken.sink) else { continue };
             let delivery = Delivery {
                 ticket: Ticket::VOLATILE,
                 id: None,
@@ -235,7 +236,6 @@ impl Inner {
             // Who waits for room in its own lane waits for itself.
             let own = taken.when_full == WhenFull::Block && is_own(&entered.envelope.source, &taken.sink);
             let when_full = if own { WhenFull::DropNewest } else { taken.when_full };
-            let lane = self.lane(&log);
             let pushed = lane.push(delivery, when_full, false, pending).unwrap_or_else(|delivery| {
                 // One sender at a time decides to wait: two that look at once would not see each other.
                 let _one_at_a_time = self.parking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -245,12 +245,12 @@ impl Inner {
             });
             match pushed {
                 Pushed::Taken { dropped } => {
-                    self.count_volatile_drops(&log, u64::from(dropped));
+                    self.count_volatile_drops(&taken.sink, u64::from(dropped));
                     pending.note(|receipt| receipt.volatile += 1);
                 }
                 Pushed::Parked => pending.note(|receipt| receipt.volatile += 1),
                 Pushed::Dropped => {
-                    self.count_volatile_drops(&log, 1);
+                    self.count_volatile_drops(&taken.sink, 1);
                     pending.note(|receipt| receipt.dropped += 1);
                 }
             }
@@ -279,11 +279,11 @@ impl Inner {
         false
     }
 
-    pub(crate) fn count_volatile_drops(&self, log: &LogId, dropped: u64) {
+    pub(crate) fn count_volatile_drops(&self, reader: &dyn Display, dropped: u64) {
         if dropped > 0 {
             let before = self.counters.dropped_volatile.fetch_add(dropped, Ordering::Relaxed);
             if before == 0 {
-                tracing::warn!(%log, "the lane of a volatile route is full and messages are dropped; see `holdfast list`");
+                tracing::warn!(%reader, "the lane of a volatile route is full and messages are dropped; see `holdfast list`");
             }
         }
     }

@@ -101,6 +101,8 @@ pub struct ReadError {
 pub struct Reader {
     pub(crate) inner: Arc<Inner>,
     pub(crate) log: LogId,
+    /// The module whose log this is. Only modules have outputs and state.
+    pub(crate) module: Option<Name>,
     pub(crate) lane: Arc<Lane>,
     progress: Arc<Mutex<Progress>>,
     /// Held from the reckoning of a turn's cursors until the store has its commit, so that commits arrive in the order
@@ -131,9 +133,11 @@ impl Reader {
     pub(crate) fn new(inner: Arc<Inner>, log: LogId) -> Self {
         let lane = inner.lane(&log);
         lane.reads(true);
+        let module = log.as_str().strip_prefix("module/").and_then(|name| Name::new(name).ok());
         Self {
             inner,
             log,
+            module,
             lane,
             progress: Arc::default(),
             submission: Mutex::default(),
@@ -181,6 +185,11 @@ impl Reader {
             }
             self.lane.bell.notified().await;
         }
+    }
+
+    /// Waits until there may be something to [`take`](Self::take) that was not there at the last look. Cancel safe.
+    pub async fn rung(&self) {
+        self.lane.bell.notified().await;
     }
 
     /// What can be had now without waiting; empty if there is nothing.

@@ -6,12 +6,12 @@ use super::{
     documents::Documents,
     pending::Pending,
     publish::Entered,
-    reader::{Place, Progress, Reader, Turn},
+    reader::{Place, Progress, Reader, StateWrite, Turn},
     twins::{Half, Halves, InUse},
 };
 use crate::core::publishing::Publishing;
 use holdfast_store::{Ack, Append, Commit, DeadLetter, DocumentWrite};
-use holdfast_types::{Identity, LogId, Name, QueueId, Source};
+use holdfast_types::{Identity, QueueId, Source};
 use std::{
     collections::BTreeMap,
     sync::{PoisonError, atomic::Ordering},
@@ -100,13 +100,16 @@ impl Reader {
         }
         let ack = |(priority, cursor)| Ack { queue: QueueId { log: self.log.clone(), priority }, cursor };
         commit.acks = cursors.into_iter().map(ack).collect();
-        if let Some(module) = module_of(&self.log) {
-            let space = Documents::state_space(&module);
-            commit.documents = turn
-                .state
-                .into_iter()
-                .map(|write| DocumentWrite { space: space.clone(), key: write.key, value: write.value })
-                .collect();
+        if let Some(module) = &self.module {
+            if !turn.state.is_empty() {
+                let space = Documents::state_space(module);
+                let write = |write: StateWrite| DocumentWrite {
+                    space: space.clone(),
+                    key: write.key,
+                    value: write.value,
+                };
+                commit.documents = turn.state.into_iter().map(write).collect();
+            }
             for send in turn.sends {
                 if let Err(refused) = check(&send.message, send.hops) {
                     self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +127,7 @@ impl Reader {
 
     /// The reported properties of the module whose log this is.
     fn reported(&self) -> Option<InUse> {
-        let who = Identity::module(self.inner.edge.clone(), module_of(&self.log)?);
+        let who = Identity::module(self.inner.edge.clone(), self.module.clone()?);
         Some(Halves::of(&self.inner, Half::Reported, &who))
     }
 
@@ -145,9 +148,4 @@ fn sends_or_stores(commit: &Commit) -> bool {
 
 fn is_empty(commit: &Commit) -> bool {
     commit.acks.is_empty() && commit.dead.is_empty() && !sends_or_stores(commit)
-}
-
-/// The module whose log this is. Only modules have outputs and state.
-fn module_of(log: &LogId) -> Option<Name> {
-    log.as_str().strip_prefix("module/").and_then(|name| Name::new(name).ok())
 }

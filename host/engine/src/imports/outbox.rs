@@ -1,8 +1,8 @@
 //! `holdfast:module/outbox`: sending.
 
-use super::{NO_TURN, Sharing};
 use super::bindings::holdfast::module::outbox::{Host as Outward, SendError};
 use super::bindings::holdfast::module::types::{Outgoing, SystemProperties as Given};
+use super::{NO_TURN, Sharing};
 use crate::config::Limits;
 use crate::host::Host;
 use holdfast_types::{
@@ -158,8 +158,9 @@ mod tests {
     fn each_bound_on_sending_refuses_with_its_number() {
         let limits = Limits { sends: 2, send_bytes: 1_000, ..Limits::of(Profile::Standard) };
         let mut outbox = Outbox::default();
-        let mut send =
-            |output: &str, body, properties| outbox.send(output, outgoing(body, properties), &limits, Sharing::ALONE);
+        let mut send = |output: &str, body, properties| {
+            outbox.send(output, outgoing(body, properties), &limits, Sharing::ALONE)
+        };
         assert!(matches!(send("a/b", 1, 0), Err(SendError::InvalidOutput(why)) if why.contains("'/'")));
         assert!(matches!(send("a", BODY_BYTES_MAX + 1, 0), Err(SendError::BodyTooLarge(16_777_216))));
         assert!(matches!(send("a", 1, 257), Err(SendError::TooManyProperties(256))));

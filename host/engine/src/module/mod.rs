@@ -4,6 +4,7 @@ mod batches;
 mod calls;
 mod failures;
 mod handling;
+mod linger;
 mod orders;
 mod probation;
 mod program;

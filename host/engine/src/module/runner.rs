@@ -5,6 +5,7 @@ use super::batches::Batches;
 use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
+use super::linger::Linger;
 use super::orders::Control;
 use super::probation::Probation;
 use super::program::Program;
@@ -25,7 +26,7 @@ use crate::state::ModuleState;
 use crate::status::{RuntimeStatus, Shared, now};
 use crate::twin::ModuleTwin;
 use crate::waiting::Waiting;
-use holdfast_broker::{Broker, Delivery, Reader};
+use holdfast_broker::{Broker, Delivery, ReadError, Reader};
 use holdfast_types::{Identity, LogId, Name};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -104,6 +105,7 @@ pub(crate) struct Runner {
     pub(super) stopped_by_operator: bool,
     /// When this task last gave way to others.
     pub(super) gave_way: Moment,
+    pub(super) linger: Linger,
 }
 
 /// A task that ends otherwise than by its own end is seen in the status.
@@ -171,6 +173,7 @@ impl Runner {
             shadow: None,
             stopped_by_operator: false,
             gave_way: Moment::now(),
+            linger: Linger::default(),
         }
     }
 
@@ -318,13 +321,15 @@ impl Runner {
         if let Some(until) = self.rests_until {
             return self.rest(until).await;
         }
-        if self.inbox.is_empty() && self.under_way.has_room(limits.turns) {
-            self.read_ready(limits.messages as usize);
+        let messages_max = limits.messages as usize;
+        let reads = self.inbox.is_empty() && self.under_way.has_room(limits.turns);
+        if reads && let Err(error) = self.read_ready(messages_max) {
+            return self.store_fails(&error.to_string());
         }
-        if self.must_wait(limits.turns) {
+        if self.must_wait(limits.turns) && !(reads && self.linger(messages_max).await) {
             let retry_at = self.attempts.retry_at;
             let timer = self.instance.as_ref().and_then(Instance::next_timer);
-            let reads = self.inbox.is_empty() && self.under_way.has_room(limits.turns);
+            let waits = Moment::now();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.phase = Phase::Ended,
@@ -334,10 +339,13 @@ impl Runner {
                 () = sleep_until(retry_at), if retry_at.is_some() => {}
                 () = self.under_way.changed() => {}
                 () = self.calls.come() => {}
-                read = self.reader.next(limits.messages as usize), if reads => match read {
-                    Ok(read) => self.inbox.extend(read),
-                    Err(error) => return self.store_fails(&error.to_string()),
-                },
+                // Only behind a look that found nothing: what was there before it rings for nobody.
+                () = self.reader.rung(), if reads => {
+                    self.linger.waited(waits.elapsed());
+                    if let Err(error) = self.read_ready(messages_max) {
+                        return self.store_fails(&error.to_string());
+                    }
+                }
             }
         }
         if self.under_way.has_failed() {
@@ -357,11 +365,9 @@ impl Runner {
         }
     }
 
-    fn read_ready(&mut self, max: usize) {
-        // An error shows again, and is told of, when the log is waited for.
-        if let Ok(read) = self.reader.take(max) {
-            self.inbox.extend(read);
-        }
+    pub(super) fn read_ready(&mut self, max: usize) -> Result<(), ReadError> {
+        self.inbox.extend(self.reader.take(max)?);
+        Ok(())
     }
 
     /// Whether there is nothing that could be done at once.

@@ -150,9 +150,8 @@ impl Shadow {
             return;
         }
         let given = batch.iter().map(|delivery| delivery.envelope.message.size_bytes()).sum();
-        let call = || {
-            Call::Batch(batch.iter().map(|one| (one.input.clone(), one.envelope.clone())).collect())
-        };
+        let call =
+            || Call::Batch(batch.iter().map(|one| (one.input.clone(), one.envelope.clone())).collect());
         self.copy(given, call, outcome, outbox, None);
     }
 

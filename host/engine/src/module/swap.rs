@@ -42,7 +42,7 @@ impl Candidate {
 
     /// Whether one is ready to take over, or has failed to start.
     pub(super) fn has_started(&mut self) -> bool {
-        if self.ready.is_none() {
+        if self.ready.is_none() && !self.starting.is_empty() {
             // A task that was ended or panicked is as good as none.
             self.ready = self.starting.try_join_next().and_then(Result::ok);
         }

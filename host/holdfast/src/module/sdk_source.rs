@@ -21,6 +21,7 @@ files! {
     FILES, "rust",
     "Cargo.toml"
     "README.md"
+    "src/batches.rs"
     "src/clock.rs"
     "src/config.rs"
     "src/config/read.rs"
@@ -44,6 +45,7 @@ files! {
     "wit/deps/wasi-config/store.wit"
     "wit/deps/wasi-keyvalue/store.wit"
     "wit/deps/wasi-logging/logging.wit"
+    "wit/batches.wit"
     "wit/handler.wit"
     "wit/methods.wit"
     "wit/metrics.wit"
