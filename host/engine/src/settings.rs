@@ -5,7 +5,7 @@
 mod grants;
 mod reading;
 
-pub(crate) use grants::HostGrant;
+pub(crate) use grants::{HostGrant, MethodGrant};
 
 use crate::config::Limits;
 use reading::{Section, line_of};
@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) arguments: Vec<String>,
     pub(crate) directories: Vec<Directory>,
     pub(crate) hosts: Vec<HostGrant>,
+    /// Whose methods it may call.
+    pub(crate) methods: Vec<MethodGrant>,
     /// The path that it answers over HTTP; `/NAME` if none is named.
     pub(crate) http_path: Option<String>,
     /// Its name in a registry.
@@ -101,6 +103,7 @@ impl Settings {
             arguments: Vec::new(),
             directories: Vec::new(),
             hosts: Vec::new(),
+            methods: Vec::new(),
             http_path: None,
             oci: None,
             environment: BTreeMap::new(),
@@ -135,6 +138,7 @@ impl Settings {
         top.section("grants", |section| {
             grants::directories(section, &mut settings.directories);
             grants::hosts(section, &mut settings.hosts);
+            grants::methods(section, &mut settings.methods);
         });
         top.section("http", |section| http(section, &mut settings.http_path));
         top.section("source", |section| source(section, &mut settings.oci));

@@ -58,6 +58,7 @@ pub fn in_words(text: &str) -> Result<Vec<String>, String> {
         let port = host.port.map_or_else(|| "any port".to_owned(), |port| format!("port {port}"));
         lines.push(format!("connections to {below}{}, {port}", host.host));
     }
+    lines.extend(settings.methods.iter().map(|grant| format!("methods of {grant}")));
     lines.extend(settings.http_path.iter().map(|path| format!("requests for {path} and below")));
     lines.extend(settings.environment.keys().map(|key| format!("environment variable {key}")));
     lines.extend(settings.config.keys().map(|key| format!("configuration {key}")));
@@ -95,7 +96,8 @@ mod tests {
 
     #[test]
     fn what_was_put_behind_a_component_is_found_in_it() {
-        let text = format!("[grants]\nhosts = [\"api.example:443\"]\n# {}\n", "x".repeat(300));
+        let granted = "hosts = [\"api.example:443\"]\nmethods = [\"/horn\"]";
+        let text = format!("[grants]\n{granted}\n# {}\n", "x".repeat(300));
         let mut component = b"\0asm\x0d\0\x01\0".to_vec();
         component.extend([0, 3, 1, b'x', 7]);
         assert_eq!(embedded_grants(&component), None);
@@ -105,6 +107,6 @@ mod tests {
             // What is cut off is no wish, and nothing panics.
             let _ = embedded_grants(&component[..cut]);
         }
-        assert_eq!(in_words(&text).unwrap(), ["connections to api.example, port 443"]);
+        assert_eq!(in_words(&text).unwrap(), ["connections to api.example, port 443", "methods of /horn"]);
     }
 }

@@ -106,6 +106,13 @@ async fn a_batch_has_the_time_of_its_messages_and_no_more() {
     let log = edge.log("m").join("\n");
     assert!(log.contains("handle-batch took longer than 150 ms"), "{log}");
     edge.stop().await;
+    // No longer than a second, however many they are.
+    let settings = "[limits]\nattempts = 1\ncall_ms = 600\n";
+    let edge = waiting(Plan::new(&["m"]), settings, &["a", "loop", "b"]).await;
+    edge.dead_letters("m", 1).await;
+    let log = edge.log("m").join("\n");
+    assert!(log.contains("handle-batch took longer than 1000 ms"), "{log}");
+    edge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,7 +76,9 @@ async fn methods_are_handled_between_messages_and_one_that_does_not_end_is_ended
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_calls_another_and_a_child_and_is_told_why_it_cannot() {
-    let plan = Plan::new(&["one", "two"]).with("one", "methods_both", "").with("two", "methods_both", "");
+    let granted = "[grants]\nmethods = [\"/two\", \"/one\", \"press-*\"]\n";
+    let plan =
+        Plan::new(&["one", "two"]).with("one", "methods_both", granted).with("two", "methods_both", "");
     let mut edge = plan.start().await;
     edge.until_running("two").await;
     let mut child = edge.broker.methods().serve(&who("press-7"));
@@ -94,6 +96,11 @@ async fn a_module_calls_another_and_a_child_and_is_told_why_it_cannot() {
         ("/one echo 0 ", "MethodError::Invalid(\"a module cannot call its own methods"),
         ("/two echo 10 ", "MethodError::Invalid(\"the response time of 0 s is out of range"),
         ("/two echo 0 {no", "MethodError::Invalid(\"the payload is no JSON"),
+        (
+            "/three echo 0 1",
+            "MethodError::Invalid(\"methods of /three are not granted; add to the module's .toml: [grants]",
+        ),
+        ("saw-1/plc stop 0 1", "MethodError::Invalid(\"methods of saw-1/plc are not granted"),
         ("/two no/name 0 1", "MethodError::Invalid(\"\\\"no/name\\\" is no name"),
     ] {
         edge.feed("one", &format!("call {order}")).await;
@@ -109,13 +116,14 @@ async fn a_module_calls_another_and_a_child_and_is_told_why_it_cannot() {
         }
     }
     serving.await.unwrap();
+    assert_eq!(edge.status("one").unwrap().refusals["grants.methods"], 2);
     edge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_call_each_other_wait_until_the_time_of_one_is_over_and_go_on() {
     // The wait is longer than a call may compute: it does not count.
-    let settings = "[limits]\ncall_ms = 300\n";
+    let settings = "[grants]\nmethods = [\"/*\"]\n[limits]\ncall_ms = 300\n";
     let plan = Plan::new(&["one", "two"]).with("one", "methods_both", settings).with(
         "two",
         "methods_both",
@@ -142,7 +150,9 @@ async fn two_that_call_each_other_wait_until_the_time_of_one_is_over_and_go_on()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_that_waits_for_a_method_holds_up_neither_others_nor_the_end() {
-    let plan = Plan::new(&["one", "echo"]).with("one", "methods_both", "").with("echo", "outbox_echo", "");
+    let granted = "[grants]\nmethods = [\"*\"]\n";
+    let plan =
+        Plan::new(&["one", "echo"]).with("one", "methods_both", granted).with("echo", "outbox_echo", "");
     let mut edge = plan.start().await;
     edge.until_running("one").await;
     edge.until_running("echo").await;

@@ -154,7 +154,7 @@ async fn one_that_traps_or_never_ends_costs_the_version_that_works_nothing() {
 async fn it_calls_nobody_and_its_replies_are_compared() {
     let next = marked("methods_both", "two");
     let mut edge = Plan::new(&["m", "other"])
-        .with("m", "methods_both", "")
+        .with("m", "methods_both", "[grants]\nmethods = [\"/other\"]\n")
         .with("other", "methods_both", "")
         .start()
         .await;

@@ -1,7 +1,7 @@
 //! `holdfast:module/batch-handler`: several messages in one call. It has no imports; what its call shares is here.
 //!
 //! A batch must come to what its messages come to one by one. So what bounds one call bounds each message of a batch: the
-//! time, sends and reports of a batch are those of as many calls. Where that would take too much memory – the bytes that
+//! sends and reports of a batch are those of as many calls, and its time up to a second. Where that would take too much memory – the bytes that
 //! are sent – a batch that meets the bound is taken back, and its messages are handled one by one.
 
 /// The interface that a module exports to take batches.

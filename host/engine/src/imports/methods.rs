@@ -89,6 +89,26 @@ impl Calling {
     }
 }
 
+impl Host {
+    /// Why a method of this target may not be called, if it may not: what to grant is named.
+    fn not_granted(&self, target: &str) -> Option<MethodError> {
+        let device = &self.calling.who.device;
+        // A module of this edge may be called by either of its names, and is granted by the short one.
+        let target = match Identity::parse_at(device, target)? {
+            Identity { device: of, module: Some(module) } if of == *device => format!("/{module}"),
+            other => other.to_string(),
+        };
+        if self.settings.methods.iter().any(|grant| grant.allows(&target)) {
+            return None;
+        }
+        let fix = format!("add to the module's .toml: [grants] methods = [{target:?}]");
+        self.log.refuse("grants.methods", || {
+            format!("refused: it wants to call a method of {target}, which is not granted; if it may, {fix}")
+        });
+        Some(MethodError::Invalid(format!("methods of {target} are not granted; {fix}")))
+    }
+}
+
 impl Caller for Host {
     async fn call(
         &mut self,
@@ -97,6 +117,9 @@ impl Caller for Host {
         payload_json: String,
         timeout_ms: u32,
     ) -> Result<Reply, MethodError> {
+        if let Some(refused) = self.not_granted(&target) {
+            return Err(refused);
+        }
         let before = self.deadline.now();
         let reply = self.calling.call(&target, &name, payload_json, timeout_ms).await;
         self.deadline.leave_out_since(before);

@@ -5,6 +5,11 @@ use crate::imports::Sharing;
 use crate::imports::bindings::exports::holdfast::module::batch_handler::{Delivered, Message};
 use crate::imports::bindings::exports::holdfast::module::handler::Failure;
 use holdfast_types::Envelope;
+use std::time::Duration;
+
+/// A batch may take the time of its calls, but no longer than this, or than one call if that may take longer: it is made
+/// to take half a millisecond, and one that never ends is to be found out.
+const TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Instance {
     /// Hands over several messages, each with its input. It is all or nothing: after any outcome but [`Outcome::Done`]
@@ -31,7 +36,7 @@ impl Instance {
             })
             .collect();
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        let limit = self.call_limit.saturating_mul(count);
+        let limit = self.call_limit.saturating_mul(count).min(self.call_limit.max(TIME_MAX));
         let host = self.store.data_mut();
         host.sharing = Sharing::by(count);
         host.deadline.set_limit(limit);

@@ -14,8 +14,7 @@ use crate::settings::RestartPolicy;
 use holdfast_broker::Delivery;
 use std::time::{Duration, Instant as Moment};
 
-/// Most messages of a batch: with them the cost of a call is down to a 64th for each, and one that never ends is found
-/// out after the time of as many calls.
+/// Most messages of a batch: with them the cost of a call is down to a 64th for each.
 const MESSAGES_MAX: u32 = 64;
 
 /// Most bytes of messages in a batch, which are in the memory of the module all at once. A larger message comes alone.

@@ -1,7 +1,9 @@
-//! `[grants]`: what the module may touch on this machine, and whom it may call.
+//! `[grants]`: what the module may touch on this machine, whom it may reach, and whose methods it may call.
 
 use super::Directory;
 use super::reading::Section;
+use holdfast_types::Name;
+use std::fmt;
 use std::path::PathBuf;
 
 /// A host, or all hosts below a domain, with one port or any.
@@ -59,6 +61,53 @@ impl HostGrant {
     }
 }
 
+/// Whose methods it may call: a module of this edge (`/module`), a child, a module of a child, or with `*` at its end all
+/// whose names begin so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MethodGrant(String);
+
+impl MethodGrant {
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_name = |part: &str| part.is_empty() || part == "*" || Name::new(part).is_ok();
+        match text.split('/').collect::<Vec<_>>().as_slice() {
+            [child] if !child.is_empty() && is_name(child) => {}
+            [child, module] if !module.is_empty() && is_name(child) && is_name(module) => {}
+            _ => {
+                return Err(format!(
+                    "{text:?} is nobody; write \"/module\", \"child\" or \"child/module\", or \"*\" at the end for all of them"
+                ));
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether it is for this target, as modules of this edge write it.
+    pub(crate) fn allows(&self, target: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => target.starts_with(start),
+            None => target == self.0,
+        }
+    }
+}
+
+impl fmt::Display for MethodGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `methods = [...]`.
+pub(super) fn methods(grants: &mut Section<'_, '_>, granted: &mut Vec<MethodGrant>) {
+    let mut texts = None;
+    grants.list("methods", &mut texts);
+    for text in texts.iter().flatten() {
+        match MethodGrant::parse(text) {
+            Ok(grant) => granted.push(grant),
+            Err(fault) => grants.fault(&format!("methods: {fault}")),
+        }
+    }
+}
+
 /// `hosts = [...]`.
 pub(super) fn hosts(grants: &mut Section<'_, '_>, granted: &mut Vec<HostGrant>) {
     let mut texts = None;
@@ -110,6 +159,28 @@ pub(super) fn directories(grants: &mut Section<'_, '_>, granted: &mut Vec<Direct
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grant_of_methods_is_for_whom_it_names_and_no_other() {
+        let grant = |text| MethodGrant::parse(text).unwrap();
+        for (granted, called, allowed) in [
+            ("/horn", "/horn", true),
+            ("/horn", "/horn-2", false),
+            ("/horn", "horn", false),
+            ("/*", "/horn", true),
+            ("/*", "press-7", false),
+            ("press-*", "press-7", true),
+            ("press-*", "press-7/plc", true),
+            ("press-7", "press-7/plc", false),
+            ("press-7/*", "press-70/plc", false),
+            ("*", "/horn", true),
+        ] {
+            assert_eq!(grant(granted).allows(called), allowed, "{granted} {called}");
+        }
+        for text in ["", "/", "a/", "a/b/c", "a b"] {
+            assert!(MethodGrant::parse(text).unwrap_err().contains("is nobody"), "{text}");
+        }
+    }
 
     #[test]
     fn a_grant_is_for_its_host_and_port_and_no_other() {

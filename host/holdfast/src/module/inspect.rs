@@ -118,6 +118,7 @@ impl Inspection {
             ("wasi:filesystem/preopens@", "files: [grants] directories"),
             ("wasi:sockets/tcp-create-socket@", "TCP: [grants] hosts"),
             ("wasi:http/outgoing-handler@", "HTTP: [grants] hosts"),
+            ("holdfast:module/methods@", "methods of others: [grants] methods"),
         ]
         .into_iter()
         .filter(|(start, _)| self.imports.iter().any(|name| name.starts_with(start)))
