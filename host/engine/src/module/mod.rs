@@ -4,7 +4,6 @@ mod batches;
 mod calls;
 mod failures;
 mod handling;
-mod linger;
 mod orders;
 mod probation;
 mod program;

@@ -5,7 +5,6 @@ use super::batches::Batches;
 use super::calls::Calls;
 use super::failures::Failures;
 use super::handling::Attempts;
-use super::linger::Linger;
 use super::orders::Control;
 use super::probation::Probation;
 use super::program::Program;
@@ -105,7 +104,6 @@ pub(crate) struct Runner {
     pub(super) stopped_by_operator: bool,
     /// When this task last gave way to others.
     pub(super) gave_way: Moment,
-    pub(super) linger: Linger,
 }
 
 /// A task that ends otherwise than by its own end is seen in the status.
@@ -173,7 +171,6 @@ impl Runner {
             shadow: None,
             stopped_by_operator: false,
             gave_way: Moment::now(),
-            linger: Linger::default(),
         }
     }
 
@@ -326,10 +323,9 @@ impl Runner {
         if reads && let Err(error) = self.read_ready(messages_max) {
             return self.store_fails(&error.to_string());
         }
-        if self.must_wait(limits.turns) && !(reads && self.linger(messages_max).await) {
+        if self.must_wait(limits.turns) {
             let retry_at = self.attempts.retry_at;
             let timer = self.instance.as_ref().and_then(Instance::next_timer);
-            let waits = Moment::now();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.phase = Phase::Ended,
@@ -341,7 +337,6 @@ impl Runner {
                 () = self.calls.come() => {}
                 // Only behind a look that found nothing: what was there before it rings for nobody.
                 () = self.reader.rung(), if reads => {
-                    self.linger.waited(waits.elapsed());
                     if let Err(error) = self.read_ready(messages_max) {
                         return self.store_fails(&error.to_string());
                     }
@@ -365,7 +360,7 @@ impl Runner {
         }
     }
 
-    pub(super) fn read_ready(&mut self, max: usize) -> Result<(), ReadError> {
+    fn read_ready(&mut self, max: usize) -> Result<(), ReadError> {
         self.inbox.extend(self.reader.take(max)?);
         Ok(())
     }
