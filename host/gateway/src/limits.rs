@@ -88,8 +88,8 @@ impl Default for Limits {
             ungreeted_max: 256,
             // Half, since a whole plant may come from behind one address.
             ungreeted_per_address_max: 128,
-            // A plant that comes back as a whole. Each is a socket and a kibibyte or two.
-            ungreeted_waiting_max: 512,
+            // With those who are served, a plant that comes back as a whole. Each is a socket and a kibibyte or two.
+            ungreeted_waiting_max: 256,
             connect_time_max: Duration::from_secs(10),
             connect_bytes_max: 16 << 10,
             password_checks_max: 1,

@@ -200,24 +200,36 @@ async fn accept(
 
 /// One connection from its first byte to its last. What letting it in takes is given back when that is over, and not kept as
 /// long as the connection.
-async fn admit(
+fn admit(
     incoming: Incoming,
     shared: Arc<Shared>,
     doors: Arc<Semaphore>,
     lobby: Arc<Lobby>,
     stop: CancellationToken,
-) {
+) -> impl Future<Output = ()> {
+    let begin = Box::pin(begin(incoming, shared.clone(), doors, lobby, stop.clone()));
+    async move {
+        let stats = shared.stats.clone();
+        let _open = Gauge::up(&stats.connections);
+        if let Some(admitted) = begin.await {
+            Box::pin(serve(shared, admitted, stop)).await;
+        }
+    }
+}
+
+/// Waits for a place, and takes what a handshake needs only then.
+async fn begin(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    doors: Arc<Semaphore>,
+    lobby: Arc<Lobby>,
+    stop: CancellationToken,
+) -> Option<Box<Admitted<Stream>>> {
     let place = tokio::select! {
-        () = stop.cancelled() => return,
+        () = stop.cancelled() => None,
         place = find_place(&shared, &lobby, incoming.peer()) => place,
     };
-    let Some(place) = place else { return };
-    let stats = shared.stats.clone();
-    let _open = Gauge::up(&stats.connections);
-    let admitted = Box::pin(let_in(incoming, shared.clone(), doors, place, stop.clone())).await;
-    if let Some(admitted) = admitted {
-        Box::pin(serve(shared, admitted, stop)).await;
-    }
+    Box::pin(let_in(incoming, shared, doors, place?, stop)).await
 }
 
 /// A place among those who have not said who they are. None if there is none in time; nothing was heard of such a client, and

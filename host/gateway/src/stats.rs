@@ -44,14 +44,14 @@ macro_rules! stats {
 stats! {
     /// Connections that are open.
     connections;
+    /// Those of them that wait until they may say who they are.
+    connections_waiting;
     /// Sessions, with and without a connection.
     sessions;
     /// Connections that were let in.
     connections_accepted;
     /// Connections that were refused because there were too many.
     connections_over_limit;
-    /// Connections that wait until they may say who they are.
-    connections_waiting;
     /// Connections that were closed unheard because too many waited, or for too long.
     connections_turned_away;
     /// Connections that were closed for others before they said who they are.
