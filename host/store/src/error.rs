@@ -17,7 +17,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The operating system refused a file operation.
-    #[error("cannot {what} {path}: {reason}")]
+    #[error("cannot {what} {path}: {reason}{fix}", fix = fix_of(*kind))]
     File {
         /// What was tried, as a verb: `open`, `write`.
         what: &'static str,
@@ -79,6 +79,21 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>, error: &io::Error) -> Self {
         Self::File { what, path: path.into(), reason: error.to_string().into(), kind: error.kind() }
+    }
+}
+
+/// What a person can do about an answer of the operating system, to be put behind it.
+fn fix_of(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            "; let the user that this runs as read and write there, or name another folder"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it to be written, or name another folder",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room on that disk",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "; move away what is there, or name another folder"
+        }
+        _ => "",
     }
 }
 

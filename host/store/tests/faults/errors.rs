@@ -48,6 +48,8 @@ fn nothing_acknowledged_is_lost_to_errors_of_the_disk() {
         let (first, count) =
             (dice.throw(if kind == "s" { 350 } else { 900 }), 1 + dice.throw(4) * dice.throw(5));
         let fault = format!("{}|{kind}|{first}|{count}|{errno}", store.display());
+        // Shown when the test fails.
+        println!("round {round}: {fault}");
         let mut child = plan.command().env("LD_PRELOAD", &shim).env("HOLDFAST_SHIM", &fault).spawn().unwrap();
         let start = Instant::now();
         let status = loop {

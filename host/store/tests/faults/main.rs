@@ -51,20 +51,29 @@ impl Dice {
     }
 }
 
-/// Copies a store's folder; journals keep their length without their zeros being written.
+/// Copies a store's folder; journals keep their length without their zeros being written. The store may be running: its
+/// second thread then puts files in the place of others, and what goes meanwhile is not in the copy.
 pub fn copy_store(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
-    for item in std::fs::read_dir(from).unwrap() {
+    let Some(items) = unless_gone(std::fs::read_dir(from)) else { return };
+    for item in items {
         let item = item.unwrap();
         let target = to.join(item.file_name());
         if item.file_type().unwrap().is_dir() {
             copy_store(&item.path(), &target);
             continue;
         }
-        let bytes = std::fs::read(item.path()).unwrap();
+        let Some(bytes) = unless_gone(std::fs::read(item.path())) else { continue };
         let used = used_bytes(&bytes);
         std::fs::write(&target, &bytes[..used]).unwrap();
         std::fs::OpenOptions::new().write(true).open(&target).unwrap().set_len(bytes.len() as u64).unwrap();
+    }
+}
+
+fn unless_gone<T>(found: std::io::Result<T>) -> Option<T> {
+    match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        found => Some(found.unwrap()),
     }
 }
 
