@@ -177,11 +177,20 @@ pub(super) struct RoundTrip {
     /// The shortest of this round.
     pub(super) shortest: Duration,
     long_rounds: u8,
+    /// What was found last is much longer than before: perhaps the path stood still, and what waited there was taken for it.
+    is_doubtful: bool,
 }
 
 impl RoundTrip {
     pub(super) fn new(now: Instant) -> Self {
-        Self { least: None, since: now, looked: now, shortest: Duration::MAX, long_rounds: 0 }
+        Self {
+            least: None,
+            since: now,
+            looked: now,
+            shortest: Duration::MAX,
+            long_rounds: 0,
+            is_doubtful: false,
+        }
     }
 
     /// None was seen: no time.
@@ -208,11 +217,17 @@ impl RoundTrip {
     /// Whether it is time to look again.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) > ROUND_TRIP_COUNTS
-            || (self.long_rounds >= LONG_ROUNDS && now.saturating_duration_since(self.looked) > LOOK_AFTER)
+            || (!self.is_sure() && now.saturating_duration_since(self.looked) > LOOK_AFTER)
+    }
+
+    /// Whether what is known of it can be taken as a measure.
+    pub(super) fn is_sure(&self) -> bool {
+        self.long_rounds < LONG_ROUNDS && !self.is_doubtful
     }
 
     /// The shortest since the round began is what it is now.
     pub(super) fn is_found(&mut self, now: Instant) {
+        self.is_doubtful = self.shortest > self.least() * 5 / 4;
         (self.least, self.since, self.looked, self.long_rounds) = (Some(self.shortest), now, now, 0);
     }
 }

@@ -38,6 +38,9 @@ const SLACK: Duration = Duration::from_millis(10);
 /// Rounds that a look takes once little is under way: the first is of packets that were sent before.
 const LOOK_ROUNDS: u8 = 2;
 
+/// Part of the round trip that is kept under way in a look when it may be much shorter than it is taken to be. Else it is half.
+const DOUBTFUL_PART: u32 = 8;
+
 /// Rounds without a quarter more than before, after which the path is taken to be full.
 const FULL_AFTER: u8 = 3;
 
@@ -171,7 +174,8 @@ impl Flow {
             Phase::Steady if !app_limited => {
                 self.round_trip.was_long(shortest > self.explained() * 3 / 2);
                 if self.round_trip.is_due(now) {
-                    self.window = self.carried_in(self.round_trip.least() / 2);
+                    let part = if self.round_trip.is_sure() { 2 } else { DOUBTFUL_PART };
+                    self.window = self.carried_in(self.round_trip.least() / part);
                     self.phase = Phase::Looking { rounds: None };
                 }
             }

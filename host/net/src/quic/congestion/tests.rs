@@ -207,6 +207,20 @@ fn a_path_that_becomes_slower_faster_longer_or_shorter_is_learned_anew() {
 }
 
 #[test]
+fn a_path_that_stood_still_again_and_again_is_not_taken_for_a_long_one() {
+    let mut sender = Sender::over(PATH);
+    sender.runs(Duration::from_secs(5));
+    for _ in 0..20 {
+        sender.free_at = sender.free_at.max(sender.now) + Duration::from_millis(300);
+        sender.runs(Duration::from_millis(350));
+    }
+    sender.runs(Duration::from_secs(4));
+    let seen = sender.runs(Duration::from_secs(5));
+    println!("{:.3} carried, {:?} waited", seen.carried, seen.waited);
+    assert!(seen.waited < PATH.round_trip * 4 / 5, "{:?}", seen.waited);
+}
+
+#[test]
 fn after_a_time_in_which_nothing_came_through_little_is_sent_until_more_is_known() {
     let mut sender = Sender::over(PATH);
     sender.runs(Duration::from_secs(5));
