@@ -272,7 +272,17 @@ impl Sender {
         let unix = unix_now();
         let out_bytes_max =
             if self.has_priorities { usize::from(URGENT_OUT_BYTES_MAX) } else { OUT_BYTES_MAX };
-        while !self.hold.is_on() && self.client.room() > 0 && out.len() < out_bytes_max {
+        while !self.hold.is_on() && self.client.room() > 0 {
+            let Some(next) = self.ready.front().map(priority) else { return Ok(()) };
+            // What has a stream of its own waits for no other: that of the session may stand still until the other side
+            // lets it go on, which it tells only now and then.
+            let is_full = match self.lanes.output(next) {
+                Some(lane) => lane.len() >= OUT_BYTES_MAX,
+                None => out.len() >= out_bytes_max,
+            };
+            if is_full {
+                return Ok(());
+            }
             let Some(delivery) = self.ready.pop_front() else { return Ok(()) };
             if self.horizon.was_taken(delivery.id.as_ref()) {
                 self.horizon.keeps(&delivery, now);

@@ -61,10 +61,15 @@ impl Edge {
 
     /// Publishes `count` messages of a module, with bodies `from`, `from + 1`, …; returns when all are on disk.
     pub async fn fill(&self, module: &str, from: u64, count: u64) {
+        self.fill_of(module, from, count, 0).await;
+    }
+
+    /// The same, with bodies of at least so many bytes.
+    pub async fn fill_of(&self, module: &str, from: u64, count: u64, bytes: usize) {
         let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
         for n in from..from + count {
             let told = told.clone();
-            self.broker.publish_then(source(module), Message::new(n.to_string()), move |result| {
+            self.broker.publish_then(source(module), Message::new(format!("{n:bytes$}")), move |result| {
                 told.send(result.map(|receipt| receipt.durable)).unwrap();
             });
         }
