@@ -44,7 +44,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -65,6 +65,8 @@ pub(crate) struct Recovery {
     pack_files: Arc<PackFiles>,
     marks: Mutex<Marks>,
     keyspaces_written: Mutex<usize>,
+    /// Whether the marks could not be written the last time: it is said once, not each second.
+    marks_failed: AtomicBool,
     ballast: Ballast,
     ballast_tried: Mutex<Instant>,
     /// Bytes that the logs may hold while the disk is full: what they held then. `u64::MAX` otherwise.
@@ -101,6 +103,7 @@ impl Recovery {
             pack_files,
             marks: Mutex::new(marks),
             keyspaces_written: Mutex::new(usize::MAX),
+            marks_failed: AtomicBool::new(false),
             ballast: Ballast::new(&config.path, config.ballast_bytes),
             ballast_tried: Mutex::new(Instant::now()),
             ceiling: AtomicU64::new(u64::MAX),
@@ -225,8 +228,17 @@ impl Recovery {
             }
             Ok(())
         });
-        if let Err(error) = result {
-            tracing::warn!(%error, "the marks could not be written; a loss by the disk might go unnoticed until they are");
+        let failed_before = self.marks_failed.swap(result.is_err(), Ordering::AcqRel);
+        match result {
+            Err(error) if !failed_before => tracing::warn!(
+                folder = %config.path.display(),
+                %error,
+                "the marks could not be written; a loss by the disk might go unnoticed until they are"
+            ),
+            Ok(()) if failed_before => {
+                tracing::info!(folder = %config.path.display(), "the marks are written again");
+            }
+            _ => {}
         }
     }
 
