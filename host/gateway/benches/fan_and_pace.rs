@@ -21,6 +21,7 @@ mod support;
 
 use bytes::BytesMut;
 use holdfast_mqtt::*;
+use holdfast_test_measure::{Quiet, cpu_time};
 use std::{
     fs::File,
     io::{Read, Write},
@@ -69,6 +70,7 @@ fn main() {
     drop(house);
     let house = runtime.block_on(support::House::new());
     let address = house.address.to_string();
+    let quiet = Quiet::look();
     let fsync = fsync_time();
     let before = house.broker.store().stats();
     println!(
@@ -83,6 +85,7 @@ fn main() {
         after.fsync_us_mean
     );
     println!("paced, no durable route: {}", said(me("volatile", &address)));
+    quiet.say();
 }
 
 fn me(part: &str, address: &str) -> Child {
@@ -267,12 +270,4 @@ fn mosquitto<T>(measure: impl FnOnce(&str, &str) -> T) -> Option<T> {
     broker.kill().unwrap();
     broker.wait().unwrap();
     Some(measured)
-}
-
-/// CPU time of a process, from the fields `utime` and `stime` of proc(5) in hundredths of a second.
-fn cpu_time(pid: &str) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }

@@ -25,6 +25,7 @@ use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
     Settings, Stream, Target, Timeouts, Way, dial,
 };
+use holdfast_test_measure::{Quiet, median, resident_bytes};
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -78,11 +79,12 @@ fn main() {
     let port = house.address.port();
     let me = |part: &str| start(part, &certificate, port);
     let (mut quiet_connect, mut all) = (Vec::new(), WAYS.map(|_| Vec::new()));
+    let machine = Quiet::look();
     for _ in 0..ROUNDS {
         for (way, rounds) in WAYS.iter().zip(&mut all).filter(|(way, _)| chosen(way)) {
             let quiet = latency(me("others"));
             quiet_connect.push(connecting(me("newcomers")));
-            let before = (resident(), house.counted());
+            let before = (resident_bytes("self"), house.counted());
             let mut attack = me(way);
             std::thread::sleep(WARM);
             let found = latency(me("others"));
@@ -90,7 +92,7 @@ fn main() {
             let now = house.counted();
             attack.kill().unwrap();
             attack.wait().unwrap();
-            let grown = resident().saturating_sub(before.0);
+            let grown = resident_bytes("self").saturating_sub(before.0);
             println!(
                 "  {way}: quiet {} and {} us, then {} and {} us; refused {}, protocol errors {}, pushed out {}, too late {}, \
                  messages in {}, open {}",
@@ -112,7 +114,11 @@ fn main() {
             }
         }
     }
-    println!("medians of {ROUNDS} rounds; in quiet a new client is there in {} us", median(quiet_connect));
+    machine.say();
+    println!(
+        "medians of {ROUNDS} rounds; in quiet a new client is there in {} us",
+        median(&quiet_connect).unwrap()
+    );
     for (way, rounds) in WAYS.iter().zip(&all).filter(|(way, _)| chosen(way)) {
         println!("{way}: {}", verdict(rounds));
     }
@@ -128,7 +134,7 @@ struct Round {
 }
 
 fn verdict(rounds: &[Round]) -> String {
-    let of = |what: &dyn Fn(&Round) -> u64| median(rounds.iter().map(what).collect());
+    let of = |what: &dyn Fn(&Round) -> u64| median(&rounds.iter().map(what).collect::<Vec<_>>()).unwrap();
     let (half, most) = (of(&|one| one.found.0), of(&|one| one.found.1));
     let times = |now: u64, then: u64| now as f64 / then as f64;
     let (half_times, most_times) = (times(half, of(&|one| one.quiet.0)), times(most, of(&|one| one.quiet.1)));
@@ -141,11 +147,6 @@ fn verdict(rounds: &[Round]) -> String {
         grown as f64 / f64::from(1 << 20),
         if holds { "within the goals" } else { "OVER a goal" }
     )
-}
-
-fn median(mut all: Vec<u64>) -> u64 {
-    all.sort_unstable();
-    all[all.len() / 2]
 }
 
 fn papers(folder: &Path) -> (PathBuf, Door) {
@@ -208,12 +209,6 @@ fn latency(others: Child) -> (u64, u64) {
 /// How long a new client needs, with handshake and proof, half of the times.
 fn connecting(newcomers: Child) -> u64 {
     said(newcomers)[0]
-}
-
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 async fn work(part: &str, certificate: &Path, port: u16) {

@@ -24,6 +24,7 @@ use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
     Settings, Target, Timeouts, Way, dial,
 };
+use holdfast_test_measure::{cpu_time, resident_bytes, resident_bytes_max};
 use holdfast_types::WhenFull;
 use std::{
     io::{BufRead, BufReader, Write},
@@ -77,28 +78,29 @@ fn main() {
     let expected = (all / PROCESSES * PROCESSES) as u64;
 
     // The first connections bring what is there once: threads, buffers of the allocator.
-    let empty = resident();
+    let empty = resident_bytes("self");
     for (what, word) in [("connect", "open"), ("reconnect", "again")] {
-        let (start, cpu) = (Instant::now(), cpu_time());
+        let (start, cpu) = (Instant::now(), cpu_time("self"));
         crowd.iter_mut().for_each(|one| one.say(word));
         crowd.iter_mut().for_each(Crowd::hear);
-        let (seconds, cpu) = (start.elapsed().as_secs_f64(), (cpu_time() - cpu).as_secs_f64());
+        let (seconds, cpu) = (start.elapsed().as_secs_f64(), (cpu_time("self") - cpu).as_secs_f64());
         let counted = house.counted();
         assert_eq!(counted.connections, expected, "{counted:?}");
-        let each = (resident() - empty) as f64 / expected as f64;
+        let each = (resident_bytes("self") - empty) as f64 / expected as f64;
         println!(
             "{what}: {expected} in {seconds:.1} s ({:.0} each second, {:.0} us of CPU each); resident {:.1} KiB each, peak {} MiB",
             expected as f64 / seconds,
             cpu * 1e6 / expected as f64,
             each / 1024.0,
-            peak() >> 20,
+            resident_bytes_max("self") >> 20,
         );
         println!(
             "  {} the goal of {:.0} KiB",
             if each <= GOAL_BYTES { "within" } else { "OVER" },
             GOAL_BYTES / 1024.0
         );
-        let (rate, over) = (expected as f64 / seconds, peak().saturating_sub(resident()));
+        let (rate, over) =
+            (expected as f64 / seconds, resident_bytes_max("self").saturating_sub(resident_bytes("self")));
         println!(
             "  {} the goals of {STORM_RATE} each second and {} MiB besides: {rate:.0} and {:.1}",
             if rate >= STORM_RATE && over <= STORM_BYTES { "within" } else { "OVER" },
@@ -191,26 +193,4 @@ fn devices(certificate: &Path, port: u16, number: usize, count: usize) {
         });
         println!("done");
     }
-}
-
-fn status(field: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
-fn resident() -> u64 {
-    status("VmRSS:")
-}
-
-fn peak() -> u64 {
-    status("VmHWM:")
-}
-
-/// User and system time of this process.
-fn cpu_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }

@@ -18,6 +18,7 @@ mod support;
 
 use bytes::BytesMut;
 use holdfast_mqtt::*;
+use holdfast_test_measure::cpu_time;
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -166,12 +167,4 @@ fn publish(address: &str, name: &str, count: u32) {
             acked += u32::from(matches!(packet, Packet::PubAck(_)));
         }
     }
-}
-
-/// CPU time of a process, from the fields `utime` and `stime` of proc(5) in hundredths of a second.
-fn cpu_time(pid: &str) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }

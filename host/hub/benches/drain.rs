@@ -15,17 +15,15 @@
 
 #[path = "../../net/tests/authority/mod.rs"]
 mod authority;
-#[path = "support/cpu.rs"]
-mod cpu;
 #[path = "../../upstream/benches/support/edge.rs"]
 mod edge;
 #[path = "support/process.rs"]
 mod process;
 
 use authority::{Authority, VALID};
-use cpu::cpu_time;
 use edge::Edge;
 use holdfast_auth::SharedKey;
+use holdfast_test_measure::cpu_time;
 use holdfast_types::Identity;
 use holdfast_upstream::{Keeper, Kept, Known, Place, StatusHandle, Sync, Upstream, UpstreamConfig};
 use process::{HUB, HubProcess, KEY, target, words};

@@ -16,14 +16,11 @@
 
 #[path = "../../net/tests/authority/mod.rs"]
 mod authority;
-#[path = "support/cpu.rs"]
-mod cpu;
 #[path = "support/process.rs"]
 mod process;
 
 use authority::{Authority, VALID};
 use bytes::{Bytes, BytesMut};
-use cpu::{cpu_time, resident_bytes};
 use holdfast_auth::{SharedKey, sas};
 use holdfast_link::{
     ANSWER_TOPIC, Call, Document, EVENTS_TOPIC, HUB_MODULE, Hello, PROTOCOL, Page, Part, STATUS_PROPERTY,
@@ -31,6 +28,7 @@ use holdfast_link::{
 };
 use holdfast_mqtt::{Ack, Codec, Connect, Packet, PacketId, Publish, PublishProperties, QoS, Version};
 use holdfast_net::{Stream, Target, Timeouts, dial};
+use holdfast_test_measure::{cpu_time, resident_bytes};
 use holdfast_types::{Identity, Message, Name, Offset, Priority, Source, StableId};
 use holdfast_upstream::{Backoff, BackoffConfig};
 use process::{HUB, HubProcess, KEY, target, words};

@@ -13,12 +13,10 @@
     reason = "a measurement fails loudly and prints"
 )]
 
-#[path = "support/cpu.rs"]
-mod cpu;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use cpu::cpu_time;
+use holdfast_test_measure::cpu_time;
 use std::time::{Duration, Instant};
 use support::{Edge, TestHub};
 

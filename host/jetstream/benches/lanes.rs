@@ -10,15 +10,13 @@
     reason = "a measurement fails loudly and prints"
 )]
 
-#[path = "../../hub/benches/support/cpu.rs"]
-mod cpu;
 #[path = "../tests/nats/mod.rs"]
 mod nats;
 
-use cpu::cpu_time;
 use holdfast_hub::backend::{Backend, Batch, Event, Origin, Progress};
 use holdfast_jetstream::JetStream;
 use holdfast_link::Mark;
+use holdfast_test_measure::cpu_time;
 use holdfast_types::{Envelope, Message, Name, Offset, Priority, Source, StableId, UnixMillis};
 use std::{
     sync::Arc,

@@ -2,9 +2,10 @@
 
 use crate::{
     engines::{Engine, Grouped, Holdfast, OneByOne, Raw, Sqlite},
-    folder, median, row, slice, slices,
+    folder, row, slice, slices,
 };
 use holdfast_store::Linger;
+use holdfast_test_measure::median;
 use std::{
     process::Command,
     sync::{
@@ -77,7 +78,7 @@ fn compare(engines: &[Make], bytes: usize) -> Vec<f64> {
             }
         }
     }
-    rates.into_iter().map(median).collect()
+    rates.iter().map(|rates| median(rates).unwrap()).collect()
 }
 
 /// What the store takes from all producers.

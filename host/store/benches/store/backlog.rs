@@ -7,6 +7,7 @@ use crate::{
     folder, row, slice,
 };
 use holdfast_store::{Ack, Commit, Linger, ReadLimit, Store, SystemClock};
+use holdfast_test_measure::resident_bytes;
 use holdfast_types::Offset;
 use std::{
     fs::File,
@@ -200,12 +201,6 @@ fn fill_sqlite(path: &Path, count: u64) {
     (0..count.div_ceil(4096)).for_each(|_| sqlite.write(&group));
 }
 
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
 /// `load path count`: fills a store, says how much memory that took, and waits to be killed.
 /// `open path`: opens it, says how long that took, drains it, says when the space was back.
 pub fn child(plan: &str) {
@@ -213,18 +208,22 @@ pub fn child(plan: &str) {
     let path = Path::new(parts[1]);
     match parts[0] {
         "load" => {
-            let before = resident();
+            let before = resident_bytes("self") >> 10;
             let engine = Holdfast::new(path, Linger::Auto);
             load(&engine, parts[2].parse().unwrap());
-            println!("{} {}", resident().saturating_sub(before), resident());
+            println!(
+                "{} {}",
+                (resident_bytes("self") >> 10).saturating_sub(before),
+                (resident_bytes("self") >> 10)
+            );
             std::thread::sleep(Duration::from_secs(3600));
         }
         _ => {
-            let (before, started) = (resident(), Instant::now());
+            let (before, started) = ((resident_bytes("self") >> 10), Instant::now());
             let (store, report) =
                 holdfast_store::open(config(path, Linger::Auto), Arc::new(SystemClock::new())).unwrap();
             let opened = started.elapsed();
-            let memory = resident().saturating_sub(before);
+            let memory = (resident_bytes("self") >> 10).saturating_sub(before);
             let first = Instant::now();
             assert_eq!(
                 store.read(&queue(), Offset(0), ReadLimit { messages: 1, bytes: 1 }).unwrap().entries.len(),

@@ -24,6 +24,7 @@ mod engines;
 mod flash;
 mod mosquitto;
 
+use holdfast_test_measure::Quiet;
 use std::{path::PathBuf, time::Duration};
 
 fn number(name: &str, usual: u64) -> u64 {
@@ -50,11 +51,6 @@ pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in(base).unwrap()
 }
 
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// One line of the table.
 pub fn row(what: &str, found: &str, goal: &str, holds: bool) {
     println!("{:<46} {:<58} {:<34} {}", what, found, goal, if holds { "holds" } else { "MISSED" });
@@ -69,8 +65,7 @@ fn main() {
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load of the machine before the run: {}", load.trim());
+    let quiet = Quiet::look();
     let rows: [(&str, fn()); 8] = [
         ("append", append::small),
         ("large", append::large),
@@ -86,4 +81,5 @@ fn main() {
             run();
         }
     }
+    quiet.say();
 }
