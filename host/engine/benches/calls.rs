@@ -15,6 +15,7 @@ mod support;
 
 use holdfast_broker::{Subscriber, SubscriptionOptions};
 use holdfast_engine::RuntimeStatus;
+use holdfast_test_measure::{Quiet, resident_bytes};
 use holdfast_types::{Durability, Message, QoS, TopicFilter};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,6 +115,7 @@ fn main() {
         return native_echo();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let quiet = Quiet::look();
     runtime.block_on(async {
         println!("{:<58} {:>12} {:>10}  goal", "", "measured", "ratio");
         if is_wanted("call") {
@@ -150,6 +152,7 @@ fn main() {
             hundred_modules().await;
         }
     });
+    quiet.say();
 }
 
 /// Whether a part of the table was asked for, or no part by its name.
@@ -389,12 +392,12 @@ async fn hundred_modules() {
     edge.stop().await;
 
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let before = resident_bytes();
+    let before = resident_bytes("self");
     let start = Instant::now();
     let edge = Plan::new(&[]).in_folder(&folder).start().await;
     until_all_run(&edge).await;
     row("100 modules from the cache of compiled code", nanos(start.elapsed()), "", "<= 1 s");
-    let each = resident_bytes().saturating_sub(before) / 100;
+    let each = resident_bytes("self").saturating_sub(before) / 100;
     row("resident memory per idle module, all included", format!("{} KiB", each / 1024), "", "<= 1024 KiB");
     edge.stop().await;
 }
@@ -408,10 +411,4 @@ async fn until_all_run(edge: &Edge) {
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-}
-
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
