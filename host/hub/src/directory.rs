@@ -294,13 +294,25 @@ impl Directory {
     async fn try_put(&self, record: IdentityRecord, added: UnixMillis) -> Result<Applied, DirectoryError> {
         let _turn = self.turn.lock().await;
         let before = self.registry.device(&record.identity);
-        let device = device_of(&record, before.as_ref().map_or(added, |before| before.added))?;
-        self.check(&device, before.as_deref())?;
-        let concerned = self.concerned(&device, before.as_deref());
-        let writes = vec![Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?)];
-        let applied = self.store(writes, concerned).await?;
+        let (device, write, concerned) = self.prepared(&record, added, before.as_deref())?;
+        let applied = self.store(vec![write], concerned).await?;
         self.keep(device)?;
         Ok(applied)
+    }
+
+    /// What is to be stored of a device or module, if it may be as it is given, and whom that concerns. The caller holds the
+    /// turn.
+    fn prepared(
+        &self,
+        record: &IdentityRecord,
+        added: UnixMillis,
+        before: Option<&Device>,
+    ) -> Result<(Device, Write, Concerned), DirectoryError> {
+        let device = device_of(record, before.map_or(added, |before| before.added))?;
+        self.check(&device, before)?;
+        let concerned = self.concerned(&device, before);
+        let write = Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?);
+        Ok((device, write, concerned))
     }
 
     /// Adds several new devices or modules in one batch, all or none. Of them none may need another: their parents, and the
@@ -312,12 +324,11 @@ impl Directory {
         let _turn = self.turn.lock().await;
         let (mut devices, mut writes, mut concerned) = (Vec::new(), Vec::new(), Concerned::new());
         for (record, added) in records {
-            let device = device_of(record, *added)?;
-            self.check(&device, None)?;
-            for (edge, more) in self.concerned(&device, None) {
+            let (device, write, told) = self.prepared(record, *added, None)?;
+            for (edge, more) in told {
                 concerned.entry(edge).or_default().extend(more);
             }
-            writes.push(Write::set(Space::Identities, &device.identity.to_string(), self.sealed(&device)?));
+            writes.push(write);
             devices.push(device);
         }
         let applied = self.store(writes, concerned).await?;

@@ -270,9 +270,7 @@ impl Hub {
         added: UnixMillis,
     ) -> Result<u64, HubError> {
         let device = record.identity.device.clone();
-        // A module changes nothing of what its device is.
-        let is_edge = record.edge || record.identity.module.is_some();
-        let edge = is_edge.then(|| device.clone());
+        let edge = edge_of(&record).cloned();
         let is_below = record.parent.is_some() && record.identity.module.is_none();
         let applied = self.with_assigned(self.directory.put(record, added).await?);
         let revision = self.tell(applied);
@@ -492,4 +490,9 @@ async fn id(backend: &dyn Backend) -> Result<String, HubError> {
         },
         Err(error) => Err(error.into()),
     }
+}
+
+/// The edge whose deployment is to be looked at when this was put. A module changes nothing of what its device is.
+pub(crate) fn edge_of(record: &IdentityRecord) -> Option<&Name> {
+    (record.edge || record.identity.module.is_some()).then_some(&record.identity.device)
 }

@@ -14,7 +14,7 @@ use crate::{
     deployments::StoredDeployment,
     directory::DirectoryError,
     error::HubError,
-    hub::Hub,
+    hub::{Hub, edge_of},
     recipient::{self, PrivateKey, PublicKey},
     twins::HubTwin,
 };
@@ -22,7 +22,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use holdfast_auth::{SEAL_KEY_BYTES, SEAL_RANDOM_BYTES, Sealer};
 use holdfast_link::{IdentityRecord, Proof};
 use holdfast_links::record_of;
-use holdfast_types::{Identity, UnixMillis};
+use holdfast_types::{Identity, Name, UnixMillis};
 use ring::pbkdf2;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -347,10 +347,10 @@ impl Hub {
     /// Adds several new devices or modules, of which none needs another, all or none.
     async fn add_devices(&self, records: &[(IdentityRecord, UnixMillis)]) -> Result<(), HubError> {
         self.tell(self.with_assigned(self.directory().add_all(records).await?));
-        let edges =
-            records.iter().map(|(record, _)| record).filter(|one| one.edge || one.identity.module.is_some());
+        // Of many modules of one device it is looked at once.
+        let edges: BTreeSet<&Name> = records.iter().filter_map(|(record, _)| edge_of(record)).collect();
         for edge in edges {
-            self.reassign(&edge.identity.device).await?;
+            self.reassign(edge).await?;
         }
         Ok(())
     }
