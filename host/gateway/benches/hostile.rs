@@ -2,10 +2,10 @@
 //!
 //! Twenty clients with TLS publish a message of QoS 1 each every 10 ms and wait for its acknowledgement, while another process
 //! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure just before,
-//! how long one more client takes to connect, and what the memory of the host has grown by. Everything runs on one machine, on
-//! which each has processors of its own, as it would have elsewhere: the host half of them, the twenty a quarter, the attackers a
-//! quarter. What the attackers cost is then what they cost the host. Needs `taskset` of util-linux and four processors.
-//! Names of ways as arguments run only these.
+//! how long one more client takes to connect, how long one that shares the address of the attackers does, and what the memory of the
+//! host has grown by. Everything runs on one machine, on which each has processors of its own, as it would have elsewhere: the host
+//! half of them, the twenty a quarter, the attackers a quarter. What the attackers cost is then what they cost the host. Needs
+//! `taskset` of util-linux, four processors, and IPv6 on the loopback. Names of ways as arguments run only these.
 
 #![expect(
     clippy::print_stdout,
@@ -25,7 +25,7 @@ use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
     Settings, Stream, Target, Timeouts, Way, dial,
 };
-use holdfast_test_measure::{Quiet, median, resident_bytes};
+use holdfast_test_measure::{Quiet, again_on, median, processors, resident_bytes};
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -51,6 +51,15 @@ const AT_ONCE: usize = 64;
 /// queues of those that do not read.
 const GROWN_BYTES_MAX: u64 = 64 << 20;
 
+/// Where the attackers dial, and where the others do. Whoever dials an address of 127.0.0.0/8 comes from 127.0.0.1, whichever it
+/// is; so the others come over IPv6.
+const OF_ATTACKERS: &str = "127.0.0.1";
+const OF_OTHERS: &str = "::1";
+
+/// Newcomers that are tried one after the other, and those at the address of the attackers, which may have to wait.
+const NEWCOMERS: usize = 20;
+const NEIGHBOURS: usize = 5;
+
 /// Says that this process has its processors.
 const PLACED: &str = "--placed";
 
@@ -75,8 +84,10 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, door) = papers(folder.path());
     let runtime = support::runtime();
-    let house = runtime.block_on(House::at("0.0.0.0:0".parse().unwrap(), door));
+    let house = runtime.block_on(House::at("[::]:0".parse().unwrap(), door));
     let port = house.address.port();
+    let from = |address| std::net::TcpStream::connect((address, port)).unwrap().local_addr().unwrap().ip();
+    assert_ne!(from(OF_ATTACKERS), from(OF_OTHERS), "the others share the address of the attackers");
     let me = |part: &str| start(part, &certificate, port);
     let (mut quiet_connect, mut all) = (Vec::new(), WAYS.map(|_| Vec::new()));
     let machine = Quiet::look();
@@ -90,6 +101,7 @@ fn main() {
             let found = latency(me("others"));
             let connect = connecting(me("newcomers"));
             let now = house.counted();
+            let neighbours = said(me("neighbours"));
             attack.kill().unwrap();
             attack.wait().unwrap();
             let grown = resident_bytes("self").saturating_sub(before.0);
@@ -107,7 +119,7 @@ fn main() {
                 now.messages_in - before.1.messages_in,
                 now.connections
             );
-            rounds.push(Round { quiet, found, connect, grown });
+            rounds.push(Round { quiet, found, connect, neighbours: (neighbours[0], neighbours[1]), grown });
             let end = Instant::now() + Duration::from_secs(20);
             while house.counted().connections > 0 && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(10));
@@ -125,11 +137,13 @@ fn main() {
 }
 
 /// What one way of attacking cost once: the latency at half and at 99 of 100 messages beside the quiet one just before, in
-/// microseconds; how long a new client takes; what the memory has grown by.
+/// microseconds; how long a new client takes; how long one at the attackers' address does, and how many of those were let in; what
+/// the memory has grown by.
 struct Round {
     quiet: (u64, u64),
     found: (u64, u64),
     connect: u64,
+    neighbours: (u64, u64),
     grown: u64,
 }
 
@@ -141,16 +155,19 @@ fn verdict(rounds: &[Round]) -> String {
     let grown = rounds.iter().map(|one| one.grown).max().unwrap_or_default();
     let holds = half_times <= 2.0 && most_times <= 2.0 && grown <= GROWN_BYTES_MAX;
     format!(
-        "p50 {half} us ({half_times:.2}), p99 {most} us ({most_times:.2}); a new client is there in {} us; \
-         memory grown by {:.1} MiB; {}",
+        "p50 {half} us ({half_times:.2}), p99 {most} us ({most_times:.2}); a new client is there in {} us, one beside the \
+         attackers in {} us ({} of {} let in); memory grown by {:.1} MiB; {}",
         of(&|one| one.connect),
+        of(&|one| one.neighbours.0),
+        rounds.iter().map(|one| one.neighbours.1).sum::<u64>(),
+        rounds.len() * NEIGHBOURS,
         grown as f64 / f64::from(1 << 20),
         if holds { "within the goals" } else { "OVER a goal" }
     )
 }
 
 fn papers(folder: &Path) -> (PathBuf, Door) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "127.0.0.2".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed([OF_ATTACKERS.to_owned(), OF_OTHERS.to_owned()]).unwrap();
     let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
@@ -169,20 +186,14 @@ enum Part {
 
 /// This program again, on the processors of its part.
 fn placed(part: Part) -> Command {
-    // Of the machine, and not of this process.
-    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
-    let last: usize = cpus.trim().rsplit(['-', ',']).next().unwrap().parse().unwrap();
-    let all = last + 1;
+    let all = processors();
     assert!(all >= 4, "this machine has {all} processors; four are needed, so that each part has its own");
-    let of_part = match part {
+    again_on(match part {
         Part::Host => 0..all / 2,
         Part::Others => all / 2..all * 3 / 4,
         Part::Attackers => all * 3 / 4..all,
-    };
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &format!("{}-{}", of_part.start, of_part.end - 1)]);
-    command.arg(std::env::current_exe().unwrap());
-    command
+    })
+    .unwrap()
 }
 
 /// This program again, as one of the parts.
@@ -208,12 +219,13 @@ fn latency(others: Child) -> (u64, u64) {
 
 /// How long a new client needs, with handshake and proof, half of the times.
 fn connecting(newcomers: Child) -> u64 {
-    said(newcomers)[0]
+    let found = said(newcomers);
+    assert_eq!(found[1], NEWCOMERS as u64, "each is let in");
+    found[0]
 }
 
 async fn work(part: &str, certificate: &Path, port: u16) {
-    // Whoever dials an address of the loopback comes from the same one.
-    let from = if WAYS.contains(&part) { "127.0.0.1" } else { "127.0.0.2" };
+    let from = if WAYS.contains(&part) || part == "neighbours" { OF_ATTACKERS } else { OF_OTHERS };
     let roots = Roots::File(certificate.to_owned());
     let tls = ClientTls::build(&ClientTlsConfig { roots, ..ClientTlsConfig::default() }).unwrap();
     let way = Way::Tls(tls);
@@ -221,7 +233,8 @@ async fn work(part: &str, certificate: &Path, port: u16) {
     let door = Arc::new(door);
     match part {
         "others" => return others(&door).await,
-        "newcomers" => return newcomers(&door).await,
+        "newcomers" => return newcomers(&door, NEWCOMERS).await,
+        "neighbours" => return newcomers(&door, NEIGHBOURS).await,
         _ => {}
     }
     let mut attackers = JoinSet::new();
@@ -247,7 +260,7 @@ async fn attack(way: &str, door: &Target, port: u16, n: usize) -> Option<()> {
             // The head of a handshake, byte by byte.
             let mut all = Vec::new();
             for _ in 0..8 {
-                all.push(TcpStream::connect(("127.0.0.1", port)).await.ok()?);
+                all.push(TcpStream::connect((OF_ATTACKERS, port)).await.ok()?);
             }
             for byte in [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3] {
                 for stream in &mut all {
@@ -368,16 +381,15 @@ async fn others(door: &Arc<Target>) {
     println!("{} {}", at(50), at(99));
 }
 
-async fn newcomers(door: &Target) {
+/// How long half of them take at most, and how many are let in.
+async fn newcomers(door: &Target, count: usize) {
     let mut times = Vec::new();
-    for n in 0..20 {
+    for n in 0..count {
         let begin = Instant::now();
-        let client = greeted(door, &format!("new-{n}"), "press").await.expect("it is let in");
-        times.push(begin.elapsed());
-        drop(client);
+        let client = greeted(door, &format!("new-{n}"), "press").await;
+        times.extend(client.as_ref().map(|_| begin.elapsed().as_micros() as u64));
     }
-    times.sort();
-    println!("{}", times[times.len() / 2].as_micros());
+    println!("{} {}", median(&times).unwrap_or(0), times.len());
     // Whoever waits for it reads a pipe.
     std::io::stdout().flush().unwrap();
 }

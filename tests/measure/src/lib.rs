@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "what a benchmark finds is printed")]
 
-use std::{fs, time::Duration};
+use std::{env, fs, io, ops::Range, process::Command, time::Duration};
 
 /// A tick of proc(5) on every Linux that the benchmarks run on.
 const TICK: Duration = Duration::from_millis(10);
@@ -31,6 +31,21 @@ fn status(process: &str, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() << 10
+}
+
+/// How many processors the machine has, whichever of them this process may use.
+pub fn processors() -> usize {
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let last = online.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
+    last.map_or(0, |last| last + 1)
+}
+
+/// This program again, on these processors of the machine and no others. Needs `taskset` of util-linux.
+pub fn again_on(processors: Range<usize>) -> io::Result<Command> {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", &format!("{}-{}", processors.start, processors.end.saturating_sub(1))]);
+    command.arg(env::current_exe()?);
+    Ok(command)
 }
 
 /// The one in the middle; of an even number the upper one of the two. `None` of nothing.
@@ -104,6 +119,7 @@ mod tests {
         assert!(resident_bytes("self") > 100_000);
         assert!(resident_bytes_max("self") >= resident_bytes("self") / 2);
         assert_eq!(resident_bytes("no-such-process"), 0);
+        assert!(processors() >= std::thread::available_parallelism().map_or(1, usize::from));
     }
 
     #[test]
