@@ -27,8 +27,11 @@ async fn the_first_packet_is_connect_and_there_is_no_second() {
 async fn a_refused_client_is_told_no_session_and_nothing_it_sent_behind_connect_counts() {
     let house = House::new().await;
     for version in BOTH {
+        let (kept, _) = session(&house, version, "c", false).await;
+        kept.leave().await;
         let mut client = Client::dial(house.address, version).await;
-        let wrong = Connect { password: Some("wrong".into()), ..connect(version, "c") };
+        let (password, session_expiry_s) = (Some("wrong".into()), 3600);
+        let wrong = Connect { password, session_expiry_s, clean_start: false, ..connect(version, "c") };
         client.send(&Packet::Connect(Box::new(wrong))).await;
         client.send(&Packet::Publish(Publish::new("plant/t", "x"))).await;
         match client.next().await {
@@ -38,6 +41,7 @@ async fn a_refused_client_is_told_no_session_and_nothing_it_sent_behind_connect_
             other => panic!("{other:?}"),
         }
         assert_eq!(client.next().await, None);
+        assert!(session(&house, version, "c", false).await.1, "and yet there is one");
     }
     assert_eq!(house.recorded(), 0);
 }

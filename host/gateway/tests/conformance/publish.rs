@@ -58,8 +58,10 @@ async fn messages_of_one_sender_arrive_in_its_order() {
 async fn properties_reach_every_subscriber_unaltered_and_in_order() {
     let house = House::new().await;
     let mut sender = house.client(Version::V5, "sender").await;
-    let mut client = house.client(Version::V5, "c").await;
-    client.subscribe("plant/#", 1).await;
+    let mut clients = [house.client(Version::V5, "c").await, house.client(Version::V5, "d").await];
+    for client in &mut clients {
+        client.subscribe("plant/#", 1).await;
+    }
     let pair = |name: &'static str, value: &'static str| (name.into(), value.into());
     let properties = PublishProperties {
         payload_is_utf8: true,
@@ -71,7 +73,9 @@ async fn properties_reach_every_subscriber_unaltered_and_in_order() {
     };
     let sent = Publish { properties: Some(Box::new(properties.clone())), ..message("plant/t", "text") };
     publish(&mut sender, sent).await;
-    assert_eq!(client.message().await.properties.map(|all| *all), Some(properties));
+    for client in &mut clients {
+        assert_eq!(client.message().await.properties.map(|all| *all), Some(properties.clone()));
+    }
     let mut old = house.client(Version::V311, "old").await;
     old.subscribe("plant/old", 1).await;
     let sent = Publish { properties: Some(Box::default()), ..message("plant/old", "x") };
