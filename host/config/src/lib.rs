@@ -74,8 +74,8 @@
 //! | `gateway.anonymous` | none | user as whom programs of this machine come in that give neither name nor password |
 //! | `gateway.keep_alive_max` | none | longest silence of an MQTT 5 client, 5 s to 18 h; it is told so |
 //! | `gateway.connections_max` | 100 | most connections at once |
-//! | `gateway.handshakes_max` | 256 | most connections at once that have not said who they are; one more closes the oldest |
-//! | `gateway.handshakes_per_address_max` | 128 | most of them from one address; one more closes the oldest of that address |
+//! | `gateway.handshakes_max` | 256 | most connections at once that have not said who they are; one more waits, as many as this; who says nothing for two seconds makes room |
+//! | `gateway.handshakes_per_address_max` | 128 | most of them from one address; one more waits for one of that address |
 //! | `gateway.connect_time_max` | `"10 s"` | longest time until a connection has said who it is, 1 s to 2 min |
 //! | `gateway.packet_max` | `"1 MiB"` | largest MQTT packet, at most 17 MiB |
 //! | `gateway.unacked_max` | 64 | most messages of a client that wait for an acknowledgement, each way |

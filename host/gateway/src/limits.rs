@@ -11,13 +11,17 @@ pub struct Limits {
     /// Connections at once that have proved who they are, over all listeners. One more is refused with "server
     /// unavailable".
     pub connections_max: usize,
-    /// Connections at once that have not proved it yet. One more closes the oldest of them, once that had two seconds for it:
-    /// strangers who say nothing keep nobody out.
+    /// Connections at once that have not proved it yet. One more waits, until one of them has, or the one that waited longest
+    /// had two seconds for it and is closed: strangers who say nothing keep nobody out.
     pub ungreeted_max: usize,
-    /// Those of them that come from one address (of IPv6: from one network of 64 bits). One more closes the oldest of the
-    /// same address, so that one machine cannot push the others out.
+    /// Those of them that come from one address (of IPv6: from one network of 64 bits). One more waits for one of the same
+    /// address, so that one machine cannot push the others out.
     pub ungreeted_per_address_max: usize,
-    /// Longest time from the first byte to an answered CONNECT, proof included. Then the connection is closed.
+    /// Connections that wait so. One more takes the oldest place of the address of which most wait; where that has none, it closes
+    /// who of them has waited longest.
+    pub ungreeted_waiting_max: usize,
+    /// Longest time to wait so, and longest time from the first byte to an answered CONNECT, proof included. Then the
+    /// connection is closed.
     pub connect_time_max: Duration,
     /// Largest first packet in bytes: what a stranger can make the gateway hold. A larger CONNECT is refused.
     pub connect_bytes_max: usize,
@@ -85,6 +89,8 @@ impl Default for Limits {
             ungreeted_max: 256,
             // Half, since a whole plant may come from behind one address.
             ungreeted_per_address_max: 128,
+            // With those who are served, a plant that comes back as a whole. Each is a socket and a kibibyte or two.
+            ungreeted_waiting_max: 256,
             connect_time_max: Duration::from_secs(10),
             connect_bytes_max: 16 << 10,
             password_checks_max: 1,

@@ -1,21 +1,27 @@
 //! Connections that have not said who they are.
 //!
-//! They have a bound of their own, so that strangers who say nothing keep nobody out: when it is reached, the one that
-//! has waited longest makes room for the newest. One address has a share of it, so that one machine pushes out only its own.
+//! They have a bound of their own, so that strangers who say nothing keep nobody out, and one address has a share of it. Who
+//! finds no place waits in the line of its address.
 //!
-//! When many come at once that all have something to say, pushing out would waste their handshakes, and they would come again
-//! and push out others. So nobody makes room for another address before it had a while; until then newcomers wait where the
-//! system keeps them. Who takes the place of its own address has no more of that while than is left of it: an address that
-//! comes again and again would be young for ever.
+//! When many come at once that all have something to say, closing one for the next would waste its handshake, and it would
+//! come again and be closed for another. So a place is kept for a while, also against others of the same address; after that
+//! whoever waits may have it. Of those who wait the address that holds the fewest places is next, and it takes the place of
+//! one that holds more, or its own: an address that comes by the thousand waits behind itself.
+//!
+//! In a line it is first come, first served. A line that does not move is served from its other end: those who have waited
+//! long have given up, or never meant it. All lines together have a bound as well. Over it, whoever came last into the longest takes
+//! the oldest place of its own address, however young: behind a crowd that says nothing it may be the one that means it. Only where
+//! that address has no place, who has waited longest is turned away.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -24,29 +30,57 @@ use tokio_util::sync::CancellationToken;
 /// places, and take each that is free, slow newcomers down to as many in this time.
 const KEPT: Duration = Duration::from_secs(2);
 
-/// The connections that wait to be greeted.
+/// A line moves if who is served has waited for less: as long as clients that connect for real are patient.
+const MOVES: Duration = Duration::from_secs(1);
+
+/// The connections that wait to be greeted, and those that wait for a place to be.
 pub(crate) struct Lobby {
-    max: usize,
-    per_address_max: usize,
-    waiting: Mutex<Waiting>,
-    /// Rung when a place is given back.
-    left: Notify,
+    bounds: Bounds,
+    inside: Mutex<Inside>,
+    /// Rung when somebody lines up.
+    bell: Notify,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) places: usize,
+    pub(crate) places_per_address: usize,
+    pub(crate) waiting: usize,
 }
 
 #[derive(Default)]
-struct Waiting {
-    /// By the order in which they came: from where, until when they are kept, and what pushes them out.
-    places: BTreeMap<u64, (IpAddr, Instant, CancellationToken)>,
+struct Inside {
+    /// By the order in which they were taken.
+    places: BTreeMap<u64, Taken>,
     /// The numbers of those that come from one address.
     of_address: HashMap<IpAddr, BTreeSet<u64>>,
+    lines: HashMap<IpAddr, VecDeque<Waiter>>,
+    waiting: usize,
     came: u64,
+}
+
+struct Taken {
+    from: IpAddr,
+    kept_until: Instant,
+    pushed_out: CancellationToken,
+}
+
+/// Who comes in, and its place.
+type Served = (oneshot::Sender<Place>, Place);
+
+struct Waiter {
+    number: u64,
+    since: Instant,
+    answer: oneshot::Sender<Place>,
 }
 
 /// A connection's place; given back when dropped.
 pub(crate) struct Place {
     lobby: Arc<Lobby>,
     number: u64,
-    /// Cancelled when a newer connection needs the place.
+    /// Whose place it was.
+    pub(crate) pushed: Pushed,
+    /// Cancelled when another connection needs the place.
     pub(crate) pushed_out: CancellationToken,
 }
 
@@ -54,89 +88,218 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Nobody,
-    /// The oldest of all.
-    Oldest,
+    /// That of another address.
+    Other,
     /// The oldest that came from the same address.
     OfSameAddress,
 }
 
+/// Who stands in a line; dropped, it has left.
+struct InLine<'a> {
+    lobby: &'a Lobby,
+    from: IpAddr,
+    number: u64,
+}
+
 impl Lobby {
-    pub(crate) fn new(max: usize, per_address_max: usize) -> Self {
-        let (max, per_address_max) = (max.max(1), per_address_max.max(1));
-        Self { max, per_address_max, waiting: Mutex::default(), left: Notify::new() }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until there is a place for a connection, if need be that of one who had it long enough.
-    pub(crate) async fn has_place(&self, peer: IpAddr) {
-        loop {
-            let mut left = std::pin::pin!(self.left.notified());
-            left.as_mut().enable();
-            let Some(until) = self.waiting().full_until(self.max, self.per_address_max, network(peer)) else {
-                return;
-            };
-            tokio::select! {
-                () = left => {}
-                () = sleep_until(until) => {}
-            }
-        }
-    }
-
-    /// Lets a connection in, for an older one if need be.
-    pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr) -> (Place, Pushed) {
-        let from = network(peer);
-        let mut waiting = self.waiting();
-        let of_same = waiting.of_address.get(&from).filter(|same| same.len() >= self.per_address_max);
-        let (leaves, pushed) = match of_same.and_then(BTreeSet::first) {
-            Some(number) => (Some(*number), Pushed::OfSameAddress),
-            None if waiting.places.len() >= self.max => (waiting.first(), Pushed::Oldest),
-            None => (None, Pushed::Nobody),
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        let Bounds { places, places_per_address, waiting } = bounds;
+        let at_least_one = Bounds {
+            places: places.max(1),
+            places_per_address: places_per_address.max(1),
+            waiting: waiting.max(1),
         };
-        let mut until = Instant::now() + KEPT;
-        if let Some((_, before, token)) = leaves.and_then(|number| waiting.remove(number)) {
-            token.cancel();
-            if pushed == Pushed::OfSameAddress {
-                until = before;
+        Self { bounds: at_least_one, inside: Mutex::default(), bell: Notify::new() }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a place. None if too many wait. Cancel safe: who does not wait any more has left the line.
+    pub(crate) async fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let from = network(peer);
+        let (answer, place) = oneshot::channel();
+        let (number, over) = self.inside().line_up(self, from, answer);
+        let _in_line = InLine { lobby: self, from, number };
+        // Who has left just now gives its place back.
+        over.into_iter().for_each(|(answer, place)| drop(answer.send(place)));
+        self.serve();
+        self.bell.notify_one();
+        place.await.ok()
+    }
+
+    /// Gives the places of those who had theirs long enough to those who wait, as long as it is polled. Places that are given
+    /// back need nobody for that.
+    pub(crate) async fn keep(self: &Arc<Self>) {
+        loop {
+            let rung = self.bell.notified();
+            let next_end = self.inside().next_end(Instant::now());
+            match next_end {
+                None => rung.await,
+                Some(end) => {
+                    tokio::select! {
+                        () = rung => {}
+                        () = sleep_until(end) => {}
+                    }
+                }
             }
+            self.serve();
         }
-        waiting.came += 1;
-        let (number, pushed_out) = (waiting.came, CancellationToken::new());
-        waiting.places.insert(number, (from, until, pushed_out.clone()));
-        waiting.of_address.entry(from).or_default().insert(number);
-        (Place { lobby: self.clone(), number, pushed_out }, pushed)
+    }
+
+    /// Lets in whoever may come in now.
+    fn serve(self: &Arc<Self>) {
+        let served = self.inside().serve(self, Instant::now());
+        for (answer, place) in served {
+            // Who has left just now gives its place back.
+            drop(answer.send(place));
+        }
     }
 }
 
-impl Waiting {
-    /// Until when there is no place for one from there; none if there is one. Who has the share of an address makes its own room.
-    fn full_until(&self, max: usize, per_address_max: usize, from: IpAddr) -> Option<Instant> {
-        let is_over = self.of_address.get(&from).is_some_and(|same| same.len() >= per_address_max);
-        if self.places.len() < max || is_over {
+impl Inside {
+    /// Puts somebody into the line of its address. Gives its number, and who comes in because too many wait.
+    fn line_up(
+        &mut self,
+        lobby: &Arc<Lobby>,
+        from: IpAddr,
+        answer: oneshot::Sender<Place>,
+    ) -> (u64, Option<Served>) {
+        self.came += 1;
+        let number = self.came;
+        self.lines.entry(from).or_default().push_back(Waiter { number, since: Instant::now(), answer });
+        self.waiting += 1;
+        if self.waiting <= lobby.bounds.waiting {
+            return (number, None);
+        }
+        let first = |line: &VecDeque<Waiter>| line.front().map(|waiter| Reverse(waiter.number));
+        let longest = self.lines.iter().max_by_key(|(_, line)| (line.len(), first(line)));
+        let Some(longest) = longest.map(|(from, _)| *from) else { return (number, None) };
+        let oldest = self.of_address.get(&longest).and_then(BTreeSet::first).copied();
+        let Some(before) = oldest.and_then(|oldest| self.push_out(oldest)) else {
+            // Dropped, it is told.
+            self.call(longest, |_| true);
+            return (number, None);
+        };
+        let last = self.call(longest, |_| false);
+        // An address that comes again and again would else be young for ever.
+        (number, last.map(|last| self.seat(lobby, longest, last, Pushed::OfSameAddress, before.kept_until)))
+    }
+
+    /// Takes somebody out of a line, from its front or from its back.
+    fn call(&mut self, from: IpAddr, front: impl FnOnce(&VecDeque<Waiter>) -> bool) -> Option<Waiter> {
+        let line = self.lines.get_mut(&from)?;
+        let waiter = if front(line) { line.pop_front() } else { line.pop_back() };
+        self.waiting -= usize::from(waiter.is_some());
+        if line.is_empty() {
+            self.lines.remove(&from);
+        }
+        waiter
+    }
+
+    fn leave_line(&mut self, from: IpAddr, number: u64) {
+        let Some(line) = self.lines.get_mut(&from) else { return };
+        let before = line.len();
+        line.retain(|waiter| waiter.number != number);
+        self.waiting -= before - line.len();
+        if line.is_empty() {
+            self.lines.remove(&from);
+        }
+    }
+
+    fn serve(&mut self, lobby: &Arc<Lobby>, now: Instant) -> Vec<Served> {
+        let mut served = Vec::new();
+        while let Some((from, leaves)) = self.next(&lobby.bounds, now) {
+            let pushed = match leaves.and_then(|number| self.push_out(number)) {
+                Some(one) if one.from == from => Pushed::OfSameAddress,
+                Some(_) => Pushed::Other,
+                None => Pushed::Nobody,
+            };
+            let Some(waiter) = self.call(from, |line| moves(line, now)) else { break };
+            served.push(self.seat(lobby, from, waiter, pushed, now + KEPT));
+        }
+        served
+    }
+
+    fn push_out(&mut self, number: u64) -> Option<Taken> {
+        self.remove(number).inspect(|one| one.pushed_out.cancel())
+    }
+
+    fn seat(
+        &mut self,
+        lobby: &Arc<Lobby>,
+        from: IpAddr,
+        waiter: Waiter,
+        pushed: Pushed,
+        kept_until: Instant,
+    ) -> Served {
+        self.came += 1;
+        let (number, pushed_out) = (self.came, CancellationToken::new());
+        self.places.insert(number, Taken { from, kept_until, pushed_out: pushed_out.clone() });
+        self.of_address.entry(from).or_default().insert(number);
+        (waiter.answer, Place { lobby: lobby.clone(), number, pushed, pushed_out })
+    }
+
+    /// The address that is next, and whose place it takes, if there is none that is free.
+    fn next(&self, bounds: &Bounds, now: Instant) -> Option<(IpAddr, Option<u64>)> {
+        let is_full = self.places.len() >= bounds.places;
+        let most = self.of_most(now).filter(|_| is_full);
+        let one = |(from, line): (&IpAddr, &VecDeque<Waiter>)| {
+            let held = self.held(*from);
+            let leaves = if held >= bounds.places_per_address {
+                Some(self.own(*from, now)?)
+            } else if is_full {
+                let of_more = most.filter(|(theirs, _)| *theirs > held).map(|(_, number)| number);
+                Some(of_more.or_else(|| self.own(*from, now))?)
+            } else {
+                None
+            };
+            Some((held, line.front()?.number, *from, leaves))
+        };
+        let next = self.lines.iter().filter_map(one).min_by_key(|(held, number, ..)| (*held, *number));
+        next.map(|(_, _, from, leaves)| (from, leaves))
+    }
+
+    /// Of those who had their while: one whose address holds most places, how many these are, and the oldest of them.
+    fn of_most(&self, now: Instant) -> Option<(usize, u64)> {
+        let had_theirs = self.places.iter().filter(|(_, one)| one.kept_until <= now);
+        let most = had_theirs.map(|(number, one)| (self.held(one.from), Reverse(*number))).max();
+        most.map(|(held, Reverse(number))| (held, number))
+    }
+
+    /// The oldest from there that had its while.
+    fn own(&self, from: IpAddr, now: Instant) -> Option<u64> {
+        let had_its = |number: &&u64| self.places.get(number).is_some_and(|one| one.kept_until <= now);
+        self.of_address.get(&from)?.iter().find(had_its).copied()
+    }
+
+    fn held(&self, from: IpAddr) -> usize {
+        self.of_address.get(&from).map_or(0, BTreeSet::len)
+    }
+
+    /// When the next place has been kept long enough, if that concerns anybody.
+    fn next_end(&self, now: Instant) -> Option<Instant> {
+        if self.waiting == 0 {
             return None;
         }
-        let (_, until, _) = self.places.get(&self.first()?)?;
-        (*until > Instant::now()).then_some(*until)
+        self.places.values().map(|one| one.kept_until).filter(|until| *until > now).min()
     }
 
-    /// Who makes room first.
-    fn first(&self) -> Option<u64> {
-        let first = self.places.iter().min_by_key(|(number, (_, until, _))| (*until, **number));
-        first.map(|(number, _)| *number)
-    }
-
-    fn remove(&mut self, number: u64) -> Option<(IpAddr, Instant, CancellationToken)> {
-        let (from, until, token) = self.places.remove(&number)?;
-        if let Some(same) = self.of_address.get_mut(&from) {
+    fn remove(&mut self, number: u64) -> Option<Taken> {
+        let taken = self.places.remove(&number)?;
+        if let Some(same) = self.of_address.get_mut(&taken.from) {
             same.remove(&number);
             if same.is_empty() {
-                self.of_address.remove(&from);
+                self.of_address.remove(&taken.from);
             }
         }
-        Some((from, until, token))
+        Some(taken)
     }
+}
+
+fn moves(line: &VecDeque<Waiter>, now: Instant) -> bool {
+    line.front().is_none_or(|first| now.saturating_duration_since(first.since) < MOVES)
 }
 
 /// What one machine can choose freely does not tell machines apart: the lower half of an address of IPv6.
@@ -149,93 +312,17 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lobby.waiting().remove(self.number);
-        self.lobby.left.notify_waiters();
+        if self.lobby.inside().remove(self.number).is_some() {
+            self.lobby.serve();
+        }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.lobby.inside().leave_line(self.from, self.number);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_makes_room_and_a_place_that_was_left_is_free() {
-        let lobby = Arc::new(Lobby::new(2, 2));
-        let mut last = 0_u8;
-        let mut enter = || {
-            last += 1;
-            lobby.enter([10, 0, 0, last].into())
-        };
-        let ((first, _), (second, _)) = (enter(), enter());
-        drop(first);
-        let (third, pushed) = enter();
-        assert!(!second.pushed_out.is_cancelled() && pushed == Pushed::Nobody);
-        let (fourth, pushed) = enter();
-        assert!(second.pushed_out.is_cancelled() && !third.pushed_out.is_cancelled());
-        assert_eq!(pushed, Pushed::Oldest);
-        drop((second, third, fourth));
-        assert!(lobby.waiting().places.is_empty() && lobby.waiting().of_address.is_empty());
-    }
-
-    #[tokio::test]
-    async fn nobody_makes_room_for_another_before_it_had_a_while() {
-        let lobby = Arc::new(Lobby::new(2, 2));
-        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let at_once =
-            async |last: u8| tokio::time::timeout(Duration::ZERO, lobby.has_place(address(last))).await;
-        let begun = Instant::now();
-        let (first, _) = lobby.enter(address(1));
-        assert!(at_once(2).await.is_ok());
-        let (second, _) = lobby.enter(address(2));
-        assert!(at_once(3).await.is_err());
-        lobby.has_place(address(3)).await;
-        assert!(begun.elapsed() >= KEPT, "it waited for the first one to have had its while");
-        let (third, pushed) = lobby.enter(address(3));
-        assert!(first.pushed_out.is_cancelled() && pushed == Pushed::Oldest);
-        drop(second);
-        assert!(at_once(4).await.is_ok(), "a place that was left is free at once");
-        let (_fourth, pushed) = lobby.enter(address(4));
-        assert!(!third.pushed_out.is_cancelled() && pushed == Pushed::Nobody);
-        let waits = lobby.has_place(address(5));
-        let leaves = async { drop(third) };
-        let before = Instant::now();
-        tokio::join!(waits, leaves);
-        assert!(before.elapsed() < KEPT, "and whoever waits is told of it");
-    }
-
-    #[tokio::test]
-    async fn an_address_that_comes_again_and_again_keeps_no_other_out() {
-        let lobby = Arc::new(Lobby::new(4, 2));
-        let (one, two, other) =
-            (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3]));
-        let begun = Instant::now();
-        let mut held: Vec<_> = [one, two, one, two].map(|from| lobby.enter(from).0).into();
-        let comes_again = async {
-            loop {
-                held.extend([one, two].map(|from| lobby.enter(from).0));
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::select! {
-            () = lobby.has_place(other) => {}
-            () = comes_again => {}
-        }
-        assert!(begun.elapsed() < KEPT * 2, "it waited for {:?}", begun.elapsed());
-        assert_eq!(lobby.enter(other).1, Pushed::Oldest);
-    }
-
-    #[test]
-    fn an_address_that_has_its_share_pushes_out_its_own() {
-        let lobby = Arc::new(Lobby::new(10, 2));
-        let (other, _) = lobby.enter("192.0.2.1".parse().unwrap());
-        for network in ["2001:db8::", "2001:db8:0:1::"] {
-            let from = |host: &str| lobby.enter(format!("{network}{host}").parse().unwrap());
-            let (first, second) = (from("1").0, from("2").0);
-            let (third, pushed) = from("3");
-            assert_eq!(pushed, Pushed::OfSameAddress);
-            assert!(first.pushed_out.is_cancelled() && !second.pushed_out.is_cancelled());
-            drop(third);
-        }
-        assert!(!other.pushed_out.is_cancelled());
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use crate::{
     life::{self, Admitted, serve},
     limits::Limits,
     listing::SessionList,
-    lobby::{Lobby, Place, Pushed},
+    lobby::{Bounds, Lobby, Place, Pushed},
     sessions::{Attached, Key},
     shared::{Shared, Unsaid},
     stats::{Gauge, Stats},
@@ -151,13 +151,18 @@ impl Gateway {
     pub async fn run(self, stop: CancellationToken) {
         let doors = Arc::new(Semaphore::new(self.shared.limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let limits = &self.shared.limits;
-        let lobby = Arc::new(Lobby::new(limits.ungreeted_max, limits.ungreeted_per_address_max));
+        let lobby = Arc::new(Lobby::new(Bounds {
+            places: limits.ungreeted_max,
+            places_per_address: limits.ungreeted_per_address_max,
+            waiting: limits.ungreeted_waiting_max,
+        }));
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
             let (shared, doors, lobby) = (self.shared.clone(), doors.clone(), lobby.clone());
             tasks.spawn(accept(listener, shared, doors, lobby, stop.clone()));
         }
         self.due.into_iter().for_each(|will| wills::publish(&self.shared, will));
+        tasks.spawn(keep(lobby, stop.clone()));
         tasks.spawn(expire(self.shared.clone(), stop.clone()));
         tasks.spawn(tidy(self.shared.clone(), stop));
         while tasks.join_next().await.is_some() {}
@@ -187,18 +192,7 @@ async fn accept(
                 break;
             }
         };
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = lobby.has_place(incoming.peer().ip()) => {}
-        }
-        let (place, pushed) = lobby.enter(incoming.peer().ip());
-        if pushed != Pushed::Nobody {
-            Stats::one(&shared.stats.connections_pushed_out);
-        }
-        if pushed == Pushed::OfSameAddress {
-            Stats::one(&shared.stats.connections_over_address_share);
-        }
-        connections.spawn(admit(incoming, shared.clone(), doors.clone(), place, stop.clone()));
+        connections.spawn(admit(incoming, shared.clone(), doors.clone(), lobby.clone(), stop.clone()));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
@@ -210,17 +204,64 @@ fn admit(
     incoming: Incoming,
     shared: Arc<Shared>,
     doors: Arc<Semaphore>,
-    place: Place,
+    lobby: Arc<Lobby>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> {
-    let let_in = Box::pin(let_in(incoming, shared.clone(), doors, place, stop.clone()));
+    let begin = Box::pin(begin(incoming, shared.clone(), doors, lobby, stop.clone()));
     async move {
         let stats = shared.stats.clone();
         let _open = Gauge::up(&stats.connections);
-        if let Some(admitted) = let_in.await {
+        if let Some(admitted) = begin.await {
             Box::pin(serve(shared, admitted, stop)).await;
         }
     }
+}
+
+/// Waits for a place, and takes what a handshake needs only then.
+async fn begin(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    doors: Arc<Semaphore>,
+    lobby: Arc<Lobby>,
+    stop: CancellationToken,
+) -> Option<Box<Admitted<Stream>>> {
+    let place = tokio::select! {
+        () = stop.cancelled() => None,
+        place = find_place(&shared, &lobby, incoming.peer()) => place,
+    };
+    Box::pin(let_in(incoming, shared, doors, place?, stop)).await
+}
+
+/// A place among those who have not said who they are. None if there is none in time; nothing was heard of such a client, and
+/// nothing is said to it.
+async fn find_place(shared: &Shared, lobby: &Arc<Lobby>, peer: SocketAddr) -> Option<Place> {
+    let stats = &shared.stats;
+    let found = {
+        let _waits = Gauge::up(&stats.connections_waiting);
+        timeout(shared.limits.connect_time_max, lobby.enter(peer.ip())).await.unwrap_or_default()
+    };
+    match &found {
+        Some(place) => {
+            if place.pushed != Pushed::Nobody {
+                Stats::one(&stats.connections_pushed_out);
+            }
+            if place.pushed == Pushed::OfSameAddress {
+                Stats::one(&stats.connections_over_address_share);
+            }
+        }
+        None => {
+            Stats::one(&stats.connections_turned_away);
+            let max = shared.limits.ungreeted_waiting_max;
+            warn_once!(
+                shared.episodes,
+                "line",
+                max,
+                %peer,
+                "too many connections wait until others have said who they are; some are turned away"
+            );
+        }
+    }
+    found
 }
 
 /// The handshake, CONNECT, and the session. None if the client is not let in; it has been told as far as it can be.
@@ -318,6 +359,14 @@ async fn attach(
             unavailable(shared, greeted, stream).await;
             None
         }
+    }
+}
+
+/// Gives places that were kept long enough to those who wait.
+async fn keep(lobby: Arc<Lobby>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = lobby.keep() => {}
     }
 }
 

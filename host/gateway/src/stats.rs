@@ -44,15 +44,19 @@ macro_rules! stats {
 stats! {
     /// Connections that are open.
     connections;
+    /// Those of them that wait until they may say who they are.
+    connections_waiting;
     /// Sessions, with and without a connection.
     sessions;
     /// Connections that were let in.
     connections_accepted;
     /// Connections that were refused because there were too many.
     connections_over_limit;
-    /// Connections that were closed for newer ones before they said who they are.
+    /// Connections that were closed unheard because too many waited, or for too long.
+    connections_turned_away;
+    /// Connections that were closed for others before they said who they are.
     connections_pushed_out;
-    /// Those of them that made room for a newer one of the same address.
+    /// Those of them that made room for another one of the same address.
     connections_over_address_share;
     /// Clients that did not say who they are in time.
     connects_too_late;

@@ -127,14 +127,25 @@ async fn whoever_sends_a_first_packet_over_its_limit_sees_the_reason_and_a_clean
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_clients_that_say_nothing_is_bounded_and_cleared() {
-    let limits = Limits { ungreeted_max: 20, connect_time_max: Duration::from_secs(3), ..Limits::default() };
+    let limits = Limits {
+        ungreeted_max: 20,
+        ungreeted_waiting_max: 30,
+        connect_time_max: Duration::from_secs(3),
+        ..Limits::default()
+    };
     let house = House::limited(limits).await;
     let mut idle = Vec::new();
     for _ in 0..60 {
         idle.push(Client::dial(house.address, V311).await);
     }
-    until("those over the limit are closed", || house.counted().connections_pushed_out >= 40).await;
-    until("the others are too late", || house.counted().connects_too_late >= 20).await;
+    until("who finds no room in the line takes a place", || house.counted().connections_pushed_out >= 10)
+        .await;
+    until("those who had a while make room", || house.counted().connections_pushed_out >= 30).await;
+    until("the others are too late", || {
+        let counted = house.counted();
+        counted.connects_too_late + counted.connections_turned_away + counted.connections_pushed_out >= 60
+    })
+    .await;
     for client in &mut idle {
         assert_eq!(client.next().await, None);
     }

@@ -7,6 +7,7 @@ pub mod deployment;
 mod deployments;
 pub mod devices;
 pub mod doors;
+mod files;
 pub mod host;
 mod http;
 pub mod hub;

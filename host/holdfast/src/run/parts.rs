@@ -1,6 +1,6 @@
 //! From the configuration to what each room is told. Rooms do not know the configuration; this is the one place that does.
 
-use super::{devices, ways};
+use super::{devices, files, ways};
 use crate::{
     certificates,
     dialer::Dialer,
@@ -149,6 +149,7 @@ pub async fn gateway(
     if listen.is_empty() {
         return Ok(None);
     }
+    files::warn_if_few(config.gateway.connections_max, config.gateway.handshakes_max);
     let usual = Limits::default();
     let connections_max = usize::try_from(config.gateway.connections_max).unwrap_or(usize::MAX);
     let limits = Limits {
@@ -156,6 +157,8 @@ pub async fn gateway(
         // Each connection has a session; beside them there is room for those that are kept.
         sessions_max: usual.sessions_max.max(connections_max.saturating_mul(2)),
         ungreeted_max: usize::try_from(config.gateway.handshakes_max).unwrap_or(usize::MAX),
+        // As many wait as are served.
+        ungreeted_waiting_max: usize::try_from(config.gateway.handshakes_max).unwrap_or(usize::MAX),
         ungreeted_per_address_max: usize::try_from(config.gateway.handshakes_per_address_max)
             .unwrap_or(usize::MAX),
         connect_time_max: config.gateway.connect_time_max,
