@@ -7,6 +7,7 @@ use crate::{
     above::{LINK_VERSION, link_version},
     shared::Shared,
     stats::Stats,
+    turns::step_back,
 };
 use holdfast_auth::{Claim, DeviceNotProved, Evidence, NotProved, Proved, sas};
 use holdfast_mqtt::{
@@ -179,6 +180,7 @@ async fn by_password(shared: &Arc<Shared>, connect: &Connect, peer: SocketAddr) 
     // keep its own. The turn lasts as long as the check, also where the client is gone before.
     let check = std::thread::Builder::new().name("password".into()).spawn(move || {
         let _turn = turn;
+        step_back();
         // Who asked may be gone.
         let _ = answer.send(registry.who(Evidence { user: user.as_deref(), password: password.as_deref() }));
     });
