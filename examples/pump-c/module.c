@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+HOLDFAST_OUTPUTS("total");
+
 #define BEAT "beat"
 
 // The total so far, 0 at first. What cannot be read fails the call.

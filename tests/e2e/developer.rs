@@ -1,8 +1,8 @@
 //! The loop of who writes a module: record what passes, hand it to a component, see what is different.
 
-use crate::support::{Edge, checkout, holdfast};
+use crate::support::{Edge, Process, binary, checkout, holdfast, ready_made, wait_for};
 use serde_json::Value;
-use std::{fs, thread};
+use std::{fs, process::Command, thread};
 
 const ROUTES: &str = r#"[routes]
 in = 'FROM /messages/modules/simulator/outputs/readings INTO BrokeredEndpoint("/modules/threshold/inputs/readings")'
@@ -96,4 +96,94 @@ fn a_component_says_what_it_does_asks_for_and_is_granted() {
     let told = inspect("asks.wasm").expect_good();
     assert!(told.contains("it asks for  connections to api.example, port 443"), "{told}");
     assert!(told.contains("nothing is granted"), "{told}");
+}
+
+#[test]
+fn a_slip_of_the_finger_in_a_route_is_named_with_what_was_meant() {
+    let edge = Edge::prepare(
+        "[routes]\n\
+         from = 'FROM /messages/modules/simulator/outputs/raedings INTO $upstream'\n\
+         into = 'FROM /messages/* INTO BrokeredEndpoint(\"/modules/simulator/inputs/in\")'\n\
+         well = 'FROM /messages/modules/simulator/outputs/readings INTO $upstream'\n",
+    );
+    edge.plug("simulator", "simulator", "");
+    let slip = "simulator declares no output \"raedings\"; write \"readings\"";
+    let none = "simulator declares no input \"in\"; it has: none";
+    let found = edge.json(&["check", "--dont-run", "upstream"]);
+    let routes = found.iter().find(|one| one["id"] == "routes").unwrap();
+    assert_eq!(routes["result"], "warning", "{routes}");
+    assert_eq!(routes["text"], format!("from: {slip}\ninto: {none}"), "{routes}");
+    let listed = edge.run(&["routes", "list"]);
+    assert!(listed.err.contains(&format!("note: from: {slip}")) && listed.good, "{listed:?}");
+    let explained = edge.run(&["routes", "explain", "--from", "simulator/raedings", "x"]);
+    assert!(explained.err.contains(slip) && explained.good, "{explained:?}");
+}
+
+#[test]
+fn what_a_component_asks_for_and_is_not_granted_is_told_with_the_line_that_grants_it() {
+    let edge = Edge::prepare("");
+    let asks =
+        "[grants]\nmethods = [\"/horn\"]\nhosts = [\"api.example:443\"]\n[environment]\nTOKEN = \"mine\"\n";
+    let wasm = holdfast_engine::with_wishes(ready_made("window"), asks).unwrap();
+    edge.drop_in("asks.wasm", &wasm);
+    edge.drop_in("asks.toml", b"[grants]\nhosts = [\"*.example:*\"]\n");
+    let lines = [
+        "methods of /horn, which are not granted; to grant them, add to its .toml: [grants] methods = [\"/horn\"]",
+        "the environment variable TOKEN, which is not set; to set it, add to its .toml: [environment] TOKEN = ",
+    ];
+    let inspected = &edge.json(&["module", "inspect", "plugins/asks.wasm"])[0];
+    assert_eq!(inspected["outputs"], serde_json::json!(["windows"]), "{inspected}");
+    assert_eq!(inspected["unmet"].as_array().unwrap().len(), lines.len(), "{inspected}");
+    let told = edge.run(&["module", "inspect", "plugins/asks.wasm"]).expect_good();
+    let checked = edge.run(&["check", "--dont-run", "upstream"]).out;
+    for line in lines {
+        assert!(told.contains(&format!("it lacks  {line}")), "{line} is not in {told}");
+        assert!(checked.contains(&format!("asks.wasm: it asks for {line}")), "{line} is not in {checked}");
+    }
+    assert!(told.contains("output   windows"), "{told}");
+    // Settings that cannot be read are found before they are needed.
+    edge.drop_in("asks.toml", b"outputs = [\"a b\"]\n[grant]\n");
+    edge.run(&["check", "--dont-run", "upstream"]).expect_refused(&[
+        "asks.toml: line 1: outputs: \"a b\" is no name",
+        "line 2: grant is not known here",
+    ]);
+}
+
+/// The whole loop in one terminal: it builds at each change, swaps, and shows what the module logs, is given and sends.
+#[test]
+fn a_module_is_written_while_it_runs_and_one_that_does_not_compile_changes_nothing() {
+    let edge = Edge::started(
+        "[routes]\nin = 'FROM /messages/modules/feed/* INTO BrokeredEndpoint(\"/modules/hello/inputs/readings\")'\n",
+    );
+    holdfast(edge.folder(), &["module", "new", "hello", "--lang", "c"]).expect_good();
+    let mut dev = Command::new(binary());
+    dev.current_dir(edge.folder()).args(["--config", "holdfast.toml", "module", "dev", "hello"]);
+    let dev = Process::start(dev, &edge.folder().join("dev.log"));
+    let shows =
+        |text: &str| wait_for(&format!("it shows {text:?}"), || dev.printed().contains(text).then_some(()));
+    shows("— built hello");
+    edge.wait_module("hello", "running");
+    let feed = |body: &str| drop(edge.run(&["send", "--from", "feed/out", body]).expect_good());
+    // It may look away for a moment when the module comes up.
+    wait_for("it shows what passes", || {
+        feed("one");
+        dev.printed().contains("is given feed/out  one").then_some(())
+    });
+    shows("sends    hello/out  1: one");
+
+    let source = edge.folder().join("hello/module.c");
+    let text = fs::read_to_string(&source).unwrap();
+    fs::write(&source, text.replace("%ld: %s", "%ld; %s").replace("has started", "is another")).unwrap();
+    shows("log      hello is another");
+    feed("two");
+    shows("; two");
+
+    fs::write(&source, text.replace("return", "retrun")).unwrap();
+    shows("— not built: ");
+    feed("three");
+    shows("; three");
+    fs::write(edge.folder().join("hello/hello.toml"), "outputs = 7\n").unwrap();
+    fs::write(&source, &text).unwrap();
+    shows("hello.toml: line 1: outputs is an integer");
+    assert_eq!(edge.module("hello").unwrap()["state"], "running");
 }

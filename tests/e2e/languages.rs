@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 /// Feeds the module of a name; what it sends goes upstream and stays there.
 fn routes(name: &str) -> String {
     format!(
-        "[routes]\nin = 'FROM /messages/modules/feed/* INTO BrokeredEndpoint(\"/modules/{name}/inputs/in\")'\n"
+        "[routes]\nin = 'FROM /messages/modules/feed/* INTO BrokeredEndpoint(\"/modules/{name}/inputs/readings\")'\n"
     )
 }
 
@@ -49,6 +49,12 @@ fn wait_sent(edge: &Edge, wanted: &[&str]) {
     wait_for(&format!("{wanted:?} was sent"), || (sent(edge, "hello") == wanted).then_some(()));
 }
 
+/// What the component says that it takes messages by and sends by.
+fn declares(edge: &Edge) -> (Value, Value) {
+    let inspected = edge.json(&["module", "inspect", "plugins/hello.wasm"]).remove(0);
+    (inspected["inputs"].clone(), inspected["outputs"].clone())
+}
+
 /// Messages are counted, and the count outlives the instance.
 fn counts(edge: &Edge) {
     send(edge, "one");
@@ -74,6 +80,23 @@ fn follows_and_serves(edge: &Edge) {
 }
 
 #[test]
+fn in_rust() {
+    let edge = new_module("rust", |project| {
+        // What it is made of is built once for all runs.
+        fs::create_dir_all(project.join(".cargo")).unwrap();
+        let target = checkout("target/new-module");
+        fs::write(project.join(".cargo/config.toml"), format!("[build]\ntarget-dir = {target:?}\n")).unwrap();
+    });
+    for value in ["20.0", "20.1", "21.0"] {
+        send(&edge, &format!("{{\"temperature\":{value}}}"));
+    }
+    wait_sent(&edge, &["{\"temperature\":20.0}", "{\"temperature\":21.0}"]);
+    send(&edge, "cold");
+    wait_for("what is no JSON is given up", || (edge.module("hello")?["failed"] == 1).then_some(()));
+    assert_eq!(declares(&edge), (json!(["readings"]), json!(["changes"])));
+}
+
+#[test]
 fn in_python() {
     let edge = new_module("python", |project| {
         let own = project.join(".venv/bin");
@@ -82,6 +105,7 @@ fn in_python() {
     });
     counts(&edge);
     follows_and_serves(&edge);
+    assert_eq!(declares(&edge), (json!(["readings"]), json!(["out"])));
 }
 
 #[test]
@@ -91,12 +115,14 @@ fn in_javascript() {
     });
     counts(&edge);
     follows_and_serves(&edge);
+    assert_eq!(declares(&edge), (json!(["readings"]), json!(["out"])));
 }
 
 #[test]
 fn in_c() {
     let edge = new_module("c", |_| ());
     counts(&edge);
+    assert_eq!(declares(&edge), (json!(["readings"]), json!(["out"])));
     // A handler that is left out answers all the same.
     edge.run(&["--json", "method", "call", "/hello", "reset"])
         .expect_refused(&["\"status\":501", "no method"]);

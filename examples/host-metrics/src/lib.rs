@@ -6,7 +6,9 @@
 
 mod read;
 
-use holdfast_sdk::{Error, Failure, Message, Module, OrFail, Outgoing, clock, config, log, outbox, timers};
+use holdfast_sdk::{
+    Error, Failure, Message, Module, OrFail, Outgoing, Ports, clock, config, log, outbox, timers,
+};
 use read::{CpuTimes, DiskTotals, Load, Memory};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, collections::BTreeSet, fs, path::Path, time::Duration};
@@ -80,6 +82,9 @@ struct HostMetrics {
 }
 
 impl Module for HostMetrics {
+    const INPUTS: Ports = &[];
+    const OUTPUTS: Ports = &[OUTPUT];
+
     fn start() -> Result<Self, Error> {
         let settings: Settings = config::parse()?;
         timers::every("read", settings.period)?;

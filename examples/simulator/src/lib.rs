@@ -5,7 +5,7 @@
 //! only that all came, but also that each is what was sent.
 
 use holdfast_sdk::{
-    Error, Failure, Message, Module, OrFail, Outgoing, clock, config, log, outbox, state, timers,
+    Error, Failure, Message, Module, OrFail, Outgoing, Ports, clock, config, log, outbox, state, timers,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -53,6 +53,9 @@ struct Simulator {
 }
 
 impl Module for Simulator {
+    const INPUTS: Ports = &[];
+    const OUTPUTS: Ports = &[OUTPUT];
+
     fn start() -> Result<Self, Error> {
         let settings: Settings = config::parse()?;
         if settings.burst == 0 || settings.burst > BURST_MAX {

@@ -4,7 +4,7 @@
 //! was switched last and how often is in the durable state: a restart switches nothing twice.
 
 use holdfast_sdk::{
-    Error, Failure, Message, Module, Outgoing, json, log,
+    Error, Failure, Message, Module, Outgoing, Ports, json, log,
     methods::{Payload, Reply},
     outbox, state, twins,
 };
@@ -83,6 +83,8 @@ impl Thermostat {
 }
 
 impl Module for Thermostat {
+    const OUTPUTS: Ports = &[OUTPUT];
+
     fn start() -> Result<Self, Error> {
         let mut thermostat = Self { desired: Desired::default() };
         thermostat.follow()?;

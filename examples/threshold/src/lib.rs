@@ -5,7 +5,7 @@
 //! raised is in the durable state: a restart raises nothing twice.
 
 use holdfast_sdk::{
-    Error, Failure, Message, Module, OrFail, Outgoing, clock, config,
+    Error, Failure, Message, Module, OrFail, Outgoing, Ports, clock, config,
     json::{self, Value},
     log, outbox, state,
 };
@@ -86,6 +86,8 @@ struct Threshold {
 }
 
 impl Module for Threshold {
+    const OUTPUTS: Ports = &[OUTPUT];
+
     fn start() -> Result<Self, Error> {
         let settings: Settings = config::parse()?;
         if settings.hysteresis < 0.0 {

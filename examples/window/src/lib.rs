@@ -5,7 +5,7 @@
 //! a restart or a power cut loses none of what was counted.
 
 use holdfast_sdk::{
-    Delivered, Error, Failure, Message, Module, OrFail, Outgoing, clock, config,
+    Delivered, Error, Failure, Message, Module, OrFail, Outgoing, Ports, clock, config,
     json::{self, Value},
     log, outbox, state, timers,
 };
@@ -75,6 +75,8 @@ struct Window {
 }
 
 impl Module for Window {
+    const OUTPUTS: Ports = &[OUTPUT];
+
     fn start() -> Result<Self, Error> {
         let settings: Settings = config::parse()?;
         let length_ms = u64::try_from(settings.length.as_millis()).unwrap_or(u64::MAX);

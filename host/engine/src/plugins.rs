@@ -59,7 +59,7 @@ pub fn next_name(module: &str) -> String {
 }
 
 /// The module whose next version has this name; none if it is no such name.
-pub(crate) fn base_of(name: &str) -> Option<&str> {
+pub fn base_of(name: &str) -> Option<&str> {
     name.strip_suffix(NEXT).filter(|base| !base.is_empty())
 }
 

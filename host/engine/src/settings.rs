@@ -8,6 +8,7 @@ mod reading;
 pub(crate) use grants::{HostGrant, MethodGrant};
 
 use crate::config::Limits;
+use crate::ports::Ports;
 use reading::{Section, line_of};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,6 +61,9 @@ pub(crate) struct Settings {
     pub(crate) start_order: u32,
     /// What a program is given behind its name.
     pub(crate) arguments: Vec<String>,
+    /// What it declares, here and in its component.
+    pub(crate) inputs: Ports,
+    pub(crate) outputs: Ports,
     pub(crate) directories: Vec<Directory>,
     pub(crate) hosts: Vec<HostGrant>,
     /// Whose methods it may call.
@@ -101,6 +105,8 @@ impl Settings {
             restart: RestartPolicy::default(),
             start_order: u32::MAX,
             arguments: Vec::new(),
+            inputs: Ports::default(),
+            outputs: Ports::default(),
             directories: Vec::new(),
             hosts: Vec::new(),
             methods: Vec::new(),
@@ -135,6 +141,8 @@ impl Settings {
         let mut arguments = None;
         top.list("arguments", &mut arguments);
         settings.arguments = arguments.unwrap_or_default();
+        top.ports("inputs", &mut settings.inputs);
+        top.ports("outputs", &mut settings.outputs);
         top.section("grants", |section| {
             grants::directories(section, &mut settings.directories);
             grants::hosts(section, &mut settings.hosts);
@@ -261,6 +269,8 @@ mod tests {
             status = "stopped"
             restart = "never"
             start_order = 3
+            inputs = ["readings"]
+            outputs = []
             [grants]
             directories = [{ host = "/proc", files = ["stat", "net/dev"], optional = true }, { host = "/var/lib/x", guest = "/data", write = true }]
             [limits]
@@ -284,6 +294,10 @@ mod tests {
         assert!(!settings.running);
         assert_eq!(settings.restart, RestartPolicy::Never);
         assert_eq!(settings.start_order, 3);
+        assert_eq!(
+            (settings.inputs.to_string(), settings.outputs.to_string()),
+            ("readings".into(), "none".into())
+        );
         assert_eq!(
             settings.directories,
             [
@@ -318,24 +332,25 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_once_with_its_line() {
         let faults = parse(
-            "restart = \"sometimes\"\nstart_odrer = 1\n[limits]\ncall_ms = 0\nmemory = 5\n[grants]\n\
+            "restart = \"sometimes\"\nstart_odrer = 1\noutputs = [\"a b\"]\n[limits]\ncall_ms = 0\nmemory = 5\n[grants]\n\
              directories = [{ guest = \"/x\" }, { host = \"relative\", write = 1 }, \
              { host = \"/p\", files = [\"../x\"], write = true }, { host = \"/p\", files = \"x\" }]\n[environment]\nA = [1]\n",
         )
         .unwrap_err();
         for part in [
             "line 1: restart = \"sometimes\" is not one of never, on-failure, on-unhealthy, always",
-            "line 2: start_odrer is not known here; known are: status, restart, start_order, arguments, grants, http, \
-             source, limits, probation, shadow, environment, config",
-            "line 4: limits.call_ms = 0 is out of bounds; 10 to 3600000 is allowed",
-            "line 5: limits.memory is not known here",
-            "line 7: grants.directories: host is missing",
+            "line 2: start_odrer is not known here; known are: status, restart, start_order, arguments, inputs, outputs, \
+             grants, http, source, limits, probation, shadow, environment, config",
+            "line 3: outputs: \"a b\" is no name",
+            "line 5: limits.call_ms = 0 is out of bounds; 10 to 3600000 is allowed",
+            "line 6: limits.memory is not known here",
+            "line 8: grants.directories: host is missing",
             "host = \"relative\" is not an absolute path",
             "grants.directories.write is an integer; true or false is needed",
             "files: \"../x\" is not a path within the directory",
             "files are read only",
             "grants.directories.files is a string; a list of texts is needed",
-            "line 9: environment.A is an array; a text, number or truth value is needed",
+            "line 10: environment.A is an array; a text, number or truth value is needed",
         ] {
             assert!(faults.contains(part), "{part:?} is not in {faults}");
         }

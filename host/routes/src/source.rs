@@ -70,6 +70,19 @@ impl SourcePattern {
             && output.strip_suffix('/').is_some_and(|output| plain_name(output).is_some())
     }
 
+    /// The module and the output that it names, if it names one of each. In whatever case they are written.
+    pub fn named_output(&self) -> Option<(Name, Name)> {
+        let head = self.prefix.get(..MODULES.len())?;
+        let rest = self.prefix.get(MODULES.len()..).filter(|_| head.eq_ignore_ascii_case(MODULES))?;
+        let mut parts = rest.strip_suffix('/')?.split('/');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(module), Some(word), Some(output), None) if word.eq_ignore_ascii_case("outputs") => {
+                Some((plain_name(module)?, plain_name(output)?))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether only twin changes can be read.
     pub fn is_twin_changes(&self) -> bool {
         self.prefix.eq_ignore_ascii_case(TWINS)

@@ -244,6 +244,7 @@ static holdfast_error send(const char *output, holdfast_module_outbox_outgoing_t
                         (unsigned long long)error.val.body_too_large);
         case HOLDFAST_MODULE_OUTBOX_SEND_ERROR_TOO_MANY_PROPERTIES:
             return said("more than %u properties", (unsigned)error.val.too_many_properties);
+        // An output that will not do, or a limit: both say why.
         default:
             return given_why(error.val.quota_exceeded);
     }

@@ -37,6 +37,23 @@ holdfast_outcome holdfast_reject(const char *format, ...) __attribute__((format(
 
 // ---- What you write.
 
+// Say at the top of a file, once, which inputs the module takes messages by and which outputs it sends by:
+//     HOLDFAST_INPUTS("readings");
+//     HOLDFAST_OUTPUTS("hot", "cold");
+// Then a send by another output is refused, and `holdfast check` names the routes from or to what is not there. A name that
+// ends with * stands for all that begin so. May be left out: everything goes then.
+#define HOLDFAST_INPUTS(...) HOLDFAST_DECLARE_("inputs", __VA_ARGS__)
+#define HOLDFAST_OUTPUTS(...) HOLDFAST_DECLARE_("outputs", __VA_ARGS__)
+// Lines of a section of the component. The names are quoted once for the form of the settings and once for the assembler.
+#define HOLDFAST_QUOTED_(...) #__VA_ARGS__
+#define HOLDFAST_TWICE_QUOTED_(quoted) HOLDFAST_QUOTED_(quoted)
+#define HOLDFAST_DECLARE_(key, ...)                                                      \
+    __asm__(".section \".custom_section.holdfast-grants\",\"\",@\n"                      \
+            ".ascii \"" key " = [\"\n"                                                   \
+            ".ascii " HOLDFAST_TWICE_QUOTED_(HOLDFAST_QUOTED_(__VA_ARGS__)) "\n"         \
+            ".ascii \"]\\n\"\n"                                                          \
+            ".text\n")
+
 // A message with its properties and its source; see contract.h for the fields.
 typedef holdfast_module_types_message_t holdfast_message;
 

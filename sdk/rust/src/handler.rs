@@ -2,12 +2,19 @@
 
 use crate::batches::Delivered;
 use crate::methods::{Payload, Reply};
+use crate::ports::{self, Ports};
 use crate::twins::Change;
 use crate::types::Message;
 use std::fmt;
 
 /// A module. The host calls one function at a time and never two at once.
 pub trait Module: Sized + 'static {
+    /// The inputs that it takes messages by, for `holdfast check` and whoever writes routes; any, unless it says so (see [`ports`]).
+    const INPUTS: Ports = ports::ANY;
+
+    /// The outputs that it sends by: a send by another one is refused. Any, unless it says so (see [`ports`]).
+    const OUTPUTS: Ports = ports::ANY;
+
     /// Called once, before the first message: read the configuration, set timers. An error is a failed start; the
     /// restart policy applies.
     fn start() -> Result<Self, Error>;
@@ -194,6 +201,19 @@ macro_rules! module_exports {
             }
 
             struct Exports;
+
+            const DECLARATION_BYTES: usize = $crate::ports::declaration_bytes(
+                <$module as $crate::Module>::INPUTS,
+                <$module as $crate::Module>::OUTPUTS,
+            );
+
+            // A section of the component: what it declares can be read before it runs.
+            #[used]
+            #[unsafe(link_section = "holdfast-grants")]
+            static DECLARATION: [u8; DECLARATION_BYTES] = $crate::ports::declaration(
+                <$module as $crate::Module>::INPUTS,
+                <$module as $crate::Module>::OUTPUTS,
+            );
 
             impl $crate::bindings::exports::holdfast::module::handler::Guest for Exports {
                 fn start() -> ::core::result::Result<(), ::std::string::String> {

@@ -37,7 +37,7 @@
 //!
 //! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`], [`methods`], [`metrics`] and [`batches`] have the
 //! names of its interfaces; [`config`], [`state`] and [`log`] are the standard `wasi:config/store`, `wasi:keyvalue/store` and
-//! `wasi:logging/logging`.
+//! `wasi:logging/logging`. What a module declares of itself is in [`ports`].
 
 pub mod batches;
 pub mod clock;
@@ -49,6 +49,7 @@ pub mod log;
 pub mod methods;
 pub mod metrics;
 pub mod outbox;
+pub mod ports;
 pub mod state;
 pub mod timers;
 pub mod twins;
@@ -59,6 +60,7 @@ pub mod testing;
 
 pub use batches::Delivered;
 pub use handler::{Error, Failure, Module, OrFail};
+pub use ports::Ports;
 pub use types::{BodyError, Message, Outgoing, Source, SystemProperties, UnixMillis};
 
 /// What the macro [`module!`] refers to. Not for direct use.

@@ -6,7 +6,7 @@ use std::fmt;
 /// Why a message was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// The output's name is not a name; says which character.
+    /// The output's name is not a name, or not one that the module declares (see [`ports`](crate::ports)); says which.
     InvalidOutput(String),
     /// The body has more bytes than the limit, which is given.
     BodyTooLarge(u64),
@@ -25,7 +25,7 @@ pub fn send(output: &str, message: Outgoing) -> Result<(), SendError> {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidOutput(why) => write!(f, "the name of the output is not a name: {why}"),
+            Self::InvalidOutput(why) => write!(f, "the output will not do: {why}"),
             Self::BodyTooLarge(max) => write!(f, "the body of the message has more than {max} bytes"),
             Self::TooManyProperties(max) => write!(f, "the message has more than {max} properties"),
             Self::QuotaExceeded(what) => write!(f, "this call has sent as much as one call may: {what}"),

@@ -133,7 +133,8 @@ impl Harness {
     }
 
     /// Starts a module.
-    pub fn start<M: Module>(self) -> Result<Running<M>, Error> {
+    pub fn start<M: Module>(mut self) -> Result<Running<M>, Error> {
+        self.world.outputs = M::OUTPUTS;
         let (started, world) = imports::within(self.world, M::start);
         Ok(Running { module: started?, world })
     }

@@ -20,9 +20,10 @@ pub use clients::{
     python_tool,
 };
 pub use dice::Dice;
-pub use edge::{Edge, PASSWORD, USER, holdfast, ready_made};
+pub use edge::{Edge, PASSWORD, USER, binary, holdfast, ready_made};
 pub use hub::Hub;
 pub use link::Link;
+pub use process::Process;
 pub use registry::{REGISTRY_USER, Registry, registry_that_says};
 pub use strict::{Strict, Work};
 

@@ -5,6 +5,7 @@ use super::bindings::holdfast::module::types::{Outgoing, SystemProperties as Giv
 use super::{NO_TURN, Sharing};
 use crate::config::Limits;
 use crate::host::Host;
+use crate::ports::Ports;
 use holdfast_types::{
     BODY_BYTES_MAX, Message, Name, PROPERTIES_MAX, Properties, SystemKey, SystemProperties, UnixMillis,
 };
@@ -48,10 +49,11 @@ impl Outbox {
         &mut self,
         output: &str,
         message: Outgoing,
+        outputs: &Ports,
         limits: &Limits,
         sharing: Sharing,
     ) -> Result<(), SendError> {
-        let output = self.output(output)?;
+        let output = self.output(output, outputs)?;
         if message.body.len() > BODY_BYTES_MAX {
             return Err(SendError::BodyTooLarge(BODY_BYTES_MAX as u64));
         }
@@ -78,8 +80,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// An empty name is "no output": the message's source is then the module alone.
-    fn output(&mut self, output: &str) -> Result<Option<Name>, SendError> {
+    /// An empty name is "no output": the message's source is then the module alone. Others have to be declared, if any are.
+    fn output(&mut self, output: &str, outputs: &Ports) -> Result<Option<Name>, SendError> {
         if output.is_empty() {
             return Ok(None);
         }
@@ -87,6 +89,11 @@ impl Outbox {
             return Ok(Some(known.clone()));
         }
         let name = Name::new(output).map_err(|invalid| SendError::InvalidOutput(invalid.to_string()))?;
+        if !outputs.have(output) {
+            return Err(SendError::InvalidOutput(format!(
+                "{output:?} is not declared, but {outputs}; if it may be sent by, add to the module's .toml: outputs = [{output:?}]"
+            )));
+        }
         if self.names.len() < NAMES_MAX {
             self.names.push(name.clone());
         }
@@ -126,12 +133,22 @@ impl Outward for Host {
         if !self.records {
             return Err(SendError::QuotaExceeded(NO_TURN.to_owned()));
         }
-        self.outbox.send(&output, message, &self.limits, self.sharing).inspect_err(|error| {
-            if let SendError::QuotaExceeded(why) = error {
-                let limit = if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
-                if !self.sharing.meets(limit) {
-                    self.log.refuse(limit, || format!("a send was refused: {why}"));
+        let outputs = &self.settings.outputs;
+        self.outbox.send(&output, message, outputs, &self.limits, self.sharing).inspect_err(|error| {
+            match error {
+                SendError::QuotaExceeded(why) => {
+                    let limit =
+                        if why.contains("limits.sends ") { "limits.sends" } else { "limits.send_bytes" };
+                    if !self.sharing.meets(limit) {
+                        self.log.refuse(limit, || format!("a send was refused: {why}"));
+                    }
                 }
+                SendError::InvalidOutput(why) if !outputs.have(&output) => {
+                    self.log.refuse("outputs", || format!("a send was refused: the output {why}"));
+                }
+                SendError::InvalidOutput(_)
+                | SendError::BodyTooLarge(_)
+                | SendError::TooManyProperties(_) => {}
             }
         })
     }
@@ -159,7 +176,7 @@ mod tests {
         let limits = Limits { sends: 2, send_bytes: 1_000, ..Limits::of(Profile::Standard) };
         let mut outbox = Outbox::default();
         let mut send = |output: &str, body, properties| {
-            outbox.send(output, outgoing(body, properties), &limits, Sharing::ALONE)
+            outbox.send(output, outgoing(body, properties), &Ports::default(), &limits, Sharing::ALONE)
         };
         assert!(matches!(send("a/b", 1, 0), Err(SendError::InvalidOutput(why)) if why.contains("'/'")));
         assert!(matches!(send("a", BODY_BYTES_MAX + 1, 0), Err(SendError::BodyTooLarge(16_777_216))));

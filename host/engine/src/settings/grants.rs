@@ -2,6 +2,7 @@
 
 use super::Directory;
 use super::reading::Section;
+use crate::ports::covers;
 use holdfast_types::Name;
 use std::fmt;
 use std::path::PathBuf;
@@ -55,9 +56,34 @@ impl HostGrant {
         host.strip_suffix(&self.host).is_some_and(|before| before.len() > 1 && before.ends_with('.'))
     }
 
+    /// Whether everything that another grant is for is in this one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let port = self.port.is_none() || self.port == other.port;
+        port && match other.below {
+            // What is below a domain below another's is below that.
+            true => self.below && (self.host == other.host || self.names(&other.host)),
+            false => self.names(&other.host),
+        }
+    }
+
     /// Whether it is for this host and port.
     pub(crate) fn allows(&self, host: &str, port: u16) -> bool {
         self.port.is_none_or(|granted| granted == port) && self.names(host)
+    }
+}
+
+impl fmt::Display for HostGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.below { "*." } else { "" })?;
+        if self.host.contains(':') {
+            write!(f, "[{}]:", self.host)?
+        } else {
+            write!(f, "{}:", self.host)?
+        }
+        match self.port {
+            Some(port) => write!(f, "{port}"),
+            None => f.write_str("*"),
+        }
     }
 }
 
@@ -83,10 +109,7 @@ impl MethodGrant {
 
     /// Whether it is for this target, as modules of this edge write it.
     pub(crate) fn allows(&self, target: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(start) => target.starts_with(start),
-            None => target == self.0,
-        }
+        covers(&self.0, target)
     }
 }
 
@@ -193,6 +216,19 @@ mod tests {
         assert!(!grant("*.example:443").allows("example", 443));
         assert!(!grant("*.example:443").allows("badexample", 443));
         assert!(grant("10.0.0.1:*").allows("10.0.0.1", 7));
+        for (granted, wished, covered) in [
+            ("api.example:443", "API.example:443", true),
+            ("api.example:443", "api.example:*", false),
+            ("*.example:*", "a.b.example:1", true),
+            ("*.example:*", "*.b.example:1", true),
+            ("*.b.example:*", "*.example:1", false),
+            ("b.example:*", "*.b.example:1", false),
+        ] {
+            assert_eq!(grant(granted).covers(&grant(wished)), covered, "{granted} {wished}");
+        }
+        for text in ["api.example:443", "*.example:*", "[::1]:80"] {
+            assert_eq!(grant(text).to_string(), text);
+        }
         assert!(grant("[::1]:80").allows("::1", 80) && grant("[::1]:80").allows("[::1]", 80));
         for (text, fault) in [
             ("api.example", "names no port"),

@@ -1,6 +1,7 @@
 //! Reads one table of a settings file key by key, noting every fault.
 
 use super::Faults;
+use crate::ports::Ports;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use toml::Spanned;
@@ -25,7 +26,9 @@ impl<'a, 'f> Section<'a, 'f> {
     }
 
     fn value(&mut self, key: &'static str) -> Option<(usize, &'a DeValue<'a>)> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         let (_, value) = self.entries.iter().find(|(name, _)| name.get_ref() == key)?;
         Some((line_of(self.text, value.span().start), value.get_ref()))
     }
@@ -101,6 +104,21 @@ impl<'a, 'f> Section<'a, 'f> {
         match value.as_bool() {
             Some(flag) => *into = flag,
             None => self.wrong_kind(line, key, value, "true or false"),
+        }
+    }
+
+    /// A list of names of inputs or outputs.
+    pub(super) fn ports(&mut self, key: &'static str, into: &mut Ports) {
+        let mut names = None;
+        self.list(key, &mut names);
+        match names.map(Ports::parse) {
+            Some(Ok(ports)) => *into = ports,
+            Some(Err(fault)) => {
+                let line = self.value(key).map_or(0, |(line, _)| line);
+                let fault = format!("{}: {fault}", self.full(key));
+                self.faults.add(line, fault);
+            }
+            None => {}
         }
     }
 

@@ -11,7 +11,7 @@ use crate::plugins::Source;
 use crate::plugins::{self, Files};
 use crate::runtime::Runtime;
 use crate::settings::Settings;
-use crate::wants::embedded_grants;
+use crate::wants::{unmet, wished};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -150,7 +150,7 @@ impl Job {
         running: Option<&Version>,
     ) -> Result<Version, String> {
         // Both files are read before either is judged, so that all that is wrong is said at once.
-        let settings = plugins::read_settings(&self.folder, name, files, self.limits);
+        let mut settings = plugins::read_settings(&self.folder, name, files, self.limits);
         // The operator's word goes before that of the deployment.
         let own = settings.as_ref().ok();
         let oci = match plugins::base_of(name) {
@@ -159,8 +159,8 @@ impl Job {
         };
         let read = plugins::read_component(&self.folder, files, oci, self.source.as_deref());
         let code = read.and_then(|(bytes, digest)| {
-            if let (Some(wish), Ok(settings)) = (embedded_grants(&bytes), &settings) {
-                tell_of_wishes(name, wish, settings);
+            if let Ok(settings) = &mut settings {
+                take_wishes(name, &bytes, settings);
             }
             match running {
                 Some(running) if running.code.digest == digest => Ok(running.code.clone()),
@@ -183,27 +183,16 @@ impl Job {
     }
 }
 
-/// Says once for each file which hosts and directories the component asks for and has not been granted.
-fn tell_of_wishes(name: &str, wish: &str, granted: &Settings) {
-    let Ok(wished) = Settings::parse(wish, granted.limits) else { return };
-    for host in wished.hosts.iter().filter(|host| !granted.hosts.contains(host)) {
-        let port = host.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
-        let below = if host.below { "*." } else { "" };
-        tracing::warn!(
-            module = name,
-            "it asks for connections to {below}{0}:{port}, which are not granted; to grant them, add to its .toml: \
-             [grants] hosts = [\"{below}{0}:{port}\"]",
-            host.host
-        );
-    }
-    let has = |guest: &str| granted.directories.iter().any(|directory| directory.guest == guest);
-    for directory in wished.directories.iter().filter(|directory| !has(&directory.guest)) {
-        tracing::warn!(
-            module = name,
-            "it asks for a directory as {0}, which is not granted; to grant it, add to its .toml: [grants] directories = \
-             [{{ host = \"{1}\", guest = \"{0}\" }}]",
-            directory.guest,
-            directory.host.display()
-        );
+/// Declares what the component declares, and says once for each file what it asks for and has not been granted.
+fn take_wishes(name: &str, component: &[u8], settings: &mut Settings) {
+    match wished(component, settings.limits) {
+        Ok(wished) => {
+            for line in unmet(&wished, settings) {
+                tracing::warn!(module = name, "it asks for {line}");
+            }
+            settings.inputs.add(wished.inputs);
+            settings.outputs.add(wished.outputs);
+        }
+        Err(why) => tracing::warn!(module = name, "{why}; it runs as if it asked for nothing"),
     }
 }

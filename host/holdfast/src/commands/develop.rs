@@ -8,7 +8,7 @@ use crate::{
     output,
 };
 use holdfast_api::{Item, LogsRequest, Request, TailRequest};
-use holdfast_engine::grants_section;
+use holdfast_engine::with_wishes;
 use std::{
     collections::BTreeMap,
     fs,
@@ -31,11 +31,8 @@ const BODY_BYTES: usize = 400;
 
 /// Runs until it is stopped with Ctrl-C.
 pub async fn run(control: &Path, plugins: &Path, args: &ModuleDevArgs) -> anyhow::Result<()> {
-    let options = BuildOptions {
-        directory: args.dir.clone(),
-        into: Some(plugins.to_owned()),
-        asks: Some(grants_section),
-    };
+    let options =
+        BuildOptions { directory: args.dir.clone(), into: Some(plugins.to_owned()), asks: Some(with_wishes) };
     let mut shown: Option<tokio::task::JoinSet<()>> = None;
     let mut seen = BTreeMap::new();
     loop {

@@ -14,6 +14,7 @@ pub mod message;
 pub mod method;
 pub mod metrics;
 pub mod module;
+pub mod ports;
 pub mod queue;
 pub mod record;
 pub mod replay;

@@ -19,7 +19,7 @@ use crate::{
 use anyhow::{Context, bail};
 use holdfast_api::ModuleAction;
 use holdfast_config::Config;
-use holdfast_engine::{GRANTS_SECTION, embedded_grants, grants_section, in_words};
+use holdfast_engine::{GRANTS_SECTION, Wants, base_of, with_wishes};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -89,7 +89,7 @@ fn create(args: &ModuleNewArgs, json: bool) -> anyhow::Result<()> {
 
 fn build(args: &ModuleBuildArgs, json: bool) -> anyhow::Result<()> {
     let options =
-        BuildOptions { directory: args.dir.clone(), into: args.install.clone(), asks: Some(grants_section) };
+        BuildOptions { directory: args.dir.clone(), into: args.install.clone(), asks: Some(with_wishes) };
     let built = build::build(&options, &mut |progress| output::note(progress))?;
     if json {
         return output::json(&serde_json::json!({
@@ -111,27 +111,40 @@ fn build(args: &ModuleBuildArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The settings of a component: those beside it of its name, or of the module whose next version it is.
+pub fn settings_of(component: &Path) -> PathBuf {
+    let stem = component.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    component.with_file_name(format!("{}.toml", base_of(&stem).unwrap_or(&stem)))
+}
+
 fn inspect(args: &ModuleInspectArgs, json: bool) -> anyhow::Result<()> {
     let bytes = fs::read(&args.file).with_context(|| format!("{} cannot be read", args.file.display()))?;
     let found = inspect::inspect(&bytes);
     let faults = found.faults();
-    let beside = args.file.with_extension("toml");
+    let beside = settings_of(&args.file);
     let settings = fs::read_to_string(&beside).ok();
     // What asks or grants and cannot be understood is a fault that is told, and the rest is shown.
-    let words = |text: &Option<String>| text.as_deref().map(in_words).transpose();
-    let wish = embedded_grants(&bytes).map(str::to_owned);
-    let (asks, granted) = (words(&wish), words(&settings));
+    let wants = Wants::of(&bytes, settings.as_deref().unwrap_or_default());
     if json {
-        let list = |of: &Result<Option<Vec<String>>, String>| of.clone().ok().flatten();
+        let granted = settings.is_some().then(|| wants.granted.as_ref().ok()).flatten();
         output::json(&serde_json::json!({
             "bytes": found.bytes, "imports": found.imports, "exports": found.exports, "purpose": found.purpose(),
-            "needs": found.needs(), "asks": list(&asks), "granted": list(&granted), "faults": faults,
+            "needs": found.needs(), "inputs": wants.inputs.names(), "outputs": wants.outputs.names(),
+            "asks": wants.asks.as_ref().ok(), "granted": granted, "unmet": wants.unmet, "faults": faults,
         }))?;
     } else {
         output::line(format!("{}: {}", args.file.display(), output::bytes(found.bytes)));
         for (title, interfaces) in [("imports", &found.imports), ("exports", &found.exports)] {
             for interface in interfaces {
                 output::line(format!("  {title}  {interface}"));
+            }
+        }
+        for (title, ports) in [("input", &wants.inputs), ("output", &wants.outputs)] {
+            for name in ports.names().unwrap_or_default() {
+                output::line(format!("  {title:<7}  {name}"));
+            }
+            if ports.names().is_some_and(<[String]>::is_empty) {
+                output::line(format!("  it has no {title}"));
             }
         }
         for words in found.purpose() {
@@ -141,19 +154,25 @@ fn inspect(args: &ModuleInspectArgs, json: bool) -> anyhow::Result<()> {
             output::line(format!("  it can use, if granted, {words}"));
         }
         let file = beside.display().to_string();
-        for (title, from, lines) in [("asks for", GRANTS_SECTION, &asks), ("is granted", &file, &granted)] {
-            for line in lines.iter().flatten().flatten() {
+        for (title, from, lines) in
+            [("asks for", GRANTS_SECTION, &wants.asks), ("is granted", &file, &wants.granted)]
+        {
+            for line in lines.iter().flatten() {
                 output::line(format!("  it {title}  {line}  ({from})"));
             }
         }
-        if matches!(granted, Ok(None)) {
+        for line in &wants.unmet {
+            output::line(format!("  it lacks  {line}"));
+        }
+        if settings.is_none() {
             output::line(format!("  nothing is granted: there is no {file}"));
         }
     }
-    for (from, read) in [(GRANTS_SECTION.to_owned(), &asks), (beside.display().to_string(), &granted)] {
-        if let Err(why) = read {
-            bail!("{from} of {} is wrong: {why}", args.file.display());
-        }
+    if let Err(why) = &wants.asks {
+        bail!("{}: {why}", args.file.display());
+    }
+    if let Err(why) = &wants.granted {
+        bail!("{} of {} is wrong: {why}", beside.display(), args.file.display());
     }
     if !faults.is_empty() {
         bail!("{} cannot run as a module: {}", args.file.display(), faults.join("; "));

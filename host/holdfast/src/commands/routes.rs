@@ -1,7 +1,7 @@
 //! `holdfast routes`: list routes, and explain what they would do. Those of the running edge if one answers, which may be
 //! those of a deployment; else those of the configuration.
 
-use super::message;
+use super::{message, ports::Modules};
 use crate::{
     cli::{ExplainArgs, RoutesCommand},
     output::{self, Table},
@@ -10,7 +10,7 @@ use crate::{
 use holdfast_api::{Client, Item, Request, RouteExplanation, RouteItem};
 use holdfast_config::Config;
 use holdfast_routes::{Route, RouteDefinition, RouteTable, Verdict};
-use holdfast_types::{Durability, Envelope, Name, Priority, UnixMillis, WhenFull};
+use holdfast_types::{Durability, Envelope, Name, Priority, Source, UnixMillis, WhenFull};
 
 /// Carries out a `routes` command.
 pub async fn run(config: &Config, command: &RoutesCommand, json: bool) -> anyhow::Result<()> {
@@ -19,7 +19,7 @@ pub async fn run(config: &Config, command: &RoutesCommand, json: bool) -> anyhow
         None => parts::routes(config)?,
     };
     match command {
-        RoutesCommand::List => list(&table, json),
+        RoutesCommand::List => list(config, &table, json),
         RoutesCommand::Explain(args) => explain_command(config, &table, args, json),
     }
 }
@@ -49,7 +49,11 @@ fn definition(route: RouteItem) -> Option<RouteDefinition> {
     })
 }
 
-fn list(table: &RouteTable, json: bool) -> anyhow::Result<()> {
+fn list(config: &Config, table: &RouteTable, json: bool) -> anyhow::Result<()> {
+    let mut modules = Modules::of(&config.paths.plugins);
+    for fault in table.routes().iter().flat_map(|route| modules.faults(route)) {
+        output::note(format!("note: {fault}"));
+    }
     if json {
         return table.routes().iter().map(item).try_for_each(|route| output::json(&route));
     }
@@ -74,6 +78,11 @@ fn explain_command(
     json: bool,
 ) -> anyhow::Result<()> {
     let (source, message) = message::parse(&args.message)?;
+    if let Source::Module { module, output: Some(output) } = &source
+        && let Some(fault) = Modules::of(&config.paths.plugins).no_output(module, output)
+    {
+        output::note(format!("note: {fault}"));
+    }
     let envelope = Envelope { message, source, received: UnixMillis(0), hops: 0 };
     if json {
         return explain(table, &config.edge, &envelope).iter().try_for_each(output::json);

@@ -23,8 +23,8 @@ pub struct BuildOptions {
     pub directory: PathBuf,
     /// A folder to put `name.wasm` into, and `name.toml` if there is none yet; typically `plugins`.
     pub into: Option<PathBuf>,
-    /// Makes the section of a component that says what it asks for, of the text of `[grants]`.
-    pub asks: Option<fn(&str) -> Vec<u8>>,
+    /// Lets a component say what it asks for: what its author grants it in these settings.
+    pub asks: Option<fn(Vec<u8>, &str) -> Result<Vec<u8>, String>>,
 }
 
 /// What has been built.
@@ -61,6 +61,8 @@ pub enum BuildError {
     Cargo(ExitStatus),
     /// The result is not a module: its faults.
     NotAModule(PathBuf, Vec<String>),
+    /// The module's own settings have faults: all of them.
+    Settings(PathBuf, String),
     /// A file could not be read or written.
     File(PathBuf, io::Error),
     /// A program could not be run.
@@ -127,43 +129,23 @@ fn finish(
     if !faults.is_empty() {
         return Err(BuildError::NotAModule(component, faults));
     }
-    let settings = fs::read_to_string(directory.join(format!("{name}.toml"))).unwrap_or_default();
-    if let (Some(section), Some(wish)) = (options.asks, grants(&settings)) {
-        let section = section(&wish);
-        // It is there already if nothing was built anew.
-        if !bytes.ends_with(&section) {
-            bytes.extend(section);
-            place(&component, &bytes)?;
+    if let Some(asks) = options.asks {
+        let settings = directory.join(format!("{name}.toml"));
+        let text = match fs::read_to_string(&settings) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|error| BuildError::File(settings.clone(), error))?,
+        };
+        let asking = asks(bytes.clone(), &text).map_err(|why| BuildError::Settings(settings, why))?;
+        // It asks for the same already if nothing was built anew.
+        if asking != bytes {
+            place(&component, &asking)?;
+            bytes = asking;
         }
     }
     let installed =
         options.into.as_deref().map(|into| install(&name, directory, &bytes, into)).transpose()?;
     let bytes = bytes.len() as u64;
     Ok(Built { name, component, installed, bytes, inspection, toolchain, elapsed: begin.elapsed() })
-}
-
-/// The section `[grants]` of a settings file, as text: what the author grants to the module in his own settings is what it
-/// asks others for. Nothing if there is none, or nothing in it.
-fn grants(settings: &str) -> Option<String> {
-    let is_comment = |line: &&str| line.trim_start().starts_with('#') || line.trim().is_empty();
-    let heads = |line: &str| {
-        let name = line.trim().trim_start_matches('[');
-        let name = name.split(']').next().filter(|name| name.len() < line.trim().len())?.trim();
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        (line.starts_with('[') && name.chars().all(is_name)).then(|| name.to_owned())
-    };
-    let mut inside = false;
-    let mut text = String::new();
-    for line in settings.lines().filter(|line| !is_comment(line)) {
-        if let Some(name) = heads(line) {
-            inside = name == "grants" || name.starts_with("grants.");
-        }
-        if inside {
-            text.push_str(line);
-            text.push('\n');
-        }
-    }
-    (text.lines().count() > 1).then_some(text)
 }
 
 /// What `cargo metadata` tells about the module.
@@ -295,6 +277,7 @@ impl fmt::Display for BuildError {
             Self::NotAModule(path, faults) => {
                 write!(f, "{} was built but is not a module: {}", path.display(), faults.join("; "))
             }
+            Self::Settings(path, why) => write!(f, "{}: {why}", path.display()),
             Self::File(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Language(error) => error.fmt(f),
             Self::Run(program, error) => write!(f, "{program} could not be run: {error}"),
@@ -366,17 +349,5 @@ mod tests {
         install("m", project_dir.path(), b"two", plugins.path()).unwrap();
         assert_eq!((read("m.toml").as_str(), read("m.wasm").as_str()), ("changed", "two"));
         assert_eq!(fs::read_dir(plugins.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn what_a_module_asks_for_is_what_its_own_settings_grant_it() {
-        let text = "# [grants]\n[config]\na = 1\n[grants] # why\nhosts = [\n  \"api.example:443\",\n]\n# nothing\n[limits]\nsends = 1\n";
-        assert_eq!(grants(text).unwrap(), "[grants] # why\nhosts = [\n  \"api.example:443\",\n]\n");
-        assert_eq!(
-            grants("[[grants.directories]]\nhost = \"/p\"\n").unwrap(),
-            "[[grants.directories]]\nhost = \"/p\"\n"
-        );
-        assert_eq!(grants("[grants]\n[config]\na = 1\n"), None);
-        assert_eq!(grants("# [grants]\n# hosts = []\n"), None);
     }
 }

@@ -35,6 +35,7 @@ files! {
     "src/methods.rs"
     "src/metrics.rs"
     "src/outbox.rs"
+    "src/ports.rs"
     "src/state.rs"
     "src/testing.rs"
     "src/testing/twin.rs"

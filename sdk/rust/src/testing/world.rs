@@ -7,6 +7,7 @@ use crate::{
     methods::{MethodError, Reply},
     metrics::MetricError,
     outbox::SendError,
+    ports::{self, Ports},
     state::StateError,
     timers::TimerError,
 };
@@ -38,6 +39,8 @@ pub struct World {
     pub state: BTreeMap<String, Vec<u8>>,
     pub state_broken: bool,
     pub sent: Vec<Sent>,
+    /// The outputs that the module declares.
+    pub outputs: Ports,
     pub logs: Vec<Line>,
     pub twin: TestTwin,
     /// What methods of others answer, by target and name.
@@ -69,6 +72,7 @@ impl Default for World {
             state: BTreeMap::new(),
             state_broken: false,
             sent: Vec::new(),
+            outputs: ports::ANY,
             logs: Vec::new(),
             twin: TestTwin::default(),
             answers: BTreeMap::new(),
@@ -93,6 +97,12 @@ impl World {
 
     pub fn send(&mut self, output: &str, message: Outgoing) -> Result<(), SendError> {
         check_name(output).map_err(SendError::InvalidOutput)?;
+        if !ports::have(self.outputs, output) {
+            let known = self.outputs.join(", ");
+            return Err(SendError::InvalidOutput(format!(
+                "{output:?} is not declared, but {known}; add it to Module::OUTPUTS"
+            )));
+        }
         if message.body.len() > BODY_BYTES_MAX {
             return Err(SendError::BodyTooLarge(BODY_BYTES_MAX as u64));
         }

@@ -1,9 +1,10 @@
-//! Whether what lies in the plugins folder can run.
+//! Whether what lies in the plugins folder can run: components, and the settings beside them.
 
 use super::Finding;
-use crate::module::inspect::inspect;
+use crate::{commands::module::settings_of, module::inspect::inspect};
 use holdfast_config::Config;
-use std::fs;
+use holdfast_engine::Wants;
+use std::{fs, io, path::Path};
 
 pub fn check(config: &Config) -> Finding {
     let folder = &config.paths.plugins;
@@ -17,23 +18,47 @@ pub fn check(config: &Config) -> Finding {
         }
     };
     let mut good = 0;
-    let mut bad = Vec::new();
+    let (mut bad, mut lacks) = (Vec::new(), Vec::new());
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|extension| extension != "wasm") {
             continue;
         }
-        match fs::read(&path) {
-            Err(error) => bad.push(format!("{} cannot be read: {error}", path.display())),
-            Ok(bytes) => match inspect(&bytes).faults().as_slice() {
-                [] => good += 1,
-                faults => bad.push(format!("{}: {}", path.display(), faults.join("; "))),
-            },
+        match module(&path) {
+            Ok(unmet) => {
+                good += 1;
+                lacks.extend(unmet.iter().map(|line| format!("{}: it asks for {line}", path.display())));
+            }
+            Err(fault) => bad.push(fault),
         }
     }
-    if bad.is_empty() {
-        Finding::Ok(format!("{good} modules in {}", folder.display()))
-    } else {
-        Finding::Error(bad.join("\n"))
+    // Folders have no order of their own.
+    bad.sort();
+    lacks.sort();
+    if !bad.is_empty() {
+        return Finding::Error(bad.join("\n"));
     }
+    if !lacks.is_empty() {
+        return Finding::Warning(lacks.join("\n"));
+    }
+    Finding::Ok(format!("{good} modules in {}", folder.display()))
+}
+
+/// What a component asks for and is not granted; or why it, or its settings, will not do.
+fn module(component: &Path) -> Result<Vec<String>, String> {
+    let unreadable = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+    let bytes = fs::read(component).map_err(|error| unreadable(component, error))?;
+    let faults = inspect(&bytes).faults();
+    if !faults.is_empty() {
+        return Err(format!("{}: {}", component.display(), faults.join("; ")));
+    }
+    let settings = settings_of(component);
+    let text = match fs::read_to_string(&settings) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|error| unreadable(&settings, error))?,
+    };
+    let wants = Wants::of(&bytes, &text);
+    wants.granted.map_err(|faults| format!("{}: {faults}", settings.display()))?;
+    wants.asks.map_err(|fault| format!("{}: {fault}", component.display()))?;
+    Ok(wants.unmet)
 }

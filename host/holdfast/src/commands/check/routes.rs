@@ -1,7 +1,8 @@
-//! Whether every route can do something: some message matches its source, and what it names is there.
+//! Whether every route can do something: some message matches its source, and what it names is there: modules, their
+//! inputs and outputs.
 
 use super::Finding;
-use crate::run::parts;
+use crate::{commands::ports::Modules, run::parts};
 use holdfast_config::Config;
 use holdfast_routes::Route;
 use holdfast_types::Sink;
@@ -11,7 +12,9 @@ pub fn check(config: &Config) -> Finding {
         Ok(table) => table,
         Err(error) => return Finding::Error(format!("{error:#}")),
     };
-    let idle: Vec<String> = table.routes().iter().filter_map(|route| why_idle(config, route)).collect();
+    let mut modules = Modules::of(&config.paths.plugins);
+    let faults = |route| why_idle(config, route).into_iter().chain(modules.faults(route));
+    let idle: Vec<String> = table.routes().iter().flat_map(faults).collect();
     if idle.is_empty() {
         Finding::Ok(format!("{} routes", table.routes().len()))
     } else {
