@@ -55,7 +55,7 @@ quota = "2 GiB"        # the most that the store takes on disk
 time_to_live = "2 h"   # how long a message waits for a link; "forever" keeps it until it is delivered
 
 # Without routes, what a module sends goes upstream.
-[routes]
+# [routes]
 # alarms = {{ route = "FROM /messages/* WHERE level = 'alarm' INTO $upstream", priority = 0 }}
 
 # The broker above this edge. Without it, messages wait in the store.

@@ -67,7 +67,8 @@ impl<'t> Report<'t> {
             };
             // One slip makes the parser stumble several times; the first of a line says it.
             if !self.is_broken(at) {
-                self.push(at, String::new(), syntax_problem(error.message()));
+                let named = error.span().and_then(|span| self.text.get(span)).filter(|_| header);
+                self.push(at, String::new(), syntax_problem(error.message(), named));
                 self.broken.push(line.start..end);
             }
         }
@@ -138,7 +139,12 @@ impl<'t> Report<'t> {
     }
 }
 
-fn syntax_problem(message: &str) -> Problem {
+/// `section` is the name in the header of a section, if that is where the parser stumbled.
+fn syntax_problem(message: &str, section: Option<&str>) -> Problem {
+    if let Some(section) = section.filter(|_| message.contains("duplicate key")) {
+        let reason = format!("this is not TOML: [{section}] stands here for the second time");
+        return Problem::new(reason, "put what stands below it below the first one");
+    }
     let fix = match message {
         m if m.contains("duplicate key") => "keep one of the two and remove the other",
         m if m.contains("string values must be quoted") => "put the value in quotation marks",

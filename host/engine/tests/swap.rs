@@ -20,16 +20,20 @@ use support::guests::{guest, marked};
 use support::{Plan, feeder};
 use tokio::sync::Semaphore;
 
-/// So many messages and swaps; the whole proof is 100,000 and 100:
-/// `HOLDFAST_TEST_SWAP_MESSAGES=100000 HOLDFAST_TEST_SWAPS=100 cargo test --release -p holdfast-engine --test swap`.
-fn sizes() -> (usize, usize) {
+/// So many messages and swaps are the proof.
+const WHOLE: (usize, usize) = (100_000, 100);
+/// And so many are enough where only what the module does is another. All of them whole:
+/// `HOLDFAST_TEST_SWAP_MESSAGES=100000 HOLDFAST_TEST_SWAPS=100 cargo nextest run -p holdfast-engine --test swap`.
+const PART: (usize, usize) = (20_000, 10);
+
+fn sizes(usual: (usize, usize)) -> (usize, usize) {
     let size = |name: &str, usual| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
-    (size("HOLDFAST_TEST_SWAP_MESSAGES", 20_000), size("HOLDFAST_TEST_SWAPS", 10))
+    (size("HOLDFAST_TEST_SWAP_MESSAGES", usual.0), size("HOLDFAST_TEST_SWAPS", usual.1))
 }
 
 /// Feeds messages as fast as they are taken while the module is replaced again and again; each answer must be the next.
-async fn swapped_under_load(guest: &str, volatile: bool, answer: fn(usize) -> String) {
-    let (messages, swaps) = sizes();
+async fn swapped_under_load(guest: &str, volatile: bool, usual: (usize, usize), answer: fn(usize) -> String) {
+    let (messages, swaps) = sizes(usual);
     // A probation that is not passed: each version is replaced while the one before it is still kept.
     let plan = Plan::new(&["m"]).with("m", guest, "").config(|config| {
         config.settle = Duration::from_millis(20);
@@ -91,28 +95,28 @@ async fn swapped_under_load(guest: &str, volatile: bool, answer: fn(usize) -> St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn durable_messages_are_all_there_once_and_in_order() {
-    swapped_under_load("outbox_echo", false, |n| format!("in:{n}")).await;
+    swapped_under_load("outbox_echo", false, WHOLE, |n| format!("in:{n}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_goes_on_where_the_old_version_left_it() {
-    swapped_under_load("keyvalue_counter", false, |n| format!("{n} {n}")).await;
+    swapped_under_load("keyvalue_counter", false, PART, |n| format!("{n} {n}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_that_a_version_reads_at_its_start_is_that_of_the_last_message_before_it() {
-    swapped_under_load("keyvalue_cached", false, |n| format!("{n} {n}")).await;
+    swapped_under_load("keyvalue_cached", false, PART, |n| format!("{n} {n}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn volatile_messages_are_all_there_once_and_in_order() {
-    swapped_under_load("outbox_echo", true, |n| format!("in:{n}")).await;
+    swapped_under_load("outbox_echo", true, PART, |n| format!("in:{n}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_are_whole_on_one_side_of_a_swap() {
-    swapped_under_load("batches_echo", true, |n| format!("in:{n}")).await;
-    swapped_under_load("batches_script", false, |n| format!("{n} {n}")).await;
+    swapped_under_load("batches_echo", true, PART, |n| format!("in:{n}")).await;
+    swapped_under_load("batches_script", false, PART, |n| format!("{n} {n}")).await;
 }
 
 /// Puts `bad` in the place of an echo, feeds what it fails at, and expects the echo to answer it.

@@ -1,5 +1,31 @@
 //! Measurements of the module's own, shown by `holdfast list --json` and `holdfast metrics`. They count on over restarts and new
 //! versions, from the start of the host, and are taken at once: a call that fails has been measured all the same.
+//!
+//! ```
+//! use holdfast_sdk::{Error, Failure, Message, Module, Outgoing, json, metrics};
+//! use holdfast_sdk::testing::{Harness, Measured};
+//!
+//! struct Press;
+//! impl Module for Press {
+//!     fn start() -> Result<Self, Error> {
+//!         Ok(Self)
+//!     }
+//!     fn handle(&mut self, _: &str, message: Message) -> Result<(), Failure> {
+//!         let bar = json::number(&message.json()?, "bar")?;
+//!         metrics::count("strokes_total", 1)?;
+//!         metrics::gauge("pressure_bar", bar)?;
+//!         metrics::observe("stroke_bar", bar)?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut module = Harness::new().start::<Press>().unwrap();
+//! for bar in [3, 5] {
+//!     module.handle("strokes", Outgoing::text(format!("{{\"bar\":{bar}}}"))).unwrap();
+//! }
+//! assert_eq!(module.metric("strokes_total"), Some(&Measured::Counter(2)));
+//! assert_eq!(module.metric("stroke_bar"), Some(&Measured::Observed(vec![3.0, 5.0])));
+//! ```
 
 use crate::{Failure, imports};
 use std::fmt;
