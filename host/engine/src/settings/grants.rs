@@ -75,11 +75,9 @@ impl HostGrant {
 impl fmt::Display for HostGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.below { "*." } else { "" })?;
-        if self.host.contains(':') {
-            write!(f, "[{}]:", self.host)?
-        } else {
-            write!(f, "{}:", self.host)?
-        }
+        let is_v6 = self.host.contains(':');
+        let (open, close) = if is_v6 { ("[", "]") } else { ("", "") };
+        write!(f, "{open}{}{close}:", self.host)?;
         match self.port {
             Some(port) => write!(f, "{port}"),
             None => f.write_str("*"),

@@ -16,6 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Gives the component back with what it asks for: what its author grants it in these settings. An error says what is wrong
+/// with them.
+pub type Asks = fn(Vec<u8>, &str) -> Result<Vec<u8>, String>;
+
 /// What to build, and where to put it.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
@@ -23,8 +27,8 @@ pub struct BuildOptions {
     pub directory: PathBuf,
     /// A folder to put `name.wasm` into, and `name.toml` if there is none yet; typically `plugins`.
     pub into: Option<PathBuf>,
-    /// Lets a component say what it asks for: what its author grants it in these settings.
-    pub asks: Option<fn(Vec<u8>, &str) -> Result<Vec<u8>, String>>,
+    /// Lets the component say what it asks for.
+    pub asks: Option<Asks>,
 }
 
 /// What has been built.
