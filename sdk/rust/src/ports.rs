@@ -83,9 +83,13 @@ const fn put_list(into: &mut [u8], at: usize, key: &str, names: Ports) -> usize 
 }
 
 const fn put(into: &mut [u8], at: usize, text: &str) -> usize {
-    let (_, place) = into.split_at_mut(at);
-    let (place, _) = place.split_at_mut(text.len());
-    place.copy_from_slice(text.as_bytes());
+    let (_, mut places) = into.split_at_mut(at);
+    let mut rest = text.as_bytes();
+    while let ([byte, bytes @ ..], [place, others @ ..]) = (rest, places) {
+        *place = *byte;
+        rest = bytes;
+        places = others;
+    }
     at + text.len()
 }
 
