@@ -80,23 +80,6 @@ fn follows_and_serves(edge: &Edge) {
 }
 
 #[test]
-fn in_rust() {
-    let edge = new_module("rust", |project| {
-        // What it is made of is built once for all runs.
-        fs::create_dir_all(project.join(".cargo")).unwrap();
-        let target = checkout("target/new-module");
-        fs::write(project.join(".cargo/config.toml"), format!("[build]\ntarget-dir = {target:?}\n")).unwrap();
-    });
-    for value in ["20.0", "20.1", "21.0"] {
-        send(&edge, &format!("{{\"temperature\":{value}}}"));
-    }
-    wait_sent(&edge, &["{\"temperature\":20.0}", "{\"temperature\":21.0}"]);
-    send(&edge, "cold");
-    wait_for("what is no JSON is given up", || (edge.module("hello")?["failed"] == 1).then_some(()));
-    assert_eq!(declares(&edge), (json!(["readings"]), json!(["changes"])));
-}
-
-#[test]
 fn in_python() {
     let edge = new_module("python", |project| {
         let own = project.join(".venv/bin");
