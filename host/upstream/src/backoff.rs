@@ -24,6 +24,10 @@ impl Default for BackoffConfig {
     }
 }
 
+/// The longest delay where nobody answers. It is most often the edge's own network that is gone, and whoever is not there is
+/// not burdened by attempts.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Doubles from `min` to `max`. Each delay is drawn between its half and its whole, so that many edges which lost the
 /// same broker do not come back in step.
 #[derive(Debug)]
@@ -43,6 +47,11 @@ impl Backoff {
         let whole = self.next;
         self.next = (whole * 2).min(self.config.max);
         jittered(whole, random)
+    }
+
+    /// The delay after one more attempt that nobody answered.
+    pub fn unanswered(&mut self, random: u32) -> Duration {
+        self.failed(random).min(jittered(SILENCE_MAX.max(self.config.min), random))
     }
 
     /// The delay after a connection that lived for `lived` and then ended.
@@ -73,6 +82,15 @@ mod tests {
         assert_eq!(backoff.ended(S(9), u32::MAX), S(60), "it flaps");
         assert_eq!(backoff.ended(S(10), u32::MAX), S(1));
         assert_eq!(backoff.ended(S(1), u32::MAX), S(2), "it flaps");
+    }
+
+    #[test]
+    fn where_nobody_answers_the_delay_stays_short() {
+        let mut backoff = Backoff::new(BackoffConfig::default());
+        let delays: Vec<_> = (0..6).map(|_| backoff.unanswered(u32::MAX).as_secs()).collect();
+        assert_eq!(delays, [1, 2, 4, 8, 10, 10]);
+        assert_eq!(backoff.failed(u32::MAX), S(60), "who refuses is left alone as long as before");
+        assert_eq!(backoff.unanswered(0), S(5), "drawn between its half and its whole");
     }
 
     #[test]

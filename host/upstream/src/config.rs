@@ -89,7 +89,9 @@ pub struct UpstreamConfig {
     pub keep_alive: Duration,
     /// How long to wait for CONNACK and PINGRESP.
     pub answer_within: Duration,
-    /// How long to wait while messages are in flight and none is acknowledged.
+    /// How long to wait while messages are in flight and none is acknowledged. The default is 120 s, longer than it takes to find
+    /// out that nobody is there: a connection may go on after an outage, and where it answers nothing the way is tried anew
+    /// beside it.
     pub ack_within: Duration,
     /// How much of what was acknowledged is kept for another hub.
     pub keep_acknowledged: KeepAcknowledged,
@@ -126,7 +128,7 @@ impl UpstreamConfig {
             packet_bytes_max: holdfast_mqtt::PACKET_BYTES_MAX,
             keep_alive: seconds(60),
             answer_within: seconds(20),
-            ack_within: seconds(60),
+            ack_within: seconds(120),
             keep_acknowledged: KeepAcknowledged::default(),
             backoff: BackoffConfig::default(),
             drain_within: seconds(5),

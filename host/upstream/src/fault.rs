@@ -42,6 +42,11 @@ impl LinkFault {
         )
     }
 
+    /// Whether nobody was heard at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Dial(error) if error.is_silence())
+    }
+
     /// Whether the other side ended a connection that it had welcomed, perhaps over what it was sent.
     pub(crate) fn is_by_peer(&self) -> bool {
         match self {

@@ -13,7 +13,8 @@ use std::{
 };
 use tokio::{
     sync::Notify,
-    time::{Duration, Instant, sleep, sleep_until},
+    task::JoinSet,
+    time::{Duration, Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 type Looking = Pin<Box<dyn Future<Output = Option<Moved>> + Send>>;
@@ -24,8 +25,9 @@ type Looking = Pin<Box<dyn Future<Output = Option<Moved>> + Send>>;
 const TRY_MIN: Duration = Duration::from_millis(400);
 const TRY_MAX: Duration = Duration::from_secs(5);
 
-/// The wait between two rounds of tries.
-const TRY_PAUSE: Duration = Duration::from_millis(50);
+/// Tries that are under way at once. Each begins a part of its time after the one before: of a way that works again the next
+/// try finds out, and none waits for one that was begun too early, or for what TCP sends again after a second.
+const TRIES: u32 = 4;
 
 /// A way that was proven, with the stream that proved it: nothing was said on it yet.
 pub(crate) struct Moved {
@@ -100,11 +102,7 @@ impl Probe {
                 let (places, shared) = (self.places.clone(), self.shared.clone());
                 if self.silent {
                     let within = (self.dialled_in * 2).clamp(TRY_MIN, TRY_MAX);
-                    Box::pin(look_again(
-                        places,
-                        Timeouts { connect: within, quic: within, ..self.timeouts },
-                        shared,
-                    ))
+                    Box::pin(look_again(places, self.timeouts, within, shared))
                 } else {
                     Box::pin(look(places, self.timeouts, shared))
                 }
@@ -118,20 +116,51 @@ impl Probe {
     }
 }
 
-/// Tries the way in use, and the others to the same place, until one is proven.
-async fn look_again(places: Arc<Vec<Place>>, timeouts: Timeouts, shared: Shared) -> Option<Moved> {
+/// Tries the way in use, and the others to the same place in turn, until one is proven.
+async fn look_again(
+    places: Arc<Vec<Place>>,
+    timeouts: Timeouts,
+    within: Duration,
+    shared: Shared,
+) -> Option<Moved> {
     let up = shared.choice().up()?;
-    let targets = &places.get(up.place)?.targets;
-    loop {
-        let others = (0..targets.len()).filter(|way| *way != up.way);
-        for way in std::iter::once(up.way).chain(others) {
-            if let Ok(stream) = dial(targets.get(way)?, timeouts).await {
-                let at = At { place: up.place, way };
-                return Some(Moved { at, stream: Some(stream), abandons: true });
+    let ways = places.get(up.place)?.targets.len();
+    let others = (0..ways).filter(|way| *way != up.way);
+    let order: Vec<usize> = std::iter::once(up.way).chain(others).collect();
+    // What has a connection is worth a longer wait.
+    let step = within * TRIES;
+    let timeouts = Timeouts {
+        resolve: step.min(timeouts.resolve),
+        connect: within,
+        handshake: step.min(timeouts.handshake),
+        quic: within,
+    };
+    let mut begin = interval(within / TRIES);
+    begin.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Those that are under way end with this look.
+    let mut tries = JoinSet::new();
+    for way in order.into_iter().cycle() {
+        loop {
+            tokio::select! {
+                _ = begin.tick(), if tries.len() < TRIES as usize => break,
+                Some(ended) = tries.join_next() => {
+                    if let Ok((way, Some(stream))) = ended {
+                        let at = At { place: up.place, way };
+                        return Some(Moved { at, stream: Some(stream), abandons: true });
+                    }
+                }
             }
         }
-        sleep(TRY_PAUSE).await;
+        let places = places.clone();
+        tries.spawn(async move {
+            let target = places.get(up.place).and_then(|place| place.targets.get(way));
+            match target {
+                Some(target) => (way, dial(target, timeouts).await.ok()),
+                None => (way, None),
+            }
+        });
     }
+    None
 }
 
 /// Waits for the time, or for somebody's word, and tries what is better.

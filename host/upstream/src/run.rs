@@ -284,6 +284,7 @@ impl Run {
             });
         }
         match last {
+            Some(Some(fault)) if fault.is_silence() => Round::Wait(fault, self.backoff.unanswered(random())),
             Some(Some(fault)) => Round::Wait(fault, self.backoff.failed(random())),
             Some(None) | None => Round::Again,
         }

@@ -29,9 +29,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// How long to wait for acknowledgements over QUIC at least: longer than it takes itself to find out that nobody is there.
-const QUIC_ACK_WITHIN: Duration = Duration::from_secs(120);
-
 /// Silence with messages in flight after which the way in use is tried anew beside. Brokers acknowledge within a second;
 /// nothing is given up yet, so one that takes longer is not disturbed.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
@@ -56,7 +53,6 @@ pub(crate) struct Sender {
     encryption: Option<Text>,
     window: u16,
     window_bytes: usize,
-    ack_within: Duration,
     /// Whether priorities may have streams of their own, and those that they have.
     streams: bool,
     pub(crate) lanes: Lanes,
@@ -104,7 +100,6 @@ impl Sender {
             encryption: None,
             window: 1,
             window_bytes: config.window_bytes,
-            ack_within: config.ack_within,
             // A session that outlives its connection sends again on its own stream, and would overtake itself.
             streams: config.streams && config.clean_start,
             lanes: Lanes::default(),
@@ -119,12 +114,6 @@ impl Sender {
 
     /// Streams beside that of the session may be opened here.
     pub(crate) fn open_beside(&mut self, door: Option<Branches>) {
-        // Over QUIC a connection goes on after an outage; it says itself when it does not.
-        self.client.set_ack_within(if door.is_some() {
-            self.ack_within.max(QUIC_ACK_WITHIN)
-        } else {
-            self.ack_within
-        });
         self.lanes = Lanes::new(door.filter(|_| self.streams));
     }
 

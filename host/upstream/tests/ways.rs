@@ -365,6 +365,26 @@ async fn a_way_that_answers_nothing_any_more_is_left_for_another_before_it_is_gi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_a_way_answers_nothing_no_try_of_it_waits_for_the_one_before() {
+    let home = Authority::new("home");
+    let hub = Taker::behind(Door::Tls(secure(&home))).await;
+    let proxy = Proxy::to(hub.port()).await;
+    let edge = Edge::new();
+    let mut link = edge.link(to(vec![place("hub", vec![by(proxy.port, Way::Tls(tls(&home)))])]));
+    link.connected().await;
+    edge.fill("meter", 0, 10).await;
+    hub.has_all(10).await;
+    proxy.set(proxy::Way::BlackHole);
+    edge.fill("meter", 10, 10).await;
+    // The connection in use and the most tries that there may be beside it, each of which hears nothing.
+    until("tries are under way beside each other", || proxy.open() == 5).await;
+    proxy.set(proxy::Way::Open);
+    hub.has_all(20).await;
+    until("the tries that came to nothing are ended", || proxy.open() == 1).await;
+    link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_a_link_over_quic_goes_on_as_soon_as_the_path_does() {
     let home = Authority::new("home");
     let hub = Taker::behind(Door::Quic(secure(&home))).await;

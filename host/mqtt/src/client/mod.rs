@@ -176,11 +176,6 @@ impl<T> Client<T> {
         self.in_flight.unacknowledged()
     }
 
-    /// From the next connection on waits so long while messages are in flight and none is acknowledged.
-    pub fn set_ack_within(&mut self, ack_within: Duration) {
-        self.options.ack_within = ack_within;
-    }
-
     /// Since when messages are in flight and nothing has come.
     pub fn unanswered_since(&self) -> Option<Instant> {
         if self.phase != Phase::Connected || !self.waits_for_acks() {

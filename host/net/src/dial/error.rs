@@ -115,6 +115,11 @@ impl DialError {
         matches!(self, Self::PlainRefused { .. })
     }
 
+    /// Whether nobody was heard at all: the network of this machine may be gone.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unresolved { .. } | Self::TimedOut { .. } | Self::Unreachable { .. })
+    }
+
     pub(super) fn of(
         error: &io::Error,
         host: HostName,

@@ -27,8 +27,9 @@ const ATTEMPT: Duration = Duration::from_millis(10);
 /// Attempts without an answer after which it is silent: the first, and the first probe of QUIC.
 const SILENT_AFTER: u32 = 2;
 
-/// Of the silence so far, the part that is waited between two knocks: after a minute 86 ms.
-const PART: u32 = 700;
+/// Of the silence so far, the part that is waited between two knocks: after a minute 50 ms. What knocks need not be what the
+/// other side lacks; then it is sent one round trip after the knock was heard, so there is no time to lose before.
+const PART: u32 = 1200;
 
 /// Shortest wait between two knocks: about a round trip, so that a slow answer is not taken for none.
 const WAIT_MIN: Duration = Duration::from_millis(50);

@@ -1,6 +1,9 @@
 //! A way to the broker that can be cut, blocked in one direction or both, and let be again.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -25,6 +28,7 @@ pub enum Way {
 pub struct Proxy {
     pub port: u16,
     way: Arc<watch::Sender<Way>>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -33,8 +37,9 @@ impl Proxy {
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
             way: Arc::new(watch::Sender::new(Way::Open)),
+            open: Arc::default(),
         };
-        let way = proxy.way.clone();
+        let (way, open) = (proxy.way.clone(), proxy.open.clone());
         tokio::spawn(async move {
             loop {
                 let (inside, _) = listener.accept().await.unwrap();
@@ -46,7 +51,12 @@ impl Proxy {
                 outside.set_nodelay(true).unwrap();
                 let (from_edge, to_edge) = inside.into_split();
                 let (from_broker, to_broker) = outside.into_split();
-                tokio::spawn(carry(from_edge, to_broker, way.subscribe(), |way| way != Way::BlackHole));
+                let (open, subscribed) = (open.clone(), way.subscribe());
+                open.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    carry(from_edge, to_broker, subscribed, |way| way != Way::BlackHole).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
                 tokio::spawn(carry(from_broker, to_edge, way.subscribe(), |way| way == Way::Open));
             }
         });
@@ -55,6 +65,11 @@ impl Proxy {
 
     pub fn set(&self, way: Way) {
         self.way.send_replace(way);
+    }
+
+    /// Connections that the edge has not ended.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 }
 
