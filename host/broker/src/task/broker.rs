@@ -24,7 +24,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub(crate) edge: Name,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
-    routing: RwLock<Routing>,
+    routing: RwLock<Arc<Routing>>,
     pub(super) lanes: RwLock<HashMap<LogId, Arc<Lane>>>,
     /// Those of modules among them, to be found without making the name of the log.
     module_lanes: RwLock<HashMap<Name, Arc<Lane>>>,
@@ -63,6 +63,8 @@ pub(crate) struct Inner {
     mailboxes: RwLock<HashMap<SubscriberId, Mailbox>>,
     next_subscriber: AtomicU64,
     pub(crate) tap: broadcast::Sender<Passing>,
+    /// How many watch. The channel knows it too, but behind a lock that all senders would share.
+    pub(crate) watchers: Arc<AtomicUsize>,
     pub(crate) counters: Counters,
     pub(crate) halves: Halves,
     pub(crate) servers: Servers,
@@ -71,14 +73,18 @@ pub(crate) struct Inner {
     pub(crate) sessions: SessionLog,
 }
 
-struct Routing {
+/// What decides where a message goes.
+#[derive(Clone)]
+pub(crate) struct Routing {
     table: Arc<RouteTable>,
     time_to_live_ms: Option<u64>,
     present: Arc<HashSet<Name>>,
 }
 
-/// What the broker has counted since it was started.
+/// What the broker has counted since it was started. On lines of their own in the cache: every sender writes here, and nobody
+/// who only reads beside it should wait for that.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Counters {
     pub(crate) accepted: AtomicU64,
     pub(crate) no_route: AtomicU64,
@@ -124,11 +130,11 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 impl Broker {
     /// Makes a broker over an open store. It spawns nothing: it works in its callers' tasks and on the store's thread.
     pub fn new(config: BrokerConfig, store: Store, clock: Arc<dyn Clock>) -> Self {
-        let routing = Routing {
+        let routing = Arc::new(Routing {
             table: Arc::new(config.routes),
             time_to_live_ms: milliseconds(config.time_to_live),
             present: Arc::default(),
-        };
+        });
         let sessions = SessionLog::new(&store);
         let inner = Inner {
             edge: config.edge,
@@ -142,6 +148,7 @@ impl Broker {
             mailboxes: RwLock::default(),
             next_subscriber: AtomicU64::new(0),
             tap: broadcast::channel(TAP_MESSAGES_MAX).0,
+            watchers: Arc::default(),
             counters: Counters::default(),
             halves: Halves::default(),
             servers: Servers::default(),
@@ -184,20 +191,21 @@ impl Broker {
 
     /// Takes new routes. Messages that are in a log already keep the route that took them.
     pub fn replace_routes(&self, table: RouteTable) {
-        write(&self.inner.routing).table = Arc::new(table);
+        Arc::make_mut(&mut write(&self.inner.routing)).table = Arc::new(table);
     }
 
     /// Takes new routes together with the time to live of those that name none: each message is decided by the old ones
     /// or by the new ones, never by a mixture. Messages that are in a log already keep their priority and their time.
     pub fn replace_routing(&self, table: RouteTable, time_to_live: Option<Duration>) {
         let mut routing = write(&self.inner.routing);
+        let routing = Arc::make_mut(&mut routing);
         routing.table = Arc::new(table);
         routing.time_to_live_ms = milliseconds(time_to_live);
     }
 
     /// Changes the time to live of routes that name none, and leaves the routes.
     pub fn set_time_to_live(&self, time_to_live: Option<Duration>) {
-        write(&self.inner.routing).time_to_live_ms = milliseconds(time_to_live);
+        Arc::make_mut(&mut write(&self.inner.routing)).time_to_live_ms = milliseconds(time_to_live);
     }
 
     /// The time to live of routes that name none; none means for ever.
@@ -214,6 +222,7 @@ impl Broker {
     pub fn module_present(&self, module: &Name, present: bool) {
         {
             let mut routing = write(&self.inner.routing);
+            let routing = Arc::make_mut(&mut routing);
             let mut names = (*routing.present).clone();
             if present {
                 names.insert(module.clone());
@@ -240,7 +249,7 @@ impl Broker {
 
     /// Watches messages pass.
     pub fn tap(&self) -> Tap {
-        Tap(self.inner.tap.subscribe())
+        Tap::new(&self.inner.tap, &self.inner.watchers)
     }
 
     /// How many volatile messages wait for a log's reader, and how many senders wait for room.
@@ -279,12 +288,17 @@ impl Inner {
         read(&self.routing).table.clone()
     }
 
+    /// What decides now, for several messages.
+    pub(crate) fn routing(&self) -> Arc<Routing> {
+        read(&self.routing).clone()
+    }
+
     pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
-        let (table, present, time_to_live_ms) = {
-            let routing = read(&self.routing);
-            (routing.table.clone(), routing.present.clone(), routing.time_to_live_ms)
-        };
-        decide(&table, &present, &self.edge, time_to_live_ms, envelope)
+        self.decide_by(&read(&self.routing), envelope)
+    }
+
+    pub(crate) fn decide_by(&self, routing: &Routing, envelope: &Envelope) -> Decision {
+        decide(&routing.table, &routing.present, &self.edge, routing.time_to_live_ms, envelope)
     }
 
     pub(crate) fn lane(&self, log: &LogId) -> Arc<Lane> {

@@ -106,6 +106,8 @@ impl Lane {
         pending: &Arc<Pending>,
     ) -> Result<Pushed, Delivery> {
         let mut waiting = self.waiting();
+        // Whoever reads looks again before it waits: it waits only for the first message.
+        let rings = waiting.ready.is_empty();
         let full = waiting.ready.len() >= LANE_MESSAGES_MAX || !waiting.parked.is_empty();
         let pushed = match (full, when_full) {
             (false, _) => {
@@ -129,7 +131,9 @@ impl Lane {
             }
         };
         drop(waiting);
-        self.bell.notify_one();
+        if rings {
+            self.bell.notify_one();
+        }
         Ok(pushed)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     admission::{Receipt, Refused, check},
-    broker::{Broker, Inner, read},
+    broker::{Broker, Inner, Routing, read},
     lane::Pushed,
     pending::Pending,
     reader::{Delivery, Ticket},
@@ -15,7 +15,9 @@ use crate::core::{
     publishing::Publishing,
 };
 use holdfast_store::{Append, Appended, Commit, CommitError, Entry};
-use holdfast_types::{Durability, Envelope, LogId, Message, QoS, QueueId, Sink, Source, WhenFull};
+use holdfast_types::{
+    Durability, Envelope, LogId, Message, QoS, QueueId, Sink, Source, UnixMillis, WhenFull,
+};
 use std::{
     collections::BTreeSet,
     fmt::Display,
@@ -150,15 +152,34 @@ impl Inner {
         let received = self.clock.now();
         message.system.creation_time.get_or_insert(received);
         let envelope = Arc::new(Envelope { message, source, received, hops });
-        let mut decision = self.decide(&envelope);
-        if let Some(expires) = publishing.expires(received) {
+        let decision = self.decide(&envelope);
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.decided(envelope, decision, publishing)
+    }
+
+    /// The same for what a module sends, of which much comes at once: with `received` and `routing` of all of it, and the caller
+    /// counts it.
+    pub(crate) fn enter_sent(
+        &self,
+        send: (Source, Message, u8),
+        received: UnixMillis,
+        routing: &Routing,
+    ) -> Entered {
+        let (source, mut message, hops) = send;
+        message.system.creation_time.get_or_insert(received);
+        let envelope = Arc::new(Envelope { message, source, received, hops });
+        let decision = self.decide_by(routing, &envelope);
+        self.decided(envelope, decision, Publishing::default())
+    }
+
+    fn decided(&self, envelope: Arc<Envelope>, mut decision: Decision, publishing: Publishing) -> Entered {
+        if let Some(expires) = publishing.expires(envelope.received) {
             decision.taken.iter_mut().for_each(|taken| taken.expire_by(expires));
         }
-        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         if decision.taken.is_empty() {
             self.counters.no_route.fetch_add(1, Ordering::Relaxed);
         }
-        if self.tap.receiver_count() > 0 {
+        if self.watchers.load(Ordering::Relaxed) > 0 {
             // No watcher is an answer too.
             let decision = Arc::new(decision.clone());
             let _ = self.tap.send(Passing { envelope: envelope.clone(), decision });
@@ -187,7 +208,9 @@ impl Inner {
             subscribers += reached;
             lost += missed;
         }
-        self.counters.lost_by_subscribers.fetch_add(lost, Ordering::Relaxed);
+        if lost > 0 {
+            self.counters.lost_by_subscribers.fetch_add(lost, Ordering::Relaxed);
+        }
         (Receipt { subscribers, ..Receipt::default() }, for_sessions)
     }
 

@@ -9,7 +9,6 @@ use super::{
     reader::{Place, Progress, Reader, StateWrite, Turn},
     twins::{Half, Halves, InUse},
 };
-use crate::core::publishing::Publishing;
 use holdfast_store::{Ack, Append, Commit, DeadLetter, DocumentWrite};
 use holdfast_types::{Identity, QueueId, Source};
 use std::{
@@ -110,6 +109,8 @@ impl Reader {
                 };
                 commit.documents = turn.state.into_iter().map(write).collect();
             }
+            let (routing, received) = (self.inner.routing(), self.inner.clock.now());
+            let mut accepted = 0;
             for send in turn.sends {
                 if let Err(refused) = check(&send.message, send.hops) {
                     self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -117,10 +118,13 @@ impl Reader {
                     continue;
                 }
                 let source = Source::Module { module: module.clone(), output: send.output };
-                let entered = self.inner.enter(source, send.message, Publishing::default(), send.hops);
+                let sent = (source, send.message, send.hops);
+                let entered = self.inner.enter_sent(sent, received, &routing);
+                accepted += 1;
                 commit.appends.extend(self.hand_on(&entered, pending));
                 commit.appends.extend(entered.appends());
             }
+            self.inner.counters.accepted.fetch_add(accepted, Ordering::Relaxed);
         }
         commit
     }
