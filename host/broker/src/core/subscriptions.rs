@@ -21,7 +21,12 @@ pub(crate) struct Subscriptions {
 
 #[derive(Debug, Default)]
 struct Level {
-    below: HashMap<Box<str>, Level>,
+    /// By their names, but for the wildcards: those are looked for at each level of each topic.
+    named: HashMap<Box<str>, Level>,
+    /// `+`.
+    any: Option<Box<Level>>,
+    /// `#`.
+    all: Option<Box<Level>>,
     /// Subscribers whose filter ends here.
     here: BTreeMap<SubscriberId, SubscriptionOptions>,
     /// Groups that share a filter which ends here.
@@ -30,7 +35,44 @@ struct Level {
 
 impl Level {
     fn is_bare(&self) -> bool {
-        self.below.is_empty() && self.here.is_empty() && self.shared.is_empty()
+        !self.has_below() && self.here.is_empty() && self.shared.is_empty()
+    }
+
+    fn has_below(&self) -> bool {
+        self.any.is_some() || self.all.is_some() || !self.named.is_empty()
+    }
+
+    /// What a level of a filter stands for.
+    fn below(&self, name: &str) -> Option<&Self> {
+        match name {
+            "+" => self.any.as_deref(),
+            "#" => self.all.as_deref(),
+            name => self.named.get(name),
+        }
+    }
+
+    fn below_mut(&mut self, name: &str) -> Option<&mut Self> {
+        match name {
+            "+" => self.any.as_deref_mut(),
+            "#" => self.all.as_deref_mut(),
+            name => self.named.get_mut(name),
+        }
+    }
+
+    fn below_or_new(&mut self, name: &str) -> &mut Self {
+        match name {
+            "+" => self.any.get_or_insert_default(),
+            "#" => self.all.get_or_insert_default(),
+            name => self.named.entry(name.into()).or_default(),
+        }
+    }
+
+    fn remove_below(&mut self, name: &str) {
+        match name {
+            "+" => self.any = None,
+            "#" => self.all = None,
+            name => drop(self.named.remove(name)),
+        }
     }
 }
 
@@ -77,7 +119,7 @@ impl Subscriptions {
     ) -> bool {
         let mut level = &mut self.root;
         for name in interest.filter.levels() {
-            level = level.below.entry(name.into()).or_default();
+            level = level.below_or_new(name);
         }
         match &interest.group {
             None => {
@@ -165,7 +207,7 @@ impl Subscriptions {
     fn members(&self, interest: &Interest) -> Option<&Members> {
         let mut level = &self.root;
         for name in interest.filter.levels() {
-            level = level.below.get(name)?;
+            level = level.below(name)?;
         }
         level.shared.get(interest.group.as_ref()?)
     }
@@ -191,21 +233,20 @@ impl Subscriptions {
         let mut next = Vec::new();
         for name in topic.split('/') {
             for (level, wildcards) in levels.drain(..) {
-                if level.below.is_empty() {
-                    continue;
-                }
                 if wildcards {
-                    level.below.get("#").into_iter().for_each(&mut *visit);
-                    next.extend(level.below.get("+").map(|l| (l, true)));
+                    level.all.as_deref().into_iter().for_each(&mut *visit);
+                    next.extend(level.any.as_deref().map(|l| (l, true)));
                 }
-                next.extend(level.below.get(name).map(|l| (l, true)));
+                if !level.named.is_empty() {
+                    next.extend(level.named.get(name).map(|l| (l, true)));
+                }
             }
             std::mem::swap(&mut levels, &mut next);
         }
         for (level, _) in levels {
             visit(level);
             // "sport/#" names "sport" too (MQTT 5, 4.7.1.2).
-            level.below.get("#").into_iter().for_each(&mut *visit);
+            level.all.as_deref().into_iter().for_each(&mut *visit);
         }
     }
 }
@@ -229,10 +270,10 @@ fn remove_at(level: &mut Level, subscriber: SubscriberId, interest: &Interest, l
         }
         return;
     };
-    let Some(below) = level.below.get_mut(*first) else { return };
+    let Some(below) = level.below_mut(first) else { return };
     remove_at(below, subscriber, interest, rest);
     if below.is_bare() {
-        level.below.remove(*first);
+        level.remove_below(first);
     }
 }
 
