@@ -6,6 +6,7 @@ use super::{
     documents::Documents,
     lane::Lane,
     methods::Servers,
+    queue::Queue,
     reader::Reader,
     sessions::SessionLog,
     subscriber::{Account, Budget, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
@@ -28,7 +29,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 
 /// How many passing messages a watcher may be behind before it misses some. A watcher is a person or a screen.
 const TAP_MESSAGES_MAX: usize = 1024;
@@ -177,11 +178,11 @@ impl Broker {
 
     /// A subscriber that may be as far behind as `room` says before it loses messages.
     pub fn subscribe_within(&self, client: Name, room: Room) -> Subscriber {
-        let (sender, receiver) = mpsc::channel(room.messages.max(1));
+        let queue = Arc::new(Queue::new(room.messages));
         let id = self.inner.next_subscriber();
         let account = Arc::new(Account::new(room));
-        write(&self.inner.mailboxes).insert(id, Mailbox { sender, account: account.clone(), session: None });
-        Subscriber { inner: self.inner.clone(), id, client, receiver, account, door: None }
+        write(&self.inner.mailboxes).insert(id, Mailbox { queue: queue.clone(), account: account.clone(), session: None });
+        Subscriber { inner: self.inner.clone(), id, client, queue, account, door: None }
     }
 
     /// Small keyed values that modules keep.

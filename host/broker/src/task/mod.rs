@@ -10,6 +10,7 @@ pub(crate) mod methods;
 pub(crate) mod pass_on;
 pub(crate) mod pending;
 pub(crate) mod publish;
+pub(crate) mod queue;
 pub(crate) mod reader;
 pub(crate) mod sessions;
 pub(crate) mod settle;

@@ -5,6 +5,7 @@ use super::{
     broker::{Broker, Inner, Routing, read},
     lane::Pushed,
     pending::Pending,
+    queue::Bells,
     reader::{Delivery, Ticket},
     sessions,
     subscriber::Offer,
@@ -66,7 +67,7 @@ impl Broker {
             return;
         }
         let entered = self.inner.enter(source, message, publishing, 0);
-        let (receipt, for_sessions) = self.inner.fan_out(&entered);
+        let (receipt, for_sessions) = self.inner.fan_out(&entered, &mut Bells::default());
         if !entered.goes_to_a_log() && for_sessions.is_empty() && entered.publishing.beside.is_empty() {
             done(Ok(receipt));
             return;
@@ -188,8 +189,8 @@ impl Inner {
     }
 
     /// Hands a message to subscribers: of the topic it was published to, and of the topics that routes name.
-    /// Gives what must be recorded for sessions that outlive the process.
-    pub(crate) fn fan_out(&self, entered: &Entered) -> (Receipt, Vec<Append>) {
+    /// Gives what must be recorded for sessions that outlive the process. Whom it wakes hears of it by `bells`.
+    pub(crate) fn fan_out(&self, entered: &Entered, bells: &mut Bells) -> (Receipt, Vec<Append>) {
         let mut for_sessions = Vec::new();
         let mut subscribers = 0;
         let mut lost = 0;
@@ -204,7 +205,7 @@ impl Inner {
         for topic in own.into_iter().chain(routed) {
             let (envelope, publishing) = (&entered.envelope, &entered.publishing);
             let offer = Offer { topic, envelope, publishing };
-            let (reached, missed) = self.offer_to_subscribers(&offer, &mut for_sessions);
+            let (reached, missed) = self.offer_to_subscribers(&offer, &mut for_sessions, bells);
             subscribers += reached;
             lost += missed;
         }
@@ -214,7 +215,12 @@ impl Inner {
         (Receipt { subscribers, ..Receipt::default() }, for_sessions)
     }
 
-    fn offer_to_subscribers(&self, offer: &Offer<'_>, for_sessions: &mut Vec<Append>) -> (u32, u64) {
+    fn offer_to_subscribers(
+        &self,
+        offer: &Offer<'_>,
+        for_sessions: &mut Vec<Append>,
+        bells: &mut Bells,
+    ) -> (u32, u64) {
         let subscriptions = self.subscriptions();
         if subscriptions.is_empty() {
             return (0, 0);
@@ -233,7 +239,7 @@ impl Inner {
                 }
                 // Nobody keeps messages of QoS 0 for a client that is away.
                 Some(_) if mailbox.is_away() && one.qos == QoS::AtMostOnce => {}
-                _ if mailbox.offer(offer, one) => taken += 1,
+                _ if mailbox.offer(offer, one, bells) => taken += 1,
                 _ => lost += 1,
             }
         }

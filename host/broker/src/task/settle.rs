@@ -5,6 +5,7 @@ use super::{
     broker::Inner,
     documents::Documents,
     pending::Pending,
+    queue::Bells,
     publish::Entered,
     reader::{Place, Progress, Reader, StateWrite, Turn},
     twins::{Half, Halves, InUse},
@@ -110,7 +111,8 @@ impl Reader {
                 commit.documents = turn.state.into_iter().map(write).collect();
             }
             let (routing, received) = (self.inner.routing(), self.inner.clock.now());
-            let mut accepted = 0;
+            // Subscribers hear of all of it at once.
+            let (mut accepted, mut bells) = (0, Bells::default());
             for send in turn.sends {
                 if let Err(refused) = check(&send.message, send.hops) {
                     self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -121,7 +123,7 @@ impl Reader {
                 let sent = (source, send.message, send.hops);
                 let entered = self.inner.enter_sent(sent, received, &routing);
                 accepted += 1;
-                commit.appends.extend(self.hand_on(&entered, pending));
+                commit.appends.extend(self.hand_on(&entered, pending, &mut bells));
                 commit.appends.extend(entered.appends());
             }
             self.inner.counters.accepted.fetch_add(accepted, Ordering::Relaxed);
@@ -136,9 +138,14 @@ impl Reader {
     }
 
     /// Gives what must be recorded for sessions.
-    fn hand_on(&self, entered: &Entered, pending: &std::sync::Arc<Pending>) -> Vec<Append> {
+    fn hand_on(
+        &self,
+        entered: &Entered,
+        pending: &std::sync::Arc<Pending>,
+        bells: &mut Bells,
+    ) -> Vec<Append> {
         let inner: &Inner = &self.inner;
-        let (_, for_sessions) = inner.fan_out(entered);
+        let (_, for_sessions) = inner.fan_out(entered, bells);
         inner.push_volatile(entered, pending);
         for_sessions
     }

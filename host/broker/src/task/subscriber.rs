@@ -7,6 +7,7 @@ use crate::core::{
 };
 use crate::task::{
     broker::Inner,
+    queue::{Bells, Put, Queue},
     sessions::{Door, SESSION_MESSAGES_MAX},
 };
 use holdfast_store::{Entry, Recipient};
@@ -15,7 +16,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 /// Bytes that a subscriber without bounds of its own may hold: room for the largest body.
 pub(crate) const SUBSCRIBER_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
@@ -205,8 +206,7 @@ pub struct Published {
 
 /// The broker's end of a subscriber.
 pub(crate) struct Mailbox {
-    /// Boxed: a queue takes room for dozens of entries at once, and most subscribers are idle.
-    pub(crate) sender: mpsc::Sender<Box<Published>>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) account: Arc<Account>,
     /// The session that outlives the process, if it is one's.
     pub(crate) session: Option<u32>,
@@ -219,11 +219,18 @@ pub(crate) struct Offer<'a> {
     pub(crate) publishing: &'a Publishing,
 }
 
+/// The broker knows the subscriber no longer.
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 impl Mailbox {
     /// Hands a message over if there is room; a subscriber that is behind loses it and does not hold the sender.
-    pub(crate) fn offer(&self, offer: &Offer<'_>, reached: Reached) -> bool {
+    pub(crate) fn offer(&self, offer: &Offer<'_>, reached: Reached, bells: &mut Bells) -> bool {
         let Offer { topic, envelope, publishing } = *offer;
-        self.put(reached.qos, topic, envelope, publishing.properties.as_ref(), |held| Published {
+        self.put(reached.qos, topic, envelope, publishing.properties.as_ref(), bells, |held| Published {
             topic: topic.clone(),
             envelope: envelope.clone(),
             qos: reached.qos,
@@ -240,7 +247,8 @@ impl Mailbox {
     /// The same for a message that is in the log for another member of the group, and that this one takes into memory.
     pub(crate) fn offer_recorded(&self, entry: &Entry, qos: QoS, recipient: Recipient) -> bool {
         let Some(addressed) = &entry.addressed else { return false };
-        self.put(qos, &addressed.topic, &entry.envelope, addressed.properties.as_ref(), |held| Published {
+        let (properties, bells) = (addressed.properties.as_ref(), &mut Bells::default());
+        self.put(qos, &addressed.topic, &entry.envelope, properties, bells, |held| Published {
             topic: addressed.topic.clone(),
             envelope: entry.envelope.clone(),
             qos,
@@ -262,7 +270,7 @@ impl Mailbox {
         let qos = qos.min(options.qos);
         let ids = options.id.iter().map(|id| id.get()).collect();
         let (t, e, p) = (topic.clone(), envelope.clone(), properties.clone());
-        self.put(qos, &t, &e, p.as_ref(), |held| Published {
+        self.put(qos, &t, &e, p.as_ref(), &mut Bells::default(), |held| Published {
             topic,
             envelope,
             qos,
@@ -282,23 +290,24 @@ impl Mailbox {
         topic: &Topic,
         envelope: &Envelope,
         properties: Option<&Arc<TopicProperties>>,
+        bells: &mut Bells,
         published: impl FnOnce(Held) -> Published,
     ) -> bool {
         // The envelope is shared, but one slow subscriber is enough to keep it: it counts whole for each.
         let more = properties.map_or(0, |properties| properties.size_bytes());
         let bytes = envelope.message.size_bytes() + topic.len() + more + MESSAGE_OVERHEAD_BYTES;
-        let taken = self.account.hold(bytes).is_some_and(|held| {
-            self.sender.try_reserve().map(|place| place.send(Box::new(published(held)))).is_ok()
-        });
-        if !taken {
-            self.account.lost(qos);
+        let put = self.account.hold(bytes).map_or(Put::Refused, |held| self.queue.put(published(held)));
+        match put {
+            Put::Refused => self.account.lost(qos),
+            Put::Behind => {}
+            Put::First => bells.add(&self.queue),
         }
-        taken
+        put != Put::Refused
     }
 
     /// Messages that wait in it.
     pub(crate) fn len(&self) -> usize {
-        self.sender.max_capacity() - self.sender.capacity()
+        self.queue.len()
     }
 
     pub(crate) fn session(&self) -> Option<u32> {
@@ -312,7 +321,7 @@ impl Mailbox {
     /// How busy the subscriber is; none if it has no room.
     pub(crate) fn load(&self) -> Option<Load> {
         let bytes = self.account.used.load(Ordering::Relaxed);
-        let has_room = self.sender.capacity() > 0 && bytes < self.account.bytes_max;
+        let has_room = self.queue.has_room() && bytes < self.account.bytes_max;
         has_room.then(|| Load { away: self.is_away(), bytes })
     }
 
@@ -329,7 +338,7 @@ pub struct Subscriber {
     pub(crate) inner: Arc<Inner>,
     pub(crate) id: SubscriberId,
     pub(crate) client: Name,
-    pub(crate) receiver: mpsc::Receiver<Box<Published>>,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) account: Arc<Account>,
     /// Where recorded messages come from, for a session that outlives the process.
     pub(crate) door: Option<Arc<Door>>,
@@ -377,17 +386,16 @@ impl Subscriber {
 
     /// The next message. Cancel safe. None when the broker is gone.
     pub async fn next(&mut self) -> Option<Published> {
-        self.receiver.recv().await.map(|one| *one)
+        self.queue.first().await
     }
 
     /// Up to `max` messages at once, at least one. Cancel safe. Gives 0 when the broker is gone.
     pub async fn next_many(&mut self, out: &mut Vec<Published>, max: usize) -> usize {
-        let Some(first) = self.receiver.recv().await else { return 0 };
-        out.push(*first);
-        let more = std::iter::from_fn(|| self.receiver.try_recv().ok()).take(max.saturating_sub(1));
         let before = out.len();
-        out.extend(more.map(|one| *one));
-        out.len() - before + 1
+        let Some(first) = self.queue.first().await else { return 0 };
+        out.push(first);
+        self.queue.take(out, max.saturating_sub(1), usize::MAX);
+        out.len() - before
     }
 
     /// Takes up to `max` messages that are there, and no more once the bodies taken have `bytes` bytes.
@@ -395,12 +403,7 @@ impl Subscriber {
         let before = out.len();
         // Half of it for what is not recorded, so that neither starves the other.
         let mailbox_max = if self.door.is_some() { max.div_ceil(2) } else { max };
-        let mut taken = 0;
-        while out.len() - before < mailbox_max && taken < bytes {
-            let Ok(one) = self.receiver.try_recv() else { break };
-            taken += one.envelope.message.body.len();
-            out.push(*one);
-        }
+        let taken = self.queue.take(out, mailbox_max, bytes);
         let rest = max.saturating_sub(out.len() - before);
         if rest > 0 && self.door.is_some() {
             self.take_recorded(out, rest, bytes.saturating_sub(taken));
@@ -425,13 +428,13 @@ impl Subscriber {
             };
             let first = tokio::select! {
                 biased;
-                first = self.receiver.recv(), if max > 0 => first,
+                first = self.queue.first(), if max > 0 => first,
                 () = self.account.lost_more.notified() => None,
                 () = rung, if max > 0 => continue,
             };
             let Some(first) = first else { return };
             let taken = first.envelope.message.body.len();
-            out.push(*first);
+            out.push(first);
             if max > 1 && taken < bytes {
                 self.take(out, max - 1, bytes - taken);
             }
@@ -455,9 +458,9 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.inner.forget_subscriber(self.id);
-        self.receiver.close();
-        while let Ok(published) = self.receiver.try_recv() {
-            self.inner.pass_on(*published);
-        }
+        self.queue.close();
+        let mut left = Vec::new();
+        self.queue.take(&mut left, usize::MAX, usize::MAX);
+        left.into_iter().for_each(|published| self.inner.pass_on(published));
     }
 }

@@ -20,6 +20,7 @@ use super::{
     admission::{Receipt, Refused, check},
     broker::{Broker, Inner},
     pending::Pending,
+    queue::Bells,
 };
 use crate::core::{
     publishing::Publishing,
@@ -441,7 +442,7 @@ impl Inner {
         }
         let source = Source::TwinChange { device: who.device.clone(), module: who.module.clone() };
         let entered = self.enter(source, message, Publishing::default(), hops);
-        let (_, mut appends) = self.fan_out(&entered);
+        let (_, mut appends) = self.fan_out(&entered, &mut Bells::default());
         self.push_volatile(&entered, pending);
         appends.extend(entered.appends());
         appends

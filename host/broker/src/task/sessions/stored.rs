@@ -8,6 +8,7 @@ use crate::{
     task::{
         admission::Refused,
         broker::{Broker, Inner},
+        queue::Queue,
         subscriber::{Account, Mailbox, Published, Room, Subscriber},
     },
 };
@@ -19,7 +20,6 @@ use std::{
     num::NonZeroU16,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
-use tokio::sync::mpsc;
 
 /// A session. Cloning gives another handle; the session lasts until [`StoredSession::end`].
 #[derive(Clone)]
@@ -79,12 +79,12 @@ impl StoredSession {
     /// The subscriber of this session: messages of QoS 1 and 2 come by way of the log, those of QoS 0 as far as `room`
     /// goes while somebody attends.
     pub fn subscriber(&self, client: Name, room: Room) -> Subscriber {
-        let (sender, receiver) = mpsc::channel(room.messages.max(1));
+        let queue = Arc::new(Queue::new(room.messages));
         let id = self.inner.next_subscriber();
         let account = Arc::new(Account::new(room));
-        let mailbox = Mailbox { sender, account: account.clone(), session: Some(self.number) };
+        let mailbox = Mailbox { queue: queue.clone(), account: account.clone(), session: Some(self.number) };
         self.inner.mailboxes_mut().insert(id, mailbox);
-        Subscriber { inner: self.inner.clone(), id, client, receiver, account, door: Some(self.door.clone()) }
+        Subscriber { inner: self.inner.clone(), id, client, queue, account, door: Some(self.door.clone()) }
     }
 
     fn commit(&self, documents: Vec<DocumentWrite>, done: impl FnOnce(Result<(), Refused>) + Send + 'static) {
