@@ -28,6 +28,7 @@ mod pace;
 mod plan;
 mod plugins;
 mod ports;
+mod relay;
 mod runtime;
 mod sent;
 mod settings;

@@ -11,6 +11,7 @@ use crate::logs::LogBook;
 use crate::module::{Control, Runner, RunnerParts, Version};
 use crate::plan::{Adopted, Plan, PlanError, Prepared};
 use crate::plugins::{self, Files};
+use crate::relay::{self, Quick};
 use crate::status::{RuntimeStatus, Shared};
 use holdfast_types::Name;
 use loading::{Loaded, Loader};
@@ -343,6 +344,7 @@ impl Supervisor {
         let (controls, orders) = mpsc::channel(CONTROLS_MAX);
         let (ready, is_ready) = oneshot::channel();
         let stop = self.stop.child_token();
+        let quick = Quick::default();
         let runner = Runner::new(RunnerParts {
             name: name.clone(),
             shared: self.shared(&name),
@@ -354,9 +356,10 @@ impl Supervisor {
             controls: orders,
             stop: stop.clone(),
             ready,
+            quick: quick.clone(),
         });
         self.common.broker.module_present(&name, true);
-        let task = self.tasks.spawn(runner.run());
+        let task = self.tasks.spawn(relay::run(runner.run(), quick));
         self.running.insert(name.to_string(), Running { controls, stop, task, version });
         self.cast(name.as_str());
         Some(is_ready)

@@ -86,6 +86,7 @@ impl Runner {
             meter.paused(at);
         }
         (used.messages_out, used.bytes_out) = self.turn.sent();
+        self.quick.took(at - began);
         self.close_turn();
         self.pace.moved(used, at);
         if let Some(hold) = self.pace.hold(at) {

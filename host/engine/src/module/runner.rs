@@ -20,6 +20,7 @@ use crate::load::Serves;
 use crate::logs::LogLevel;
 use crate::module_log::ModuleLog;
 use crate::pace::Pace;
+use crate::relay::Quick;
 use crate::runtime::Runtime;
 use crate::state::ModuleState;
 use crate::status::{RuntimeStatus, Shared, now};
@@ -61,6 +62,7 @@ pub(crate) struct RunnerParts {
     pub(crate) stop: CancellationToken,
     /// Told when the module runs for the first time, or does not.
     pub(crate) ready: oneshot::Sender<()>,
+    pub(crate) quick: Quick,
 }
 
 /// One module at work.
@@ -104,6 +106,7 @@ pub(crate) struct Runner {
     pub(super) stopped_by_operator: bool,
     /// When this task last gave way to others.
     pub(super) gave_way: Moment,
+    pub(super) quick: Quick,
 }
 
 /// A task that ends otherwise than by its own end is seen in the status.
@@ -122,8 +125,19 @@ impl Drop for Runner {
 
 impl Runner {
     pub(crate) fn new(parts: RunnerParts) -> Self {
-        let RunnerParts { name, shared, runtime, door, broker, version, backoff, controls, stop, ready } =
-            parts;
+        let RunnerParts {
+            name,
+            shared,
+            runtime,
+            door,
+            broker,
+            version,
+            backoff,
+            controls,
+            stop,
+            ready,
+            quick,
+        } = parts;
         let limits = version.settings.limits;
         let log = ModuleLog::new(name.clone(), shared.clone(), limits);
         let pace = Arc::new(Pace::new(limits, shared.clone()));
@@ -171,6 +185,7 @@ impl Runner {
             shadow: None,
             stopped_by_operator: false,
             gave_way: Moment::now(),
+            quick,
         }
     }
 
