@@ -135,7 +135,11 @@ mod tests {
     }
 
     /// The first of `count` tasks is rung, and each rings those that `next` names.
-    async fn ring_through(count: usize, next: fn(usize) -> Vec<usize>, quick: &Quick) -> Vec<(usize, ThreadId)> {
+    async fn ring_through(
+        count: usize,
+        next: fn(usize) -> Vec<usize>,
+        quick: &Quick,
+    ) -> Vec<(usize, ThreadId)> {
         let seen = Arc::new(Seen::default());
         let bells: Arc<Vec<Notify>> = Arc::new((0..count).map(|_| Notify::new()).collect());
         let (told, mut all) = tokio::sync::mpsc::channel(count);
@@ -172,7 +176,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn what_is_not_quick_or_not_alone_is_run_all_the_same() {
         for quick in [Quick::default(), quick()] {
-            let seen = ring_through(31, |n| (2 * n + 1..2 * n + 3).filter(|n| *n < 31).collect(), &quick).await;
+            let seen =
+                ring_through(31, |n| (2 * n + 1..2 * n + 3).filter(|n| *n < 31).collect(), &quick).await;
             let mut numbers: Vec<_> = seen.iter().map(|(number, _)| *number).collect();
             numbers.sort_unstable();
             assert!(numbers.into_iter().eq(0..31));

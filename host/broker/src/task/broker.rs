@@ -181,7 +181,8 @@ impl Broker {
         let queue = Arc::new(Queue::new(room.messages));
         let id = self.inner.next_subscriber();
         let account = Arc::new(Account::new(room));
-        write(&self.inner.mailboxes).insert(id, Mailbox { queue: queue.clone(), account: account.clone(), session: None });
+        write(&self.inner.mailboxes)
+            .insert(id, Mailbox { queue: queue.clone(), account: account.clone(), session: None });
         Subscriber { inner: self.inner.clone(), id, client, queue, account, door: None }
     }
 

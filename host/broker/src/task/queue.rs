@@ -1,6 +1,6 @@
 //! What waits for a subscriber: messages in memory, with a bound.
 //!
-//! To put a message in takes no allocation of its own, and a queue that is empty holds no memory: most subscribers are idle.
+//! To put a message in takes no allocation of its own, and a queue whose subscriber waits holds hardly any memory: most are idle.
 //! The bell is apart from the messages, so that whoever hands over many at once rings it once, when they are all there.
 
 use super::subscriber::Published;
@@ -16,7 +16,7 @@ use tokio::{sync::Notify, task::coop::cooperative};
 /// How many messages are taken out under one lock: those who put messages in wait no longer than a few microseconds.
 const AT_ONCE: usize = 32;
 
-/// Room for so many messages is kept when the queue runs empty, and no more.
+/// Room for so many messages is kept while the subscriber waits for the next one, and no more.
 const ROOM_KEPT: usize = 4;
 
 /// The messages of one subscriber, of which there is one who takes them.
@@ -72,12 +72,8 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Messages were taken out.
-    fn taken(&self, waiting: &mut Waiting) {
+    fn counted(&self, waiting: &Waiting) {
         self.len.store(waiting.messages.len(), Ordering::Relaxed);
-        if waiting.messages.is_empty() {
-            waiting.messages.shrink_to(ROOM_KEPT);
-        }
     }
 
     /// Puts a message in. Rings nothing.
@@ -89,7 +85,7 @@ impl Queue {
             return Put::Refused;
         }
         waiting.messages.push_back(message);
-        self.len.store(waiting.messages.len(), Ordering::Relaxed);
+        self.counted(&waiting);
         if waiting.messages.len() == 1 { Put::First } else { Put::Behind }
     }
 
@@ -106,7 +102,7 @@ impl Queue {
                 out.push(message);
                 (now, left) = (now - 1, left - 1);
             }
-            self.taken(&mut waiting);
+            self.counted(&waiting);
             if waiting.messages.is_empty() {
                 break;
             }
@@ -121,12 +117,13 @@ impl Queue {
                 {
                     let mut waiting = self.waiting();
                     if let Some(message) = waiting.messages.pop_front() {
-                        self.taken(&mut waiting);
+                        self.counted(&waiting);
                         return Some(message);
                     }
                     if waiting.closed {
                         return None;
                     }
+                    waiting.messages.shrink_to(ROOM_KEPT);
                 }
                 self.bell.notified().await;
             }

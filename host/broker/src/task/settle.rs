@@ -5,8 +5,8 @@ use super::{
     broker::Inner,
     documents::Documents,
     pending::Pending,
-    queue::Bells,
     publish::Entered,
+    queue::Bells,
     reader::{Place, Progress, Reader, StateWrite, Turn},
     twins::{Half, Halves, InUse},
 };
