@@ -147,3 +147,97 @@ impl Queue {
         self.len() < self.max
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::subscriber::{Account, Budget, Room};
+    use holdfast_types::{Envelope, Message, Name, QoS, Source, Topic, UnixMillis};
+    use std::{
+        sync::atomic::AtomicBool,
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    fn message(body: usize) -> Published {
+        let source = Source::Module { module: Name::new("m").unwrap(), output: None };
+        let message = Message::new(vec![b'x'; body]);
+        let room = Room { messages: 1, bytes: 1_000, budget: Budget::new(1_000) };
+        Published {
+            topic: Topic::new("t").unwrap(),
+            envelope: Arc::new(Envelope { message, source, received: UnixMillis(0), hops: 0 }),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            ids: Vec::new(),
+            expires: None,
+            properties: None,
+            shared: None,
+            order: None,
+            held: Arc::new(Account::new(room)).hold_anyhow(body),
+        }
+    }
+
+    fn bodies(taken: &[Published]) -> Vec<usize> {
+        taken.iter().map(|one| one.envelope.message.body.len()).collect()
+    }
+
+    #[test]
+    fn messages_come_in_order_up_to_the_bounds_and_what_is_too_many_is_refused() {
+        let queue = Queue::new(100);
+        let put: Vec<Put> = (0..102).map(|n| queue.put(message(n))).collect();
+        assert_eq!((put[0], put[1], put[99]), (Put::First, Put::Behind, Put::Behind));
+        assert_eq!(put[100..], [Put::Refused, Put::Refused]);
+        assert!((queue.len(), queue.has_room()) == (100, false));
+
+        let mut taken = Vec::new();
+        assert_eq!(queue.take(&mut taken, 4, 3), 3, "no more once there are three bytes");
+        assert_eq!(queue.take(&mut taken, 50, usize::MAX), (3..53).sum());
+        assert!(bodies(&taken).into_iter().eq(0..53));
+        assert!((queue.len(), queue.has_room()) == (47, true));
+        assert_eq!(queue.put(message(7)), Put::Behind);
+        queue.close();
+        assert_eq!(queue.put(message(8)), Put::Refused);
+        taken.clear();
+        queue.take(&mut taken, usize::MAX, usize::MAX);
+        assert!(bodies(&taken).into_iter().eq((53..100).chain([7])), "what was there before it closed");
+    }
+
+    /// Whether somebody was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_the_bell_once_for_all_and_by_the_end() {
+        let queue = Arc::new(Queue::new(10));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut first = Box::pin(queue.first());
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let mut bells = Bells::default();
+        for n in 1..4 {
+            if queue.put(message(n)) == Put::First {
+                bells.add(&queue);
+            }
+        }
+        assert!(!woken.0.load(Ordering::Relaxed), "not before all of it is there");
+        drop(bells);
+        assert!(woken.0.swap(false, Ordering::Relaxed));
+        let Poll::Ready(Some(one)) = first.as_mut().poll(&mut context) else { panic!("it was there") };
+        assert_eq!(bodies(&[one]), [1]);
+        let mut taken = Vec::new();
+        queue.take(&mut taken, 9, usize::MAX);
+        assert_eq!(bodies(&taken), [2, 3]);
+
+        let mut next = Box::pin(queue.first());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        queue.close();
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(matches!(next.as_mut().poll(&mut context), Poll::Ready(None)));
+    }
+}
