@@ -190,7 +190,7 @@ mod tests {
 
         let mut taken = Vec::new();
         assert_eq!(queue.take(&mut taken, 4, 3), 3, "no more once there are three bytes");
-        assert_eq!(queue.take(&mut taken, 50, usize::MAX), (3..53).sum());
+        assert_eq!(queue.take(&mut taken, 50, usize::MAX), (3..53).sum::<usize>());
         assert!(bodies(&taken).into_iter().eq(0..53));
         assert!((queue.len(), queue.has_room()) == (47, true));
         assert_eq!(queue.put(message(7)), Put::Behind);
