@@ -124,11 +124,16 @@ async fn a_store_that_does_not_take_a_turn_is_asked_again_and_nothing_is_lost_do
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_became_too_old_behind_a_slow_one_is_not_handled() {
     let plan = Plan::new(&["m"]).routes(|route| route.time_to_live_secs = Some(2));
-    let mut edge = plan.start().await;
+    let settings = "[limits]\ncall_ms = 2_500\nattempts = 1\n";
+    let mut edge = plan.with("m", "handler_sleep", settings).start().await;
+    // A busy machine may take longer to compile a module than its messages live.
+    edge.until_running("m").await;
+    edge.engine.stop("m").await.unwrap();
+    edge.until("m", |status| status.status == RuntimeStatus::Stopped).await;
     for body in ["sleep", "late", "later"] {
         edge.feed("m", body).await;
     }
-    edge.install("m", "handler_sleep", "[limits]\ncall_ms = 2_500\nattempts = 1\n");
+    edge.engine.start("m").await.unwrap();
     let status = edge.until("m", |status| status.expired == 2).await;
     assert_eq!((status.messages_in, status.dead_letters), (0, 1), "{status:#?}");
     edge.feed("m", "fresh").await;
