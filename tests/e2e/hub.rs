@@ -1,8 +1,9 @@
 //! The hub: devices of an unmodified SDK connect to it directly, and its commands show and reach them. The ports are fixed
 //! in the SDK, so that each story has an address of its own.
 
-use crate::support::{Hub, Sdk, holdfast, host, wait_for};
+use crate::support::{Edge, Hub, Sdk, holdfast, host, publish, wait_for};
 use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs};
 
 fn hub_at(host: &str) -> Hub {
     Hub::prepare(&[format!("tls://{host}:8883")], host, "")
@@ -88,6 +89,74 @@ fn a_device_of_an_unmodified_sdk_works_at_the_hub_directly_and_over_a_kill() {
     assert!(hub.stop().success());
 }
 
+/// A hub takes devices in the dialect of IoT Hub, and so stands here for one of Azure: it knows nothing of what is below the
+/// device that the edge is to it.
+#[test]
+fn an_edge_is_a_device_of_an_iot_hub_in_its_dialect_and_goes_on_through_kills_of_both() {
+    let at = host(6);
+    let mut hub = Hub::prepare(&[format!("tls://{at}:8883"), format!("wss://{at}:443")], &at, "");
+    hub.start();
+    let added = hub.json(&["device", "add", "edge-1"]).remove(0);
+    let connection = added["connection_string"].as_str().unwrap();
+    let key = connection.split_once("SharedAccessKey=").unwrap().1;
+    let config = format!(
+        "[upstream]\nprofile = \"iot-hub\"\nhub = \"hub.example.net\"\nurl = \"mqtts://{at}\"\nkey_file = \"edge.key\"\n\
+         ca_file = {:?}\nbackoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n\
+         [routes]\nup = 'FROM /messages/* INTO $upstream'\n",
+        hub.authority()
+    );
+    let mut edge = Edge::with_gateway(&config, &[], "content_type = \"application/json\"\n");
+    fs::write(edge.folder().join("edge.key"), key).unwrap();
+    edge.start();
+    let send = |edge: &Edge, n: u64| {
+        let body = json!({ "n": n }).to_string();
+        edge.run(&["send", "--from", "oven/heat", "-j", "-p", "kind=a/b c&d", &body]).expect_good();
+    };
+    send(&edge, 1);
+    wait_for("it is at the hub", || (hub.events().len() == 1).then_some(()));
+    let event = hub.events().remove(0);
+    assert_eq!((&event["device"], &event["body"]["n"]), (&json!("edge-1"), &json!(1)), "{event}");
+    assert_eq!(event["properties"]["kind"], "a/b c&d");
+    assert_eq!(event["properties"]["holdfast-source"], "oven/heat");
+    assert_eq!(event["system"]["contentType"], "application/json");
+    assert!(edge.run(&["check"]).expect_good().contains("welcomes us"));
+
+    // Away, killed, back; and by the other way.
+    hub.kill();
+    send(&edge, 2);
+    edge.kill();
+    edge.start();
+    publish(edge.gateway(), &["-q", "1", "-t", "plant/a", "-m", r#"{"n":3}"#]).expect_good();
+    hub.start();
+    wait_for("all three are there", || (by_identity(&hub).len() == 3).then_some(()));
+    assert!(edge.stop().success());
+    edge.start_with(&[], &[("UpstreamProtocol", "MqttWs")]);
+    send(&edge, 4);
+    wait_for("the fourth is there", || (by_identity(&hub).len() == 4).then_some(()));
+    assert_eq!(edge.json(&["status"])[0]["upstream"]["transport"], "wss");
+    assert_eq!(by_identity(&hub).into_values().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(edge.stop().success());
+
+    // With the key of another device it is told what to look at.
+    fs::write(edge.folder().join("edge.key"), "a2V5a2V5a2V5a2V5a2V5a2V5").unwrap();
+    edge.run(&["check"]).expect_refused(&[
+        "the hub refuses us",
+        "upstream.key_file",
+        "device edge-1 of the IoT Hub",
+    ]);
+    assert!(hub.stop().success());
+}
+
+/// What the device counted, by the stable identity of each message: a hub of Azure hands on what came twice, and its consumer
+/// drops it by this.
+fn by_identity(hub: &Hub) -> BTreeMap<u64, u64> {
+    let number = |event: &Value| {
+        let id = event["properties"]["holdfast-id"].as_str().unwrap_or_else(|| panic!("{event}"));
+        (id.rsplit_once('/').unwrap().1.parse().unwrap(), event["body"]["n"].as_u64().unwrap())
+    };
+    hub.events().iter().map(number).collect()
+}
+
 #[test]
 fn what_the_hub_refuses_says_why_and_what_to_do() {
     let host = host(2);
@@ -107,19 +176,19 @@ fn what_the_hub_refuses_says_why_and_what_to_do() {
     hub.run(&["twin", "set", "press", "{\"a.b\": 1}"]).expect_refused(&["a.b"]);
     hub.run(&["monitor", "--from", "77", "--no-follow"]).expect_refused(&["there is no offset 77 yet"]);
     let manifest = hub.folder().join("m.json");
-    std::fs::write(&manifest, r#"{"modulesContent":{"$edgeAgent":{}}}"#).unwrap();
+    fs::write(&manifest, r#"{"modulesContent":{"$edgeAgent":{}}}"#).unwrap();
     let manifest = manifest.to_str().unwrap();
     hub.run(&["deploy", "set", "d", manifest, "--condition", "tags.x ="]).expect_refused(&["at byte 8"]);
     hub.run(&["deploy", "set", "d", manifest, "--condition", "tags.x = 'y'"]).expect_good();
     assert_eq!(hub.json(&["deploy", "list"])[0]["id"], "d");
     // Without the token nobody is told anything.
     let token = hub.folder().join("wrong.token");
-    std::fs::write(&token, "wrong\n").unwrap();
+    fs::write(&token, "wrong\n").unwrap();
     hub.run(&["--token-file", token.to_str().unwrap(), "device", "list"]).expect_refused(&["no valid token"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(hub.folder().join("data/api.token")).unwrap().permissions().mode();
+        let mode = fs::metadata(hub.folder().join("data/api.token")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
     holdfast(hub.folder(), &["hub", "init", "."]).expect_refused(&["hub.toml is there already"]);

@@ -64,7 +64,10 @@ pub enum DeviceNotProved {
     #[error("{0} is disabled; `holdfast device enable` lets it in again")]
     Disabled(Identity),
     /// It has no credential.
-    #[error("{0} has no credential; give it one with `holdfast device add --replace`")]
+    #[error(
+        "{0} has no credential; give it one with `holdfast hub device set {0} --generate` at its hub, or here remove it and \
+         add it again with `holdfast device add`"
+    )]
     NoCredential(Identity),
     /// It showed nothing.
     #[error("{0} gave neither a token nor a certificate")]

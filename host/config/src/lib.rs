@@ -32,7 +32,8 @@
 //! | `routes.NAME.when_full` | `"drop-oldest"` | `"block"`, `"drop-newest"` |
 //! | `routes.NAME.topic` | `upstream.topic` | topic template of its messages upstream |
 //! | `upstream.profile` | `"plain"` | `"hub"`: what is above is a hub of Holdfast; then `client_id`, `user`, `password`, `version`, `topic` and `payload` are decided |
-//! | `upstream.hub` | needed with `"hub"` and `url` | name of the hub, as tokens say it |
+//! | | | `"iot-hub"`: what is above is an IoT Hub of Azure, and the edge is a device of it; then the same are decided |
+//! | `upstream.hub` | needed with `"hub"` or `"iot-hub"` and `url` | name of the hub, as tokens say it |
 //! | `upstream.url` | one of two | `mqtts://host:8883`, `wss://host:443/mqtt`, `quic://host:14567`; `mqtt://` and `ws://` are plain |
 //! | `upstream.hubs` | one of two | several hubs or brokers: `[{ address = "hub-a.example", priority = 1 }]` |
 //! | `upstream.hubs.address` | needed | a host, or an address as in `upstream.url` |
@@ -145,9 +146,9 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Deployment, Devices, Gateway, Http, Hub, HubLink, Identity, Level, Linger, Listen, Log, Metrics,
-    Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Storage, Store, Transport,
-    User,
+    Config, Deployment, Devices, Gateway, Http, Hub, HubKind, HubLink, Identity, Level, Linger, Listen, Log,
+    Metrics, Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Storage, Store,
+    Transport, User,
 };
 pub use settings_upstream::{Carrier, Concierge, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;

@@ -104,6 +104,27 @@ pub struct HubLink {
     pub name: String,
     /// The file with the key of this edge's device, in base64; none if it shows a certificate.
     pub key_file: Option<PathBuf>,
+    /// Whose hub it is.
+    pub kind: HubKind,
+}
+
+/// Whose hub is above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubKind {
+    /// One of Holdfast (`profile = "hub"`).
+    Holdfast,
+    /// An IoT Hub of Azure (`profile = "iot-hub"`).
+    IotHub,
+}
+
+impl HubKind {
+    /// As `upstream.profile` names it.
+    pub const fn profile(self) -> &'static str {
+        match self {
+            Self::Holdfast => "hub",
+            Self::IotHub => "iot-hub",
+        }
+    }
 }
 
 /// A certificate and its key.

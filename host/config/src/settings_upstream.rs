@@ -1,6 +1,6 @@
 //! The checked settings of the link upstream, and of the network.
 
-use crate::{HubLink, Identity, MqttVersion, Password, Payload, Transport};
+use crate::{HubKind, HubLink, Identity, MqttVersion, Password, Payload, Transport};
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// `[upstream]`.
@@ -51,8 +51,18 @@ pub struct Upstream {
     pub ca_file: Option<PathBuf>,
     /// The certificate chain and the key that this edge shows (PEM).
     pub identity: Option<Identity>,
-    /// The hub, if what is above is a hub of Holdfast (`profile = "hub"`).
+    /// The hub, if what is above is one (`profile = "hub"` or `"iot-hub"`).
     pub hub: Option<HubLink>,
+}
+
+impl Upstream {
+    /// Leaves only the ways of this carrier; where there is none, one with the usual port.
+    pub fn keep_only(&mut self, carrier: Carrier) {
+        self.places.iter_mut().for_each(|place| place.keep_only(carrier));
+        if self.hub.as_ref().is_some_and(|hub| hub.kind == HubKind::IotHub) {
+            self.places.iter_mut().for_each(UpstreamPlace::keep_iot_hub_ways);
+        }
+    }
 }
 
 /// `[upstream.concierge]`: who says which hub is the active one.
@@ -82,8 +92,15 @@ pub struct UpstreamPlace {
 }
 
 impl UpstreamPlace {
-    /// Leaves only the ways of this carrier; where there is none, one with the usual port.
-    pub fn keep_only(&mut self, carrier: Carrier) {
+    /// Leaves the ways that an IoT Hub has: it does not speak QUIC, and has a path of its own for WebSocket.
+    pub(crate) fn keep_iot_hub_ways(&mut self) {
+        self.ways.retain(|way| Carrier::of(way.transport) != Carrier::Quic);
+        for way in self.ways.iter_mut().filter(|way| way.path == UpstreamAddress::USUAL_PATH) {
+            way.path = UpstreamAddress::IOT_HUB_PATH.to_owned();
+        }
+    }
+
+    fn keep_only(&mut self, carrier: Carrier) {
         let host = self.ways.first().map(|way| way.host.clone()).unwrap_or_default();
         self.ways.retain(|way| Carrier::of(way.transport) == carrier);
         if self.ways.is_empty() {
@@ -152,6 +169,8 @@ pub struct UpstreamAddress {
 impl UpstreamAddress {
     /// The path where brokers speak MQTT over WebSocket.
     pub(crate) const USUAL_PATH: &'static str = "/mqtt";
+    /// The path where an IoT Hub does.
+    pub(crate) const IOT_HUB_PATH: &'static str = "/$iothub/websocket";
 
     /// With the usual port and path.
     pub(crate) fn usual(transport: Transport, host: String) -> Self {

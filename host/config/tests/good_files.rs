@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use holdfast_config::{
-    Config, ConfigError, KEYS, Level, Linger, MqttVersion, Password, Payload, Profile, Proof, Secret,
-    edge_name,
+    Carrier, Config, ConfigError, HubKind, KEYS, Level, Linger, MqttVersion, Password, Payload, Profile,
+    Proof, Secret, edge_name,
 };
 use holdfast_types::{Durability, LogId, Priority, WhenFull};
 use std::{
@@ -169,6 +169,29 @@ fn an_edge_below_a_hub_needs_its_name_and_something_to_prove_itself_with() {
     let near = upstream("url = \"mqtt://127.0.0.1:1883\"\nkey_file = \"edge.key\"\n");
     assert_eq!(first(&near), "mqtt://127.0.0.1:1883");
     assert!(near.hub.is_some_and(|hub| hub.key_file.is_some()));
+}
+
+#[test]
+fn an_iot_hub_is_reached_by_the_two_ways_that_it_has_and_at_its_own_path() {
+    let upstream = |text: &str| {
+        let text = format!(
+            "[upstream]\nprofile = \"iot-hub\"\nhub = \"plant.azure-devices.net\"\nkey_file = \"k\"\n{text}"
+        );
+        Config::parse(&text, Path::new("/etc/h.toml"), "a-host").unwrap().upstream.unwrap()
+    };
+    let ways = |upstream: &holdfast_config::Upstream| -> Vec<_> {
+        upstream.places[0].ways.iter().map(ToString::to_string).collect()
+    };
+    let (tls, wss) =
+        ("mqtts://plant.azure-devices.net:8883", "wss://plant.azure-devices.net:443/$iothub/websocket");
+    let mut usual = upstream("");
+    assert_eq!(ways(&usual), [tls, wss]);
+    assert_eq!((usual.version, usual.hub.as_ref().unwrap().kind), (MqttVersion::V311, HubKind::IotHub));
+    assert_eq!(usual.keep_acknowledged, Duration::ZERO, "it would hand on what came twice");
+    usual.keep_only(Carrier::Mqtt);
+    assert_eq!(ways(&usual), [tls]);
+    usual.keep_only(Carrier::WebSocket);
+    assert_eq!(ways(&usual), [wss]);
 }
 
 #[test]

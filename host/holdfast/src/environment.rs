@@ -17,7 +17,7 @@ fn apply_of(config: &mut Config, of: impl Fn(&str) -> Option<String>) -> anyhow:
                 "UpstreamProtocol is {text:?} in the environment; write Mqtt, MqttWs or Quic (AMQP is not spoken here)"
             );
         };
-        upstream.places.iter_mut().for_each(|place| place.keep_only(carrier));
+        upstream.keep_only(carrier);
     }
     if config.net.proxy.is_none() {
         let named = ["HTTPS_PROXY", "https_proxy"].into_iter().find_map(|name| Some((name, of(name)?)));

@@ -25,7 +25,7 @@ pub enum HandshakeFault {
     /// No known authority signed the peer's certificate.
     #[error(
         "the certificate of the other side was issued by an authority that is not trusted here; name the file with the \
-         certificate of that authority as the TLS root, or add it to the certificates of the system"
+         certificate of that authority (ca_file), or add it to the certificates of the system"
     )]
     UnknownIssuer,
     /// The certificate is for other names.

@@ -1,6 +1,9 @@
 //! What the link is told, and everything that can be wrong with it, found at once.
 
-use crate::{BackoffConfig, ChoiceRules, Concierge, HubConfig, InvalidTemplate, KeepAcknowledged, Template};
+use crate::{
+    BackoffConfig, ChoiceRules, Concierge, HubConfig, InvalidTemplate, IotHubConfig, KeepAcknowledged,
+    Template,
+};
 use bytes::Bytes;
 use holdfast_mqtt::Version;
 use holdfast_net::{Settings, Target, Timeouts};
@@ -102,6 +105,8 @@ pub struct UpstreamConfig {
     /// The hub, if the link is to one of Holdfast. Then version, session, client identifier, user, password, topic and
     /// payload are what the link says they are.
     pub hub: Option<HubConfig>,
+    /// The IoT Hub, if the link is to one of Azure. Then the same are what its dialect says they are.
+    pub iot_hub: Option<IotHubConfig>,
 }
 
 impl UpstreamConfig {
@@ -133,6 +138,7 @@ impl UpstreamConfig {
             backoff: BackoffConfig::default(),
             drain_within: seconds(5),
             hub: None,
+            iot_hub: None,
         }
     }
 }

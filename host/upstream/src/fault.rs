@@ -3,6 +3,7 @@
 use holdfast_broker::{ReadError, Refused};
 use holdfast_mqtt::{ReasonCode, client::Fault};
 use holdfast_net::{DialError, Settings};
+use holdfast_types::Name;
 use std::fmt;
 
 /// Why a connection did not come about, or ended.
@@ -10,8 +11,8 @@ use std::fmt;
 pub enum LinkFault {
     /// Nobody could be reached.
     Dial(DialError),
-    /// The session failed.
-    Session(Fault, Settings),
+    /// The session failed. Holds the name of this edge where the other side is a hub, at which it is a device.
+    Session(Fault, Box<Settings>, Option<Name>),
     /// The other side broke the protocol.
     Protocol(String),
     /// A packet that every server must take cannot be written.
@@ -38,7 +39,7 @@ impl LinkFault {
                 | Self::Broken(_)
                 | Self::Closed
                 | Self::Protocol(_)
-                | Self::Session(Fault::NoConnAck { .. }, _)
+                | Self::Session(Fault::NoConnAck { .. }, ..)
         )
     }
 
@@ -51,7 +52,7 @@ impl LinkFault {
     pub(crate) fn is_by_peer(&self) -> bool {
         match self {
             Self::Closed | Self::Broken(_) => true,
-            Self::Session(Fault::Disconnected { reason, .. }, _) => matches!(
+            Self::Session(Fault::Disconnected { reason, .. }, ..) => matches!(
                 reason,
                 ReasonCode::UnspecifiedError
                     | ReasonCode::MalformedPacket
@@ -71,9 +72,9 @@ impl fmt::Display for LinkFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dial(error) => error.fmt(f),
-            Self::Session(fault, settings) => {
+            Self::Session(fault, settings, at_hub) => {
                 write!(f, "{fault}")?;
-                match fix(fault, settings) {
+                match fix(fault, settings, at_hub.as_ref()) {
                     Some(fix) => write!(f, "; {fix}"),
                     None => Ok(()),
                 }
@@ -96,9 +97,25 @@ impl fmt::Display for LinkFault {
 }
 
 /// What to do, where the fault itself does not say so.
-fn fix(fault: &Fault, settings: &Settings) -> Option<String> {
+fn fix(fault: &Fault, settings: &Settings, at_hub: Option<&Name>) -> Option<String> {
     let (Fault::Refused { reason, .. } | Fault::Disconnected { reason, .. }) = fault else { return None };
     let section = settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section);
+    if let Some(edge) = at_hub {
+        match reason {
+            ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::Banned
+            | ReasonCode::ClientIdentifierNotValid => {
+                return Some(format!(
+                    "check {section}.hub (or {section}.hubs.name) and {section}.key_file, and the device {edge} at the hub"
+                ));
+            }
+            ReasonCode::SessionTakenOver => {
+                return Some(format!("another edge is called {edge} as well; give each a name of its own"));
+            }
+            _ => {}
+        }
+    }
     Some(match reason {
         ReasonCode::BadUserNameOrPassword => {
             format!("check {section}.user and {section}.password, and that the broker knows this user")

@@ -1,13 +1,13 @@
 //! How messages look to the other side, a broker or a hub, and what else is sent to a hub.
 
-use crate::{Payload, hub::Hub, topics::Topics, wire};
+use crate::{Payload, Secret, hub::Hub, iot_hub::IotHub, topics::Topics, wire};
 use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
 use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
 use holdfast_mqtt::{Publish, ReasonCode, Version};
-use holdfast_types::{InvalidTopic, UnixMillis};
-use std::sync::Arc;
+use holdfast_types::{InvalidTopic, Name, UnixMillis};
+use std::{sync::Arc, time::Duration};
 
 /// How messages look to the other side.
 pub(crate) enum Form {
@@ -15,6 +15,8 @@ pub(crate) enum Form {
     Plain(Topics, Payload),
     /// To a hub.
     Hub(Arc<Hub>),
+    /// To an Azure IoT Hub.
+    IotHub(IotHub),
 }
 
 /// What was sent with QoS 1 and waits for its acknowledgement.
@@ -31,8 +33,35 @@ impl Form {
     /// The hub, if the link is to one.
     pub(crate) fn hub(&self) -> Option<&Arc<Hub>> {
         match self {
-            Self::Plain(..) => None,
+            Self::Plain(..) | Self::IotHub(_) => None,
             Self::Hub(hub) => Some(hub),
+        }
+    }
+
+    /// User name and password for the next connection to a place, where they are not those of the configuration.
+    pub(crate) fn login(&self, place: usize) -> Option<(String, Option<Secret>)> {
+        match self {
+            Self::Plain(..) => None,
+            Self::Hub(hub) => Some((hub.user_name(place), hub.tokens.password(place))),
+            Self::IotHub(hub) => Some(hub.login(place)),
+        }
+    }
+
+    /// What this edge is called as a device of the hub, if the link is to one.
+    pub(crate) fn device(&self) -> Option<&Name> {
+        match self {
+            Self::Plain(..) => None,
+            Self::Hub(hub) => Some(hub.tokens.device()),
+            Self::IotHub(hub) => Some(hub.tokens.device()),
+        }
+    }
+
+    /// How long a connection may live before it is made anew with another token; none if it needs none.
+    pub(crate) fn renew_after(&self) -> Option<Duration> {
+        match self {
+            Self::Plain(..) => None,
+            Self::Hub(hub) => hub.tokens.renew_after(),
+            Self::IotHub(hub) => hub.tokens.renew_after(),
         }
     }
 
@@ -52,6 +81,7 @@ impl Form {
             Self::Plain(topics, payload) => {
                 Ok(wire::publish(delivery, topics.of(delivery)?, version, *payload, now))
             }
+            Self::IotHub(hub) => hub.publish_of(delivery),
             Self::Hub(_) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
         }
     }

@@ -8,7 +8,8 @@
 //! it chooses among them (`choice.rs`), or asks somebody who knows (`concierge.rs`).
 //!
 //! To a hub of Holdfast (`hub/`) the same connection carries calls as well: the edge learns who its children are, what is
-//! desired and how to keep messages, and tells what was reported.
+//! desired and how to keep messages, and tells what was reported. To an IoT Hub of Azure messages go in its own dialect
+//! (`iot_hub.rs`).
 //!
 //! What it does not do: it holds no queue of its own beside the window, decides no route, and opens no socket but
 //! through `net`.
@@ -27,6 +28,7 @@ mod form;
 mod hold;
 mod horizon;
 mod hub;
+mod iot_hub;
 mod lanes;
 mod link;
 mod poison;
@@ -36,6 +38,7 @@ mod run;
 mod sender;
 mod status;
 mod template;
+mod tokens;
 mod topics;
 mod verdict;
 mod wire;
@@ -47,7 +50,9 @@ pub use config::{BuildError, ConfigFault, Payload, Place, Secret, UpstreamConfig
 pub use fault::LinkFault;
 pub use holdfast_mqtt::Version;
 pub use horizon::KeepAcknowledged;
-pub use hub::{HubConfig, Identities, Keeper, Kept, Known, Sync, TOKEN_LIFE};
+pub use hub::{HubConfig, Identities, Keeper, Kept, Known, Sync};
+pub use iot_hub::IotHubConfig;
 pub use run::{Drained, Running, Upstream};
 pub use status::{Counters, LastError, LinkState, Status, StatusHandle, WayState, WayStatus};
 pub use template::{InvalidTemplate, Template};
+pub use tokens::TOKEN_LIFE;

@@ -100,7 +100,7 @@ impl Sender {
         let mut drain_until: Option<Instant> = None;
         let records = self.records.clone();
         let hub = self.hub();
-        let renew_at = hub.as_ref().and_then(|hub| hub.renew_after()).map(|after| Instant::now() + after);
+        let renew_at = self.renew_after().map(|after| Instant::now() + after);
         loop {
             let now = Instant::now();
             if let Err(fault) = self.step(now.into_std(), &mut output.bytes) {

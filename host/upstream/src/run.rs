@@ -6,6 +6,7 @@ use crate::{
     concierge::Asking,
     form::Form,
     hub::Hub,
+    iot_hub::{self, IotHub},
     link::Ended,
     probe::{Moved, Probe, Shared},
     sender::Sender,
@@ -92,6 +93,14 @@ impl Upstream {
             config.user = Some(hub.user_name(0).into());
             config.password = None;
         }
+        let iot_hub = config.iot_hub.take().map(|hub| IotHub::new(hub, &config.places, broker.edge()));
+        if iot_hub.is_some() {
+            config.version = Version::V311;
+            config.clean_start = true;
+            config.client_id = broker.edge().as_str().into();
+            config.password = None;
+            config.packet_bytes_max = config.packet_bytes_max.min(iot_hub::PACKET_BYTES_MAX);
+        }
         let checked = config.check()?;
         let options = Options {
             version: config.version,
@@ -115,9 +124,10 @@ impl Upstream {
         let shared = Shared::new(choice);
         let (teller, handle) = Teller::new(places.clone(), shared.clone());
         let probe = Probe::new(places.clone(), config.timeouts, shared.clone());
-        let (form, notes) = match hub {
-            Some(hub) => (Form::Hub(hub), Vec::new()),
-            None => {
+        let (form, notes) = match (hub, iot_hub) {
+            (Some(hub), _) => (Form::Hub(hub), Vec::new()),
+            (None, Some(hub)) => (Form::IotHub(hub), Vec::new()),
+            (None, None) => {
                 let (topics, faults) = Topics::new(broker, checked.topic);
                 if !faults.is_empty() {
                     let of_route = |(route, why)| ConfigFault {

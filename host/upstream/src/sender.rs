@@ -122,10 +122,9 @@ impl Sender {
         self.encryption = encryption;
         self.codec = codec(self.version);
         self.codec.peer_max_packet_bytes = self.packet_bytes_max;
-        if let Some(hub) = self.hub() {
-            let place = self.teller.place();
-            self.client.set_user_name(hub.user_name(place).into());
-            if let Some(password) = hub.password(place) {
+        if let Some((user, password)) = self.form.login(self.teller.place()) {
+            self.client.set_user_name(user.into());
+            if let Some(password) = password {
                 self.client.set_password(password.0);
             }
         }
@@ -135,6 +134,11 @@ impl Sender {
     /// The hub, if the link is to one.
     pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
         self.form.hub().cloned()
+    }
+
+    /// How long a connection may live before its token ends; none if it has none.
+    pub(crate) fn renew_after(&self) -> Option<Duration> {
+        self.form.renew_after()
     }
 
     /// Whether the broker has welcomed this connection.
@@ -179,7 +183,10 @@ impl Sender {
                         hub.port.received(*publish);
                     }
                 }
-                Action::Fail(fault) => return Err(LinkFault::Session(fault, self.settings.clone())),
+                Action::Fail(fault) => {
+                    let device = self.form.device().cloned();
+                    return Err(LinkFault::Session(fault, Box::new(self.settings.clone()), device));
+                }
             }
         }
         Ok(())
@@ -191,6 +198,11 @@ impl Sender {
             match self.codec.decode(input) {
                 Ok(Some(packet)) => self.client.receive(packet, now),
                 Ok(None) => return Ok(()),
+                // A port that speaks something else, such as TLS, answers a CONNECT with what is no MQTT.
+                Err(error) if !self.is_welcomed() => {
+                    let why = LinkFault::Protocol(error.to_string()).to_string();
+                    return Err(LinkFault::NotWelcomed(why));
+                }
                 Err(error) => return Err(LinkFault::Protocol(error.to_string())),
             }
         }

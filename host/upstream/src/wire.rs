@@ -34,6 +34,12 @@ use std::borrow::Cow;
 /// What begins the names of user properties that are the host's own.
 const OWN_PREFIX: &str = "holdfast-";
 
+/// The name of the stable identity.
+pub(crate) const ID: &str = "holdfast-id";
+
+/// The name of what says who sent a message.
+pub(crate) const SOURCE: &str = "holdfast-source";
+
 /// What begins the names under which a hub says who sent a message.
 const CONNECTION_PREFIX: &str = "iothub-connection-";
 
@@ -84,9 +90,9 @@ fn properties(delivery: &Delivery, payload: Payload, now: UnixMillis) -> Publish
     let mut own =
         |name: &'static str, value: String| user.push((ByteString::from_static(name), value.into()));
     if let Some(id) = &delivery.id {
-        own("holdfast-id", id.to_string());
+        own(ID, id.to_string());
     }
-    own("holdfast-source", escape::escaped(&delivery.envelope.source.to_string()).into_owned());
+    own(SOURCE, escape::escaped(&delivery.envelope.source.to_string()).into_owned());
     if let Some(created) = message.system.creation_time {
         own("holdfast-created", rfc3339(created));
     }
@@ -149,7 +155,8 @@ fn escape(text: &mut ByteString) -> bool {
     odd
 }
 
-fn is_own(name: &str) -> bool {
+/// Whether a name is one of the host's own, or one under which a hub says who sent a message.
+pub(crate) fn is_own(name: &str) -> bool {
     let begins =
         |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     begins(OWN_PREFIX) || begins(CONNECTION_PREFIX) || name.eq_ignore_ascii_case(ENQUEUED_TIME)
@@ -224,7 +231,7 @@ fn is_json(content_type: &str) -> bool {
 }
 
 /// `2026-01-31T23:59:59.999Z`.
-fn rfc3339(at: UnixMillis) -> String {
+pub(crate) fn rfc3339(at: UnixMillis) -> String {
     let (days, in_day) = (at.0 / 86_400_000, at.0 % 86_400_000);
     let (year, month, day) = civil_from_days(days);
     let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);

@@ -2,7 +2,7 @@
 
 use super::{Context, concierge, places, upstream_hub};
 use crate::{
-    MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
+    HubKind, MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
     reader::{Problem, Section, Value},
     template, values,
 };
@@ -29,11 +29,15 @@ pub(crate) fn upstream(
     edge: &Name,
     context: &Context<'_>,
 ) -> Option<Upstream> {
-    let is_hub = upstream_hub::is_hub(&mut section);
-    let (mut hub, identity) = upstream_hub::hub(&mut section, is_hub, context);
+    let kind = upstream_hub::kind(&mut section);
+    let is_hub = kind.is_some();
+    let (mut hub, identity) = upstream_hub::hub(&mut section, kind, context);
     let mut places = places::read(&mut section, is_hub.then_some(hub.as_ref().map(|hub| &*hub.name)));
     if let (Some(hub), Some(places)) = (&mut hub, &mut places) {
         upstream_hub::name(hub, places);
+    }
+    if let (Some(HubKind::IotHub), Some(places)) = (kind, &mut places) {
+        upstream_hub::iot_hub_ways(&section, places);
     }
     let (return_after, failover_after) = places::patience(&mut section);
     let return_by_itself = section.take("return_by_itself", values::flag).unwrap_or(false);
@@ -48,6 +52,8 @@ pub(crate) fn upstream(
         let text = values::text(value, "\"holdfast/{edge}/{source}\"")?;
         template::check(text).map(|()| text.to_owned())
     });
+    // It is what an IoT Hub speaks.
+    let version = if kind == Some(HubKind::IotHub) { MqttVersion::V311 } else { version };
     let payloads = [("raw", Payload::Raw), ("envelope", Payload::Envelope)];
     let payload = section.take("payload", |value| values::choice(value, &payloads)).unwrap_or_default();
     let window = section.take("window", |value| values::whole(value, 1, 65_535));
@@ -68,7 +74,9 @@ pub(crate) fn upstream(
         section.missing("user", Problem::new(reason, "add user = \"…\", or write version = \"5\""));
     }
     section.finish();
-    let keep_usual = places.as_ref().is_some_and(|places| is_hub && places.len() > 1);
+    // An IoT Hub hands duplicates on, as a plain broker does.
+    let drops_duplicates = kind == Some(HubKind::Holdfast);
+    let keep_usual = places.as_ref().is_some_and(|places| drops_duplicates && places.len() > 1);
     Some(Upstream {
         places: places?,
         return_after,

@@ -1,8 +1,8 @@
-//! `[upstream]` with `profile = "hub"`: the keys that only a hub of Holdfast has, and those that it leaves no choice of.
+//! `[upstream]` with `profile = "hub"` or `"iot-hub"`: the keys that only a hub has, and those that it leaves no choice of.
 
 use super::Context;
 use crate::{
-    HubLink, Identity, UpstreamPlace,
+    Carrier, HubKind, HubLink, Identity, UpstreamPlace,
     reader::{Problem, Section},
     values,
 };
@@ -13,22 +13,22 @@ const DECIDED: &[&str] = &["client_id", "user", "password", "password_file", "ve
 /// Settings that mean nothing without a hub.
 const HUB_ONLY: &[&str] = &["hub"];
 
-/// Whether the link is to a hub.
-pub(super) fn is_hub(section: &mut Section<'_, '_, '_>) -> bool {
-    section
-        .take("profile", |value| values::choice(value, &[("plain", false), ("hub", true)]))
-        .unwrap_or_default()
+/// Whose hub the link is to; none if it is to a broker.
+pub(super) fn kind(section: &mut Section<'_, '_, '_>) -> Option<HubKind> {
+    let named = |kind: HubKind| (kind.profile(), Some(kind));
+    let profiles = [("plain", None), named(HubKind::Holdfast), named(HubKind::IotHub)];
+    section.take("profile", |value| values::choice(value, &profiles)).unwrap_or_default()
 }
 
 /// Reads what only a hub has. With a plain profile none of it may be there. The name is empty where each of `hubs` has its
 /// own.
 pub(super) fn hub(
     section: &mut Section<'_, '_, '_>,
-    is_hub: bool,
+    kind: Option<HubKind>,
     context: &Context<'_>,
 ) -> (Option<HubLink>, Option<Identity>) {
     let name = section.take("hub", |value| values::host(values::text(value, "\"hub.example.com\"")?));
-    if !is_hub {
+    let Some(kind) = kind else {
         for key in HUB_ONLY {
             if let Some(value) = section.value_of(key) {
                 let reason = format!("{key} has no effect without profile = \"hub\"");
@@ -36,10 +36,10 @@ pub(super) fn hub(
             }
         }
         return (None, values::identity(section, context));
-    }
+    };
     for key in DECIDED {
         if let Some(value) = section.value_of(key) {
-            let reason = format!("{key} has no effect with profile = \"hub\", which decides it");
+            let reason = format!("{key} has no effect with profile = {:?}, which decides it", kind.profile());
             section.fault(value, key, Problem::new(reason, "remove this line"));
         }
     }
@@ -58,7 +58,26 @@ pub(super) fn hub(
         section.missing("key_file", Problem::new(reason, fix));
     }
     let is_named = name.is_some() || !section.holds("hub");
-    (is_named.then(|| HubLink { name: name.unwrap_or_default(), key_file }), identity)
+    (is_named.then(|| HubLink { name: name.unwrap_or_default(), key_file, kind }), identity)
+}
+
+/// Leaves the ways that an IoT Hub has; who asks for another is told.
+pub(super) fn iot_hub_ways(section: &Section<'_, '_, '_>, places: &mut [UpstreamPlace]) {
+    let is_quic = |place: &UpstreamPlace| {
+        place.ways.iter().any(|way| Carrier::of(way.transport) == Carrier::Quic)
+            && (section.holds("transports") || place.ways.len() == 1)
+    };
+    if places.iter().any(is_quic) {
+        let key = ["transports", "url", "hubs"].into_iter().find(|key| section.holds(key)).unwrap_or("url");
+        if let Some(value) = section.value_of(key) {
+            let problem = Problem::new(
+                "an IoT Hub does not speak QUIC",
+                "leave it out; \"mqtt\" and \"websocket\" are spoken",
+            );
+            section.fault(value, key, problem);
+        }
+    }
+    places.iter_mut().for_each(UpstreamPlace::keep_iot_hub_ways);
 }
 
 /// Gives a name to each hub of a list that has none: where nothing is said, its host is what it is called.

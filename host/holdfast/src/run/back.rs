@@ -9,6 +9,7 @@ use holdfast_api::{
     TwinItem,
 };
 use holdfast_broker::{DEVICEBOUND_LIFE_MAX, MethodTimes, TwinError};
+use holdfast_config::HubKind;
 use holdfast_types::{Identity, Name, UnixMillis};
 use serde_json::Value;
 use std::time::Duration;
@@ -45,9 +46,9 @@ impl RunningHost {
 
     /// Below a hub desired properties are the hub's: a change made here would count up their version beside it.
     fn is_desired_here(&self, who: &Identity) -> Result<(), Refusal> {
-        let Some(hub) = self.config.upstream.as_ref().and_then(|upstream| upstream.hub.as_ref()) else {
-            return Ok(());
-        };
+        let above = self.config.upstream.as_ref().and_then(|upstream| upstream.hub.as_ref());
+        // From an IoT Hub none come down.
+        let Some(hub) = above.filter(|hub| hub.kind == HubKind::Holdfast) else { return Ok(()) };
         let device = self.identities.registry.device(&Identity::device(who.device.clone()));
         let is_local =
             who.device != *self.broker.edge() && device.is_none_or(|device| device.parent.is_none());
@@ -56,7 +57,7 @@ impl RunningHost {
         }
         let text = format!("the desired properties of {who} are those that the hub {} says", hub.name);
         Err(Refusal::new(Code::BadRequest, text)
-            .with_fix(format!("change them there: holdfast hub twin desire {who} …")))
+            .with_fix(format!("change them there: holdfast hub twin set {who} …")))
     }
 
     pub(super) async fn remove_twin(&self, who: &str) -> Result<String, Refusal> {

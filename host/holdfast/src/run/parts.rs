@@ -20,7 +20,8 @@ use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{
-    ChoiceRules, HubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream, UpstreamConfig, Version,
+    ChoiceRules, HubConfig, IotHubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream,
+    UpstreamConfig, Version,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
@@ -275,14 +276,17 @@ pub fn upstream(
     upstream.backoff.min = given.backoff_min;
     upstream.backoff.max = given.backoff_max;
     if let Some(hub) = &given.hub {
-        let keeper =
-            HubKeeper::open(identities.clone(), broker.clone(), config.store.time_to_live, below.clone())?;
-        upstream.hub = Some(HubConfig {
-            hub: hub.name.as_str().into(),
-            key: hub_key(hub)?,
-            token_life: TOKEN_LIFE,
-            keeper: Arc::new(keeper),
-        });
+        let (name, key, token_life) = (hub.name.as_str().into(), hub_key(hub)?, TOKEN_LIFE);
+        match hub.kind {
+            config::HubKind::Holdfast => {
+                let (identities, broker) = (identities.clone(), broker.clone());
+                let keeper = HubKeeper::open(identities, broker, config.store.time_to_live, below.clone())?;
+                upstream.hub = Some(HubConfig { hub: name, key, token_life, keeper: Arc::new(keeper) });
+            }
+            config::HubKind::IotHub => {
+                upstream.iot_hub = Some(IotHubConfig { hub: name, key, token_life });
+            }
+        }
     }
     Ok(Upstream::build(upstream, broker)?)
 }

@@ -12,7 +12,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 impl Hub {
     /// Tells what edges below tell of their deployments.
     pub(super) async fn tell_statuses(&self) {
-        let keeper = &self.config.keeper;
+        let keeper = &self.keeper;
         while let Ok(report) = keeper.next_status().await {
             match self.port.call::<Done>(Call::DeploymentStatus, &report).await {
                 Err(fault) if fault.status().is_none_or(Status::is_for_now) => sleep(AGAIN).await,

@@ -109,7 +109,7 @@ impl Hub {
 
     /// Applies what is decided, and forgets the twins of who is gone.
     pub(super) async fn apply(&self, sync: Sync) -> Result<(), String> {
-        for gone in self.config.keeper.apply(sync).await? {
+        for gone in self.keeper.apply(sync).await? {
             self.forget(&gone).await;
         }
         Ok(())

@@ -21,26 +21,14 @@ mod greeting;
 pub(crate) mod port;
 mod reports;
 
-use crate::{Place, Secret};
-use holdfast_auth::{SharedKey, sas};
+use crate::{Place, tokens::Tokens};
+use holdfast_auth::SharedKey;
 use holdfast_broker::Broker;
 use holdfast_link::{Assigned, Change, DeploymentReport, IdentityRecord, Settings, client_id, user_name};
 use holdfast_types::{Identity, Name, Text};
 use port::Port;
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
-
-/// How long a token is good for.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
-
-/// How long before the end of a token the connection is made anew with another one.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
 /// What the link to a hub is told, beside what every link is.
 #[derive(Clone)]
@@ -117,9 +105,8 @@ pub trait Keeper: Send + std::marker::Sync + 'static {
 
 /// This edge's part of the link beside telemetry.
 pub(crate) struct Hub {
-    config: HubConfig,
-    /// What the hub of each place is called.
-    names: Vec<Text>,
+    keeper: Arc<dyn Keeper>,
+    pub(crate) tokens: Tokens,
     broker: Broker,
     /// Held while something is applied, so that each is made of what the one before left.
     known: Mutex<Known>,
@@ -129,40 +116,20 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn new(config: HubConfig, places: &[Place], broker: Broker) -> Arc<Self> {
         let known = Mutex::new(config.keeper.known());
-        let names = places.iter().map(|place| place.hub.clone().unwrap_or_else(|| config.hub.clone()));
-        Arc::new(Self { names: names.collect(), config, broker, known, port: Port::default() })
+        let HubConfig { hub, key, token_life, keeper } = config;
+        let who =
+            Identity { device: broker.edge().clone(), module: Name::new(holdfast_link::HUB_MODULE).ok() };
+        let tokens = Tokens::new(who, hub, places, key, token_life);
+        Arc::new(Self { keeper, tokens, broker, known, port: Port::default() })
     }
 
     pub(crate) fn client_id(edge: &Name) -> String {
         client_id(edge)
     }
 
-    /// What the hub of a place is called: a token names it, and is good nowhere else.
-    fn name(&self, place: usize) -> &str {
-        self.names.get(place).unwrap_or(&self.config.hub)
-    }
-
     /// Who this edge is at the hub of a place.
     pub(crate) fn user_name(&self, place: usize) -> String {
-        user_name(self.name(place), self.broker.edge())
-    }
-
-    /// A fresh token for the hub of a place, if this edge proves itself with one.
-    pub(crate) fn password(&self, place: usize) -> Option<Secret> {
-        let key = self.config.key.as_ref()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let who = Identity {
-            device: self.broker.edge().clone(),
-            module: Name::new(holdfast_link::HUB_MODULE).ok(),
-        };
-        let expiry_s = now.saturating_add(self.config.token_life).as_secs();
-        Some(Secret(sas::token(self.name(place), &who, key, expiry_s).into_bytes().into()))
-    }
-
-    /// How long a connection may live before it is made anew with another token; none if it needs none.
-    pub(crate) fn renew_after(&self) -> Option<Duration> {
-        let life = self.config.token_life;
-        self.config.key.as_ref().map(|_| life.saturating_sub(RENEW_BEFORE).max(life / 2))
+        user_name(self.tokens.name(place), self.broker.edge())
     }
 
     /// Does this edge's part for as long as the port is open. Ends soon after it is closed; what is being applied is

@@ -8,8 +8,8 @@ use crate::{
 };
 use anyhow::bail;
 use holdfast_auth::sas;
-use holdfast_config::{Config, MqttVersion, Upstream};
-use holdfast_mqtt::{Connect, Packet, ReasonCode, Version};
+use holdfast_config::{Config, HubKind, MqttVersion, Upstream};
+use holdfast_mqtt::{Connect, Packet, ProtocolError, ReasonCode, Version};
 use holdfast_net::{Stream, Target, Timeouts, dial};
 use holdfast_types::{Identity, Name};
 use holdfast_upstream::Place;
@@ -77,6 +77,9 @@ async fn try_way(
     let how = stream.describe_encryption().unwrap_or_else(|| "not encrypted".to_owned());
     match timeout(ANSWER_WITHIN, welcomed(stream, upstream, hub, edge)).await {
         Ok(Ok(())) => Ok(how),
+        Ok(Err(error)) if error.is::<ProtocolError>() => Err(format!(
+            "what answers there does not speak MQTT ({error:#}); if the port speaks TLS, write mqtts:// or wss://"
+        )),
         Ok(Err(error)) => Err(format!("{error:#}")),
         Err(_) => Err(format!(
             "it takes connections and does not answer CONNECT within {} s; is it an MQTT broker?",
@@ -113,11 +116,17 @@ async fn welcomed(
     wire.flush().await?;
     match wire.receive().await? {
         Packet::ConnAck(answer) if answer.reason == ReasonCode::Success => Ok(()),
-        Packet::ConnAck(answer) if upstream.hub.is_some() => bail!(
-            "the hub refuses us: {}; look at upstream.hub (or upstream.hubs.name) and upstream.key_file, and at `holdfast hub device show {edge}` \
-             there",
-            answer.reason.text()
-        ),
+        Packet::ConnAck(answer) if upstream.hub.is_some() => {
+            let is_iot_hub = upstream.hub.as_ref().is_some_and(|hub| hub.kind == HubKind::IotHub);
+            let there = match is_iot_hub {
+                true => format!("at the device {edge} of the IoT Hub"),
+                false => format!("at `holdfast hub device show {edge}` there"),
+            };
+            bail!(
+                "the hub refuses us: {}; look at upstream.hub (or upstream.hubs.name) and upstream.key_file, and {there}",
+                answer.reason.text()
+            )
+        }
         Packet::ConnAck(answer) => bail!(
             "the broker refuses us: {}; look at upstream.user, upstream.password and upstream.client_id",
             answer.reason.text()
