@@ -1,7 +1,7 @@
 //! Manifests of Azure IoT Edge at the whole binary: they run as they are, are applied whole or not at all, and a failing one
 //! goes by itself. Requirements O9, O11, N6 and N10.
 
-use crate::support::{Dice, Edge, free_port, wait_for};
+use crate::support::{Above, Dice, Edge, Link, free_port, wait_for};
 use serde_json::{Value, json};
 use std::{fs, thread, time::Duration};
 
@@ -314,5 +314,59 @@ fn o11_a_kill_in_the_middle_leaves_the_old_deployment_or_the_new_one_never_a_mix
             None => assert_eq!((routes(&edge), desired(&edge)), (vec!["own".to_owned()], json!({}))),
         }
     }
+    assert!(edge.stop().success());
+}
+
+/// The operator of a fleet, at the hub: what cannot be meant is refused there, what fails at the edge is told there with the
+/// reason, and what was taken back is not shown as if it still were to run.
+#[test]
+fn o11_a_deployment_of_the_hub_that_fails_comes_back_and_the_hub_is_told_why() {
+    let hub = Above::started();
+    let link = Link::to(hub.port());
+    let mut edge = hub.edge(&link, "[deployment]\nprobation = \"1 s\"\n", &[], "");
+    edge.plug("simulator", "simulator", FAST);
+    edge.plug("threshold", "threshold", LOW);
+    edge.plug("threshold", "Late", BAD);
+    edge.start();
+    let set = |id: &str, manifest: &str, device: &str| {
+        let file = hub.folder().join(format!("{id}.json"));
+        fs::write(&file, manifest).unwrap();
+        hub.run(&["deploy", "set", id, file.to_str().unwrap(), "--device", device])
+    };
+    let shown = |id: &str, state: &str| {
+        wait_for(&format!("the hub shows {id} as {state}"), || {
+            let told = hub.json(&["edges"]).remove(0)["deployment"].clone();
+            let is_it = told["deployment"].as_str()?.starts_with(id) && told["state"] == state;
+            is_it.then_some(told)
+        })
+    };
+    let faulty =
+        chain(&json!({})).replace("INTO $upstream", "INTOO $upstream").replace("always", "sometimes");
+    set("faulty", &faulty, "edge-1").expect_refused(&["4 faults", "/routes/up", "restartPolicy", "fix: "]);
+    assert!(hub.json(&["deploy", "list"]).is_empty());
+    let nobody = set("nobody", &chain(&json!({})), "edge-9");
+    assert!(nobody.good && nobody.err.contains("for no edge now"), "{nobody:?}");
+    hub.run(&["deploy", "remove", "nobody"]).expect_good();
+
+    let good = set("good", &chain(&json!({})), "edge-1");
+    assert!(good.good && !good.err.contains("for no edge"), "{good:?}");
+    shown("good", "applied");
+    let modules = json!({ "Sensor": module("simulator.wasm", 1), "Late": module("Late.wasm", 2) });
+    let routes = json!({ "up": "FROM /messages/* INTO $upstream" });
+    // Of two that name the same edge the newer one is taken.
+    set("worse", &manifest(&modules, &routes, &json!({})), "edge-1").expect_good();
+    let told = shown("worse", "rolled-back");
+    assert!(told["reason"].as_str().unwrap().contains("module Late: start failed"), "{told}");
+    let table = hub.run(&["edges"]).expect_good();
+    assert!(table.contains("module Late: start failed"), "{table}");
+    assert!(running(&edge).contains(&"Filter".to_owned()), "what ran before runs again");
+
+    hub.run(&["deploy", "remove", "worse"]).expect_good();
+    shown("good", "applied");
+    hub.run(&["deploy", "remove", "good"]).expect_good();
+    wait_for("nothing is deployed", || {
+        edge.run(&["deployment", "show"]).out.contains("nothing is deployed").then_some(())
+    });
+    shown("good", "removed");
     assert!(edge.stop().success());
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_net::{DialError, Target, Timeouts};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 pub use hyper::Method;
 use hyper::{
     Request,
@@ -13,8 +13,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
-/// Most bytes of one answer that is not a stream.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Most bytes of one answer that is not a stream: all devices of the largest hub.
+const ANSWER_BYTES_MAX: usize = crate::api::REGISTRY_BYTES_MAX;
 
 /// Most bytes of a line of a stream: the largest message, as base64, with its properties.
 const LINE_BYTES_MAX: usize = 32 << 20;
@@ -146,8 +146,12 @@ fn refused(status: u16, bytes: &[u8]) -> ClientError {
 }
 
 async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
-    let collected = http_body_util::Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-    Ok(collected.map_err(|why| ClientError::Broken(why.to_string()))?.to_bytes())
+    let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    let whole = collected.map_err(|why| match why.is::<LengthLimitError>() {
+        true => ClientError::Answer(format!("it has more than {ANSWER_BYTES_MAX} bytes")),
+        false => ClientError::Broken(why.to_string()),
+    })?;
+    Ok(whole.to_bytes())
 }
 
 impl Lines {

@@ -13,6 +13,7 @@ use crate::{
     layers,
     query::{Condition, InvalidCondition},
 };
+use holdfast_config::manifest;
 use holdfast_link::{Assigned, Change, Deployment, Settings};
 use holdfast_types::{Name, UnixMillis};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,9 @@ pub enum DeploymentError {
         /// The key.
         key: String,
     },
+    /// The manifest has faults, over which every edge would refuse it; this is all of them.
+    #[error("{0}")]
+    Faulty(String),
     /// The manifest is too large.
     #[error("the manifest has {0} bytes, at most {MANIFEST_BYTES_MAX} are allowed")]
     TooLarge(usize),
@@ -120,6 +124,18 @@ impl StoredDeployment {
     pub fn is_layer(&self) -> bool {
         let agent = self.manifest.get("modulesContent").and_then(|content| content.get("$edgeAgent"));
         agent.and_then(|agent| agent.get(DESIRED)).is_none_or(|desired| !desired.is_object())
+    }
+
+    /// That a base deployment is one that an edge takes; a layer can only be looked at on its base.
+    ///
+    /// # Errors
+    /// Every fault of the manifest.
+    pub(crate) fn check_base(&self) -> Result<(), DeploymentError> {
+        if self.is_layer() {
+            return Ok(());
+        }
+        let read = manifest::import(self.manifest.to_string().as_bytes());
+        read.map(drop).map_err(|faults| DeploymentError::Faulty(faults.to_string()))
     }
 
     /// That each key of a layer is one of desired properties.
@@ -266,6 +282,16 @@ impl Deployments {
         };
         let settings = settings(&deployment);
         (Some(deployment), settings)
+    }
+
+    /// Whether an edge is to run any.
+    pub(crate) fn is_any_for(&self, edge: &Name, tags: &Map<String, Value>) -> bool {
+        !self.chosen_for(edge, tags).is_empty()
+    }
+
+    /// Whether an edge is to run this one, alone or together with others.
+    pub(crate) fn is_for(&self, id: &str, edge: &Name, tags: &Map<String, Value>) -> bool {
+        self.chosen_for(edge, tags).iter().any(|one| one.id == id)
     }
 
     /// The base for an edge, and its layers in their order.

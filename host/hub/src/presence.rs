@@ -9,6 +9,7 @@ use crate::{
 use holdfast_link::ChildState;
 use holdfast_links::{Ingest, Link};
 use holdfast_types::{Identity, Name};
+use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
 impl Hub {
@@ -21,16 +22,30 @@ impl Hub {
         let mut left_out = self.left_out(None);
         for edge in self.directory.edges() {
             let status = self.backend.get(Space::Statuses, &edge).await?;
+            let mut deployment: Option<Value> =
+                status.and_then(|status| serde_json::from_slice(&status.value).ok());
+            // An edge tells nothing of having none: what it told last is of one that has been taken back.
+            if let Some(Value::Object(told)) = &mut deployment
+                && !self.deployments.is_any_for(&edge, &self.twins.tags(&edge))
+            {
+                told.insert("state".to_owned(), "removed".into());
+            }
             items.push(EdgeItem {
                 linked: self.linked(&edge).is_some_and(|link| link.is_ready()),
                 revision: self.edge_revision(&edge).await?,
                 progress: self.backend.progress(&edge).await?,
                 layers_left_out: left_out.remove(&edge),
-                deployment: status.and_then(|status| serde_json::from_slice(&status.value).ok()),
+                deployment,
                 edge,
             });
         }
         Ok(items)
+    }
+
+    /// How many edges are to run a deployment, alone or together with others.
+    pub fn edges_of(&self, deployment: &str) -> usize {
+        let edges = self.directory.edges().into_iter();
+        edges.filter(|edge| self.deployments.is_for(deployment, edge, &self.twins.tags(edge))).count()
     }
 
     /// The edges that run their base deployment without its layers, since those do not fit, and why; of one deployment alone if that

@@ -322,6 +322,7 @@ async fn o11_a_deployment_reaches_the_edges_that_it_is_for() {
     let (delta, _) = edge.called::<Delta>(Call::Delta).await;
     let Change::Deployment(Some(third)) = &delta.changes[0] else { panic!("{delta:?}") };
     assert_eq!(third.id, first.id);
+    assert_eq!((hub.hub.edges_of("base"), hub.hub.edges_of("special")), (1, 0));
 }
 
 #[tokio::test]

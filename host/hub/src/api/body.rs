@@ -2,7 +2,7 @@
 
 use crate::error::HubError;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
     Response, StatusCode,
     body::{Frame, Incoming, SizeHint},
@@ -17,8 +17,12 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Most bytes of a request: an import of some ten thousand devices.
-pub(super) const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of a request: the largest message to a device and the largest manifest have room several times.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// Most bytes of a registry as a whole, as it is exported and imported: 450 for each of the devices and modules that the
+/// largest hub knows.
+pub(crate) const REGISTRY_BYTES_MAX: usize = 1 << 30;
 
 /// The body of an answer.
 pub(super) enum Body {
@@ -86,15 +90,23 @@ pub(super) fn failed(status: u16, why: &str) -> Response<Body> {
 }
 
 /// The whole body of a request.
-pub(super) async fn bytes(body: Incoming) -> Result<Bytes, HubError> {
-    let collected = Limited::new(body, REQUEST_BYTES_MAX).collect().await;
-    let whole = collected.map_err(|why| HubError::TooLarge(format!("the request cannot be read: {why}")))?;
+async fn bytes(body: Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
+    let collected = Limited::new(body, bytes_max).collect().await;
+    let whole = collected.map_err(|why| match why.is::<LengthLimitError>() {
+        true => HubError::TooLarge(format!("the request has more than the {bytes_max} bytes that are taken")),
+        false => HubError::Bad(format!("the request cannot be read: {why}")),
+    })?;
     Ok(whole.to_bytes())
 }
 
 /// A body that is JSON.
 pub(super) async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, HubError> {
-    let bytes = bytes(body).await?;
+    read_up_to(REQUEST_BYTES_MAX, body).await
+}
+
+/// The same where more bytes than usual are taken.
+pub(super) async fn read_up_to<T: DeserializeOwned>(bytes_max: usize, body: Incoming) -> Result<T, HubError> {
+    let bytes = bytes(body, bytes_max).await?;
     serde_json::from_slice(&bytes)
         .map_err(|why| HubError::Bad(format!("the body is not what is asked for: {why}")))
 }

@@ -9,6 +9,7 @@ mod openapi;
 mod registry;
 mod routes;
 
+pub(crate) use body::REGISTRY_BYTES_MAX;
 pub use registry::{Credential, DeviceGiven};
 
 use crate::hub::Hub;

@@ -31,6 +31,7 @@ const OPERATIONS: &[(&str, &str, &str, &str)] = &[
     ),
     ("/registry/import", "post", "Merge an export into the registry", "Import"),
     ("/registry/recipient", "get", "The key that other hubs export to, so that this one can import it", ""),
+    ("/openapi.json", "get", "This document; needs no token", ""),
     ("/concierge", "get", "Which hub is the active one, signed; needs no token", ""),
     ("/registry/changes", "get", "What has changed after a revision, for a secondary hub", "?after ?wait"),
     ("/deployments", "get", "Every deployment", ""),
@@ -44,6 +45,9 @@ const OPERATIONS: &[(&str, &str, &str, &str)] = &[
     ("/deployments/{id}", "delete", "Take a deployment back", ""),
 ];
 
+/// What is answered without a token.
+const OPEN: &[&str] = &["/concierge", "/openapi.json"];
+
 /// The document.
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
@@ -55,8 +59,9 @@ pub(super) fn document() -> Value {
         for name in takes.split(' ').filter_map(|word| word.strip_prefix('?')) {
             parameters.push(json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
         }
+        let id = path.split(['/', '{', '}']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
         let mut operation = json!({
-            "summary": summary, "parameters": parameters,
+            "operationId": format!("{method}-{id}"), "summary": summary, "parameters": parameters,
             "responses": {
                 "2XX": { "description": "done" },
                 "default": { "description": "what went wrong, and the fix", "content": { "application/json": {
@@ -69,6 +74,11 @@ pub(super) fn document() -> Value {
             operation.as_object_mut().map(|operation| operation.insert("requestBody".to_owned(), body));
         }
         let methods = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        if OPEN.contains(path)
+            && let Some(operation) = operation.as_object_mut()
+        {
+            operation.insert("security".to_owned(), json!([]));
+        }
         if let Some(methods) = methods.as_object_mut() {
             methods.insert((*method).to_owned(), operation);
         }
@@ -87,17 +97,18 @@ pub(super) fn document() -> Value {
 
 fn schemas() -> Value {
     let text = json!({ "type": "string" });
+    let may_be_text = json!({ "type": ["string", "null"] });
     let object = json!({ "type": "object" });
     json!({
         "Error": { "type": "object", "properties": { "error": text } },
         "Device": { "type": "object", "additionalProperties": false, "properties": {
             "status": { "enum": ["enabled", "disabled"] },
             "edge": { "type": "boolean" },
-            "parent": { "type": ["string", "null"] },
+            "parent": may_be_text,
             "credential": { "oneOf": [
                 { "const": "generate" },
                 { "type": "object", "required": ["type", "primary"], "properties": {
-                    "type": { "enum": ["sas", "selfSigned"] }, "primary": text, "secondary": text } },
+                    "type": { "enum": ["sas", "selfSigned"] }, "primary": text, "secondary": may_be_text } },
                 { "type": "object", "required": ["type"], "properties": { "type": { "const": "certificateAuthority" } } },
             ] },
         } },
@@ -111,7 +122,7 @@ fn schemas() -> Value {
             "message": { "type": "object", "required": ["body"], "properties": {
                 "body": { "type": "string", "contentEncoding": "base64" },
                 "properties": { "type": "array" }, "system": { "type": "array" } } },
-            "life_s": { "type": "integer", "minimum": 1 },
+            "life_s": { "type": ["integer", "null"], "minimum": 1 },
         } },
         "Export": { "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
             "properties": { "password": { "type": "string", "minLength": 12 }, "recipient": text } },
@@ -126,4 +137,44 @@ fn schemas() -> Value {
             "manifest": object,
         } },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// What `$ref` names, wherever it stands.
+    fn names(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(name)) = fields.get("$ref") {
+                    found.insert(name.clone());
+                }
+                fields.values().for_each(|inner| names(inner, found));
+            }
+            Value::Array(items) => items.iter().for_each(|inner| names(inner, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_what_it_refers_to_is_there() {
+        let document = document();
+        let mut ids = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for operation in methods.as_object().unwrap().values() {
+                assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}");
+                assert_eq!(operation["security"].is_array(), OPEN.contains(&path.as_str()), "{path}");
+            }
+        }
+        assert_eq!(ids.len(), OPERATIONS.len());
+        let mut found = BTreeSet::new();
+        names(&document, &mut found);
+        assert!(found.len() >= 7, "{found:?}");
+        for name in found {
+            let at = name.strip_prefix('#').unwrap_or_default();
+            assert!(document.pointer(at).is_some_and(Value::is_object), "{name}");
+        }
+    }
 }

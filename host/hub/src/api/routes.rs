@@ -2,7 +2,7 @@
 
 use super::{
     Context,
-    body::{Body, done, json, read, respond},
+    body::{Body, REGISTRY_BYTES_MAX, done, json, read, read_up_to, respond},
     events::{Wanted, events},
     registry,
 };
@@ -53,7 +53,9 @@ pub(super) async fn answer(
     match (request.method().as_str(), parts.as_slice()) {
         ("GET", ["status"]) => status(context).await,
         ("GET", ["edges"]) => {
-            let edges: Vec<Value> = hub.edges().await?.iter().map(edge).collect();
+            let parent = |edge: &Name| hub.directory().get(&Identity::device(edge.clone()))?.parent.clone();
+            let all = hub.edges().await?;
+            let edges: Vec<Value> = all.iter().map(|item| edge(item, parent(&item.edge))).collect();
             Ok(json(200, &edges))
         }
         ("GET", ["events"]) => events(context, Wanted::of(&query)?).await,
@@ -97,6 +99,7 @@ pub(super) async fn answer(
             }
             let given: StoredDeployment = serde_json::from_value(given)
                 .map_err(|why| HubError::Bad(format!("the deployment: {why}")))?;
+            given.check_base()?;
             let stored = hub.put_deployment(StoredDeployment { created_ms: 0, revision: 0, ..given }).await?;
             tracing::info!(deployment = %stored.id, "a deployment was given");
             let left_out = hub.left_out(Some(&stored.id));
@@ -106,6 +109,7 @@ pub(super) async fn answer(
             if let Some(answer) = answer.as_object_mut() {
                 let left_out = value!({ "edges": left_out.len(), "first": first });
                 answer.insert("layersLeftOut".to_owned(), left_out);
+                answer.insert("forEdges".to_owned(), hub.edges_of(&stored.id).into());
             }
             Ok(json(200, &answer))
         }
@@ -119,7 +123,7 @@ pub(super) async fn answer(
             Ok(respond(200, "application/x-ndjson", Body::Whole(text.into())))
         }
         ("POST", ["registry", "import"]) => {
-            let given: ImportGiven = read(request.into_body()).await?;
+            let given: ImportGiven = read_up_to(REGISTRY_BYTES_MAX, request.into_body()).await?;
             Ok(json(200, &hub.import(&given.text, given.password.as_deref()).await?))
         }
         ("GET", ["registry", "recipient"]) => {
@@ -155,7 +159,7 @@ async fn status(context: &Context) -> Result<Response<Body>, HubError> {
     ))
 }
 
-fn edge(item: &EdgeItem) -> Value {
+fn edge(item: &EdgeItem, parent: Option<Name>) -> Value {
     let progress = item.progress.iter().map(|one| {
         let gap = one.last_gap.map(|gap| value!({ "from": gap.from, "to": gap.to, "at": gap.at.0 }));
         value!({
@@ -164,7 +168,7 @@ fn edge(item: &EdgeItem) -> Value {
         })
     });
     value!({
-        "edge": item.edge.as_str(), "linked": item.linked, "revision": item.revision,
+        "edge": item.edge.as_str(), "parent": parent.as_deref(), "linked": item.linked, "revision": item.revision,
         "deployment": item.deployment, "layersLeftOut": item.layers_left_out, "telemetry": progress.collect::<Vec<_>>(),
     })
 }

@@ -1,9 +1,9 @@
 //! `holdfast hub init`: a commented configuration, an authority for certificates, and a token for the API.
 
-use crate::{certificates, cli::HubInitArgs, identities::random, output};
+use crate::{certificates, cli::HubInitArgs, commands::init::named, identities::random, output};
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use holdfast_config::{Config, edge_name};
+use holdfast_config::Config;
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
@@ -35,13 +35,7 @@ pub fn make_token(file: &Path) -> anyhow::Result<()> {
 
 /// Writes `hub.toml` into the folder. Never overwrites.
 pub fn init(args: &HubInitArgs, json: bool) -> anyhow::Result<()> {
-    let name = edge_name(&args.name);
-    if *name != *args.name {
-        bail!(
-            "{:?} is no name of a hub; write letters, digits, hyphens and dots, such as {name:?}",
-            args.name
-        );
-    }
+    let name = named(&args.name)?;
     let text = Config::default_hub_text(&name);
     let file = args.dir.join(super::DEFAULT_FILE);
     let config = Config::parse(&text, &file, &crate::commands::host_name())?;

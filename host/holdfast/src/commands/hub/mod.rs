@@ -130,11 +130,11 @@ fn client(named: Option<&Path>, args: &HubArgs) -> anyhow::Result<Client> {
         (None, None) => Roots::File(certificates::folder(&local()?).authority()),
         (None, Some(_)) => Roots::Native,
     };
-    Ok(Client::new(target(&url, roots)?, &token))
+    Ok(Client::new(target(&url, roots, "--hub")?, &token))
 }
 
-/// The host and port of an URL of the API.
-pub fn target(url: &str, roots: Roots) -> anyhow::Result<Target> {
+/// The host and port of an URL of the API, which stands in `setting`.
+pub fn target(url: &str, roots: Roots, setting: &str) -> anyhow::Result<Target> {
     let bad = || format!("{url:?} is no address of a hub; write for example https://hub.example:8480");
     let (scheme, rest) = url.split_once("://").with_context(bad)?;
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':').with_context(bad)?;
@@ -144,7 +144,8 @@ pub fn target(url: &str, roots: Roots) -> anyhow::Result<Target> {
         _ => bail!(bad()),
     };
     let host = HostName::new(host.trim_start_matches('[').trim_end_matches(']')).with_context(bad)?;
-    let settings = Settings::new("--hub", "https:// in --hub", "https:// in --hub, nothing else");
+    let tls = format!("https:// in {setting}");
+    let settings = Settings::new(setting, &tls, &format!("{tls}, nothing else"));
     Ok(Target::new(host, port.parse().with_context(bad)?, way, settings))
 }
 
@@ -173,6 +174,7 @@ fn items(answer: Value) -> anyhow::Result<Vec<Value>> {
 }
 
 async fn edges(client: &Client, json: bool) -> anyhow::Result<()> {
+    let mut reasons = Vec::new();
     let mut table = Table::new(["EDGE", "LINK", ">REVISION", ">STORED TO", ">MISSING", "DEPLOYMENT"]);
     for edge in items(client.ask(Method::GET, "/edges", None).await?)? {
         if json {
@@ -181,22 +183,31 @@ async fn edges(client: &Client, json: bool) -> anyhow::Result<()> {
         }
         let telemetry = edge["telemetry"].as_array().map(Vec::as_slice).unwrap_or_default();
         let sum = |name: &str| telemetry.iter().filter_map(|one| one[name].as_u64()).sum::<u64>();
-        let link = if edge["linked"] == true { "up" } else { "down" };
+        let link = match (&edge["linked"], &edge["parent"]) {
+            (Value::Bool(true), _) => "up".to_owned(),
+            (_, Value::String(parent)) => format!("by {}", output::foreign(parent)),
+            _ => "down".to_owned(),
+        };
         let layers =
             if edge["layersLeftOut"].is_null() { "" } else { "without its layers (--json says why)" };
         let (running, state) = (&edge["deployment"]["deployment"], &edge["deployment"]["state"]);
         let deployment = format!("{} {} {layers}", text(running), text(state));
         table.row([
             text(&edge["edge"]),
-            link.to_owned(),
+            link,
             text(&edge["revision"]),
             sum("sequence").to_string(),
             sum("missing").to_string(),
             deployment.trim().to_owned(),
         ]);
+        if let Value::String(reason) = &edge["deployment"]["reason"] {
+            reasons.push(format!("{}: {} {}: {}", text(&edge["edge"]), text(running), text(state), reason));
+        }
     }
     if !json {
         table.print();
+        let lines = reasons.iter().flat_map(|reason| reason.lines());
+        lines.for_each(|line| output::line(output::foreign(line)));
     }
     Ok(())
 }
@@ -403,6 +414,11 @@ async fn deploy(client: &Client, command: &HubDeployCommand, json: bool) -> anyh
                 return output::json(&answer);
             }
             output::line(format!("deployment {} is revision {}", args.id, text(&answer["revision"])));
+            if answer["forEdges"] == 0 {
+                output::note(
+                    "it is for no edge now: none has that name or those tags, or a layer has no base there",
+                );
+            }
             let left_out = &answer["layersLeftOut"];
             if let Some(edges) = left_out["edges"].as_u64().filter(|edges| *edges > 0) {
                 let (edge, why) = (text(&left_out["first"]["edge"]), text(&left_out["first"]["why"]));

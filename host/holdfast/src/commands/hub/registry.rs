@@ -29,7 +29,11 @@ fn password(file: Option<&Path>) -> anyhow::Result<Option<String>> {
 /// Writes the registry of the hub to a new file that only this user may read.
 pub async fn export(client: &Client, args: &HubExportArgs, json: bool) -> anyhow::Result<()> {
     let password = password(args.password_file.as_deref())?;
-    let body = Bytes::from(json!({ "password": password, "recipient": args.recipient }).to_string());
+    let to = match (&password, &args.recipient) {
+        (Some(password), _) => json!({ "password": password }),
+        (None, recipient) => json!({ "recipient": recipient }),
+    };
+    let body = Bytes::from(to.to_string());
     let text = client.text(Method::POST, "/registry/export", body).await?;
     let file = args.file.display();
     let mut options = OpenOptions::new();
@@ -51,7 +55,10 @@ pub async fn export(client: &Client, args: &HubExportArgs, json: bool) -> anyhow
 pub async fn import(client: &Client, args: &HubImportArgs, json: bool) -> anyhow::Result<bool> {
     let file = args.file.display();
     let text = fs::read_to_string(&args.file).with_context(|| format!("cannot read {file}"))?;
-    let body = json!({ "password": password(args.password_file.as_deref())?, "text": text });
+    let mut body = json!({ "text": text });
+    if let Some(password) = password(args.password_file.as_deref())? {
+        body["password"] = password.into();
+    }
     let answer = client.ask(Method::POST, "/registry/import", Some(body)).await?;
     let Some(refused) = answer["refused"].as_array() else {
         bail!("the hub gave an unexpected answer: {answer}")
