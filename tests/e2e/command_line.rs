@@ -35,6 +35,7 @@ fn from_an_empty_folder_to_a_running_edge() {
     holdfast(folder, &["check", "--warnings-as-errors"]).expect_refused(&["upstream"]);
     holdfast(folder, &["check", "--warnings-as-errors", "--dont-run", "upstream"]).expect_good();
     holdfast(folder, &["list"]).expect_refused(&["no host is running here", "holdfast run"]);
+    holdfast(folder, &["init", "other", "--edge", "a b/c"]).expect_refused(&["cannot be the name", "a-b-c"]);
 
     let text = fs::read_to_string(folder.join("holdfast.toml")).unwrap();
     let mut edge = Edge::prepare("");
@@ -86,6 +87,9 @@ fn modules_are_listed_restarted_stopped_and_their_logs_shown() {
         edge.run(&[command, "simulatr"]).expect_refused(&["no module \"simulatr\"", "simulator, window"]);
     }
     assert!(edge.run(&["log", "debug"]).expect_good().contains("debug"));
+    let neither = edge.run(&["restart"]);
+    assert!(neither.code == Some(2) && neither.err.contains("--all"), "{neither:?}");
+    assert!(edge.json(&["service", "show"])[0]["text"].as_str().unwrap().contains("ExecStart="));
     publish(edge.gateway(), &["-q", "1", "-t", "plant/x", "-m", "x"]).expect_good();
     edge.wait_log("DEBUG");
 }

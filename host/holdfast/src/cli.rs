@@ -3,6 +3,8 @@
 mod deployments;
 mod devices;
 mod hub;
+#[cfg(test)]
+mod named;
 mod queue;
 mod service;
 mod twins;
@@ -14,7 +16,7 @@ pub use queue::*;
 pub use service::*;
 pub use twins::*;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// An edge runtime: sandboxed WebAssembly modules, message routes, a durable log, and a link upstream.
@@ -164,12 +166,12 @@ pub struct LogsArgs {
 
 /// Arguments of `restart`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").args(["module", "all"]).required(true)))]
 pub struct RestartArgs {
     /// The module.
-    #[arg(required_unless_present = "all")]
     pub module: Option<String>,
     /// Every module.
-    #[arg(long, conflicts_with = "module")]
+    #[arg(long)]
     pub all: bool,
 }
 

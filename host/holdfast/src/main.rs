@@ -85,7 +85,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         }
         Command::Demo(args) => return demo::run(args, json).await,
         Command::Status => commands::status::run(&control()?, json).await?,
-        Command::Upstream(args) => commands::upstream::run(&control()?, args).await?,
+        Command::Upstream(args) => commands::upstream::run(&control()?, args, json).await?,
         Command::Metrics => commands::metrics::run(&control()?, json).await?,
         Command::List => commands::list::list(&control()?, json).await?,
         Command::Logs(args) => commands::logs::logs(&control()?, args, json).await?,
@@ -97,7 +97,12 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
             Some(module) => {
                 commands::list::change(&control()?, ModuleAction::Stop, Some(module.clone()), json).await?;
             }
-            None => commands::client::stop(&control()?).await?,
+            None => {
+                commands::client::stop(&control()?).await?;
+                if json {
+                    output::json(&serde_json::json!({ "stopped": true }))?;
+                }
+            }
         },
         Command::Start(args) => {
             commands::list::change(&control()?, ModuleAction::Start, Some(args.module.clone()), json).await?;

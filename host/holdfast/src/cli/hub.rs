@@ -1,7 +1,7 @@
 //! The arguments of `holdfast hub`.
 
 use super::{CloudToDeviceArgs, DeviceName, MethodCallArgs};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use std::path::PathBuf;
 
 /// Arguments of `hub`.
@@ -217,16 +217,17 @@ pub struct HubDeployName {
 
 /// Arguments of `hub deploy set`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").args(["device", "condition"]).required(true)))]
 pub struct HubDeploySetArgs {
     /// The deployment's name.
     pub id: String,
     /// The manifest.
     pub file: PathBuf,
     /// The edge.
-    #[arg(long, required_unless_present = "condition")]
+    #[arg(long)]
     pub device: Option<String>,
     /// The edges: `tags.site = 'north'`.
-    #[arg(long, conflicts_with = "device")]
+    #[arg(long)]
     pub condition: Option<String>,
     /// Of two whose conditions hold, the one with the higher number goes first.
     #[arg(long, default_value_t = 0)]
@@ -235,14 +236,15 @@ pub struct HubDeploySetArgs {
 
 /// Arguments of `hub export`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("lock").args(["recipient", "password_file"]).required(true)))]
 pub struct HubExportArgs {
     /// The file, which must not be there yet.
     pub file: PathBuf,
     /// The key of the hub that is to import it, as `holdfast hub recipient` shows it there.
-    #[arg(long, value_name = "KEY", required_unless_present = "password_file")]
+    #[arg(long, value_name = "KEY")]
     pub recipient: Option<String>,
     /// A file with a password, at least 12 characters; its last line end is not part of it.
-    #[arg(long, value_name = "FILE", conflicts_with = "recipient")]
+    #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }
 

@@ -9,10 +9,19 @@ use std::{
     time::SystemTime,
 };
 
+/// The name that was given for an edge or a hub, if it can be one.
+pub fn named(name: &str) -> anyhow::Result<String> {
+    let fitting = edge_name(name);
+    if *fitting != *name {
+        bail!("{name:?} cannot be the name; write letters, digits, hyphens and dots, such as {fitting:?}");
+    }
+    Ok(name.to_owned())
+}
+
 /// Writes `holdfast.toml` into the folder. Never overwrites.
 pub fn run(args: &InitArgs, json: bool) -> anyhow::Result<()> {
     let edge = match &args.edge {
-        Some(name) => name.clone(),
+        Some(name) => named(name)?,
         None => edge_name(&super::host_name()).to_string(),
     };
     let text = Config::default_text(&edge);

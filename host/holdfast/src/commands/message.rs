@@ -49,13 +49,13 @@ fn pair<'a>(text: &'a str, option: &str) -> anyhow::Result<(&'a str, &'a str)> {
 }
 
 fn system_key(name: &str) -> anyhow::Result<SystemKey> {
-    let found = SystemKey::ALL
-        .iter()
-        .find(|key| key.route_name().eq_ignore_ascii_case(name) || key.wire_name() == name);
+    let may_be_set = || SystemKey::ALL.iter().filter(|key| !key.is_stamped());
+    let found =
+        may_be_set().find(|key| key.route_name().eq_ignore_ascii_case(name) || key.wire_name() == name);
     match found {
         Some(key) => Ok(*key),
         None => {
-            let known: Vec<&str> = SystemKey::ALL.iter().map(|key| key.route_name()).collect();
+            let known: Vec<&str> = may_be_set().map(|key| key.route_name()).collect();
             bail!("{name:?} is not a system property that a sender may set; those are {}", known.join(", "))
         }
     }
@@ -108,5 +108,8 @@ mod tests {
         bad = args("m/o");
         bad.content.system = vec!["colour=red".into()];
         assert!(parse(&bad).unwrap_err().to_string().contains("contentType"));
+        // Who sent a message is what its sender has proved, and not what it says.
+        bad.content.system = vec!["connectionAuthMethod=mine".into()];
+        assert!(!parse(&bad).unwrap_err().to_string().contains("those are connectionAuthMethod"));
     }
 }

@@ -18,7 +18,11 @@ pub fn run(config: Option<&Path>, command: &ServiceCommand, json: bool) -> anyho
     match command {
         ServiceCommand::Install(args) => install(config, args, json),
         ServiceCommand::Show(args) => {
-            output::line(unit(config, args)?.trim_end());
+            let text = unit(config, args)?;
+            if json {
+                return output::json(&serde_json::json!({ "text": text }));
+            }
+            output::line(text.trim_end());
             Ok(())
         }
     }

@@ -118,7 +118,7 @@ impl Hub {
     pub fn client(&self) -> anyhow::Result<Client> {
         let token = self.folder.join("data").join("api.token");
         let token = fs::read_to_string(&token).with_context(|| format!("cannot read {}", token.display()))?;
-        Ok(Client::new(target(&format!("http://{}", self.api), Roots::Native)?, &token))
+        Ok(Client::new(target(&format!("http://{}", self.api), Roots::Native, "--hub")?, &token))
     }
 
     /// How many messages it has dropped since it has them already.

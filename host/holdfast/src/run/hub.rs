@@ -148,7 +148,7 @@ fn primary_client(primary: &PrimaryHub) -> anyhow::Result<Client> {
     let roots = primary.ca_file.as_ref().map_or(Roots::Native, |file| Roots::File(file.clone()));
     let token = fs::read_to_string(&primary.token_file)
         .with_context(|| format!("hub.primary.token_file {} cannot be read", primary.token_file.display()))?;
-    Ok(Client::new(target(&primary.url, roots).context("hub.primary.url")?, &token))
+    Ok(Client::new(target(&primary.url, roots, "hub.primary.url").context("hub.primary.url")?, &token))
 }
 
 fn api_door(config: &Config, doors: &doors::Doors) -> anyhow::Result<ListenConfig> {

@@ -1,6 +1,7 @@
 //! How one process knows whether another still lives: a file that an edge holds from before it opens its store until it
 //! has ended, however it ends.
 
+use crate::output;
 use anyhow::{Context, bail};
 use std::{
     fs::{File, TryLockError},
@@ -11,6 +12,8 @@ use tokio::time::sleep;
 
 /// How long a starting edge waits for one that is about to end: longer than any orderly stop.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// When it says that it waits: later than most stops take.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -33,14 +36,25 @@ pub async fn begin(control: &Path) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write {}; give this user the right to it", path.display()))?;
-    let end = Instant::now() + PATIENCE;
+    let begun = Instant::now();
+    let mut is_told = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(LOOK).await,
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => {
+                if !is_told && begun.elapsed() > TOLD_AFTER {
+                    is_told = true;
+                    output::note(format!(
+                        "holdfast: another process holds {}; its end is waited for, for {} s",
+                        path.display(),
+                        PATIENCE.as_secs()
+                    ));
+                }
+                sleep(LOOK).await;
+            }
             Err(TryLockError::WouldBlock) => {
                 bail!(
-                    "another edge holds {} and does not end; end that process, or use another folder",
+                    "another edge or hub holds {} and does not end; end that process, or use another folder",
                     path.display()
                 )
             }
