@@ -90,7 +90,7 @@ async fn a_certificate_that_cannot_be_believed_is_refused_with_its_fix() {
         (home.issue("localhost", NOT_YET), ["not valid yet", "clock of this machine", "battery", "begins"]),
         (
             stranger.issue("localhost", VALID),
-            ["authority that is not trusted", "name the file", "TLS root", "add it"],
+            ["authority that is not trusted", "name the file", "ca_file", "add it"],
         ),
         (
             home.issue("elsewhere.example", VALID),
