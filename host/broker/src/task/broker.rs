@@ -246,7 +246,7 @@ impl Broker {
 
     /// What would be decided of a message now, without letting it in.
     pub fn decide(&self, envelope: &Envelope) -> Decision {
-        self.inner.decide(envelope)
+        self.inner.decide(&self.inner.routing(), envelope)
     }
 
     /// Watches messages pass.
@@ -290,16 +290,12 @@ impl Inner {
         read(&self.routing).table.clone()
     }
 
-    /// What decides now, for several messages.
+    /// What decides now.
     pub(crate) fn routing(&self) -> Arc<Routing> {
         read(&self.routing).clone()
     }
 
-    pub(crate) fn decide(&self, envelope: &Envelope) -> Decision {
-        self.decide_by(&read(&self.routing), envelope)
-    }
-
-    pub(crate) fn decide_by(&self, routing: &Routing, envelope: &Envelope) -> Decision {
+    pub(crate) fn decide(&self, routing: &Routing, envelope: &Envelope) -> Decision {
         decide(&routing.table, &routing.present, &self.edge, routing.time_to_live_ms, envelope)
     }
 

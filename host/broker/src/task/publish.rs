@@ -142,39 +142,32 @@ fn is_own(source: &Source, sink: &Sink) -> bool {
 }
 
 impl Inner {
-    /// Stamps and decides a message that has passed the checks.
+    /// Stamps, decides and counts a message that has passed the checks.
     pub(crate) fn enter(
+        &self,
+        source: Source,
+        message: Message,
+        publishing: Publishing,
+        hops: u8,
+    ) -> Entered {
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        self.enter_by(source, message, publishing, hops, self.clock.now(), &self.routing())
+    }
+
+    /// The same where much comes at once: with `received` and `routing` of all of it, and the caller counts it.
+    pub(crate) fn enter_by(
         &self,
         source: Source,
         mut message: Message,
         publishing: Publishing,
         hops: u8,
-    ) -> Entered {
-        let received = self.clock.now();
-        message.system.creation_time.get_or_insert(received);
-        let envelope = Arc::new(Envelope { message, source, received, hops });
-        let decision = self.decide(&envelope);
-        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        self.decided(envelope, decision, publishing)
-    }
-
-    /// The same for what a module sends, of which much comes at once: with `received` and `routing` of all of it, and the caller
-    /// counts it.
-    pub(crate) fn enter_sent(
-        &self,
-        send: (Source, Message, u8),
         received: UnixMillis,
         routing: &Routing,
     ) -> Entered {
-        let (source, mut message, hops) = send;
         message.system.creation_time.get_or_insert(received);
         let envelope = Arc::new(Envelope { message, source, received, hops });
-        let decision = self.decide_by(routing, &envelope);
-        self.decided(envelope, decision, Publishing::default())
-    }
-
-    fn decided(&self, envelope: Arc<Envelope>, mut decision: Decision, publishing: Publishing) -> Entered {
-        if let Some(expires) = publishing.expires(envelope.received) {
+        let mut decision = self.decide(routing, &envelope);
+        if let Some(expires) = publishing.expires(received) {
             decision.taken.iter_mut().for_each(|taken| taken.expire_by(expires));
         }
         if decision.taken.is_empty() {

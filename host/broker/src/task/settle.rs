@@ -10,6 +10,7 @@ use super::{
     reader::{Place, Progress, Reader, StateWrite, Turn},
     twins::{Half, Halves, InUse},
 };
+use crate::core::publishing::Publishing;
 use holdfast_store::{Ack, Append, Commit, DeadLetter, DocumentWrite};
 use holdfast_types::{Identity, QueueId, Source};
 use std::{
@@ -120,8 +121,9 @@ impl Reader {
                     continue;
                 }
                 let source = Source::Module { module: module.clone(), output: send.output };
-                let sent = (source, send.message, send.hops);
-                let entered = self.inner.enter_sent(sent, received, &routing);
+                let publishing = Publishing::default();
+                let entered =
+                    self.inner.enter_by(source, send.message, publishing, send.hops, received, &routing);
                 accepted += 1;
                 commit.appends.extend(self.hand_on(&entered, pending, &mut bells));
                 commit.appends.extend(entered.appends());
