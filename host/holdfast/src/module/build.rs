@@ -4,6 +4,7 @@ use super::{
     TARGET,
     inspect::{self, Inspection},
     languages::{Language, LanguageError},
+    settings_text,
     toolchain::{NoToolchain, Toolchain},
 };
 use serde_json::Value;
@@ -135,10 +136,7 @@ fn finish(
     }
     if let Some(asks) = options.asks {
         let settings = directory.join(format!("{name}.toml"));
-        let text = match fs::read_to_string(&settings) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read.map_err(|error| BuildError::File(settings.clone(), error))?,
-        };
+        let text = settings_text(&settings).map_err(|error| BuildError::File(settings.clone(), error))?;
         let asking = asks(bytes.clone(), &text).map_err(|why| BuildError::Settings(settings, why))?;
         // It asks for the same already if nothing was built anew.
         if asking != bytes {

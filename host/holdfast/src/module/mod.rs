@@ -12,5 +12,15 @@ pub mod new;
 mod sdk_source;
 pub mod toolchain;
 
+use std::{fs, io, path::Path};
+
 /// The target that components are built for.
 pub const TARGET: &str = "wasm32-wasip2";
+
+/// The text of a module's settings; a module without such a file has none.
+pub fn settings_text(file: &Path) -> io::Result<String> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    }
+}

@@ -1,7 +1,10 @@
 //! Whether what lies in the plugins folder can run: components, and the settings beside them.
 
 use super::Finding;
-use crate::{commands::module::settings_of, module::inspect::inspect};
+use crate::{
+    commands::module::settings_of,
+    module::{inspect::inspect, settings_text},
+};
 use holdfast_config::Config;
 use holdfast_engine::Wants;
 use std::{fs, io, path::Path};
@@ -53,10 +56,7 @@ fn module(component: &Path) -> Result<Vec<String>, String> {
         return Err(format!("{}: {}", component.display(), faults.join("; ")));
     }
     let settings = settings_of(component);
-    let text = match fs::read_to_string(&settings) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read.map_err(|error| unreadable(&settings, error))?,
-    };
+    let text = settings_text(&settings).map_err(|error| unreadable(&settings, error))?;
     let wants = Wants::of(&bytes, &text);
     wants.granted.map_err(|faults| format!("{}: {faults}", settings.display()))?;
     wants.asks.map_err(|fault| format!("{}: {fault}", component.display()))?;
