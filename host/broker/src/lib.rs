@@ -17,6 +17,7 @@ pub mod twin_rules {
 
 pub use core::{
     decide::{Decision, Taken},
+    drain::{Drain, Percent},
     publishing::{Beside, Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},
     twin::{
         Path, TWIN_BYTES_MAX, TWIN_DEPTH_MAX, TWIN_INTEGER_MAX, TWIN_INTEGER_MIN, TWIN_KEY_BYTES_MAX,

@@ -56,6 +56,7 @@
 //! | `upstream.window` | 256 | most messages sent and not acknowledged, 1 to 65535 |
 //! | `upstream.packet_max` | what the broker says | largest MQTT packet that is sent; for brokers that cannot say it (3.1.1) |
 //! | `upstream.keep_alive` | `"60 s"` | longest silence before a ping, 5 s to 18 h |
+//! | `upstream.drain` | `"in-order"` | what goes first when several priorities wait: the most urgent until none is left, or by shares: with `"75 %"` the most urgent gets 75 % of the link, the next 75 % of the rest, and so on, the last what is left |
 //! | `upstream.streams` | true | whether each priority gets a stream of its own over QUIC |
 //! | `upstream.keep_acknowledged` | `"10 min"` with `"hub"` and several hubs, else `"0 s"` | how long acknowledged messages are kept, to be sent to another hub when one dies |
 //! | `upstream.keep_acknowledged_max` | `"64 MiB"` | most bytes of bodies kept so |
@@ -146,9 +147,9 @@ pub use load::{FILE_BYTES_MAX, edge_name};
 pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
-    Config, Deployment, Devices, Gateway, Http, Hub, HubKind, HubLink, Identity, Level, Linger, Listen, Log,
-    Metrics, Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof, Storage, Store,
-    Transport, User,
+    Config, Deployment, Devices, Drain, Gateway, Http, Hub, HubKind, HubLink, Identity, Level, Linger,
+    Listen, Log, Metrics, Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof,
+    Storage, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Concierge, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -197,6 +198,7 @@ pub const KEYS: &[&str] = &[
     "upstream.window",
     "upstream.packet_max",
     "upstream.keep_alive",
+    "upstream.drain",
     "upstream.streams",
     "upstream.keep_acknowledged",
     "upstream.keep_acknowledged_max",

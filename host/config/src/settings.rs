@@ -165,6 +165,16 @@ pub enum Payload {
     Envelope,
 }
 
+/// Which messages go upstream first when several priorities wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drain {
+    /// The most urgent, until none of them is left.
+    #[default]
+    InOrder,
+    /// The most urgent get so many hundredths of the link, 1 to 99, the next as many of the rest, and so on.
+    Share(u8),
+}
+
 /// `[gateway]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {

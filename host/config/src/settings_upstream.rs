@@ -1,6 +1,6 @@
 //! The checked settings of the link upstream, and of the network.
 
-use crate::{HubKind, HubLink, Identity, MqttVersion, Password, Payload, Transport};
+use crate::{Drain, HubKind, HubLink, Identity, MqttVersion, Password, Payload, Transport};
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 /// `[upstream]`.
@@ -35,6 +35,8 @@ pub struct Upstream {
     pub window: u16,
     /// Most bytes in one MQTT packet that is sent, where the broker allows less than the protocol and cannot say so.
     pub packet_bytes_max: Option<u32>,
+    /// Which messages go first when several priorities wait.
+    pub drain: Drain,
     /// Whether each priority gets a stream of its own over QUIC.
     pub streams: bool,
     /// How long after its acknowledgement a message is kept for another hub; zero keeps none.

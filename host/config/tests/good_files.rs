@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use holdfast_config::{
-    Carrier, Config, ConfigError, HubKind, KEYS, Level, Linger, MqttVersion, Password, Payload, Profile,
-    Proof, Secret, edge_name,
+    Carrier, Config, ConfigError, Drain, HubKind, KEYS, Level, Linger, MqttVersion, Password, Payload,
+    Profile, Proof, Secret, edge_name,
 };
 use holdfast_types::{Durability, LogId, Priority, WhenFull};
 use std::{
@@ -111,6 +111,7 @@ fn upstream_gateway_and_users_are_read_as_they_are_written() {
         (upstream.version, upstream.payload, upstream.window, upstream.packet_bytes_max),
         (MqttVersion::V5, Payload::Envelope, 16, Some(256 << 10))
     );
+    assert_eq!(upstream.drain, Drain::Share(75));
     assert_eq!(upstream.keep_alive, Duration::from_secs(120));
     assert_eq!(
         (upstream.backoff_min, upstream.backoff_max),

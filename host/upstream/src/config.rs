@@ -5,6 +5,7 @@ use crate::{
     Template,
 };
 use bytes::Bytes;
+use holdfast_broker::Drain;
 use holdfast_mqtt::Version;
 use holdfast_net::{Settings, Target, Timeouts};
 use holdfast_types::Text;
@@ -81,6 +82,8 @@ pub struct UpstreamConfig {
     pub window: u16,
     /// Most payload bytes in flight; a single larger message passes alone.
     pub window_bytes: usize,
+    /// Which priority goes first when several wait.
+    pub drain: Drain,
     /// Whether each priority gets a stream of its own where the transport has them (QUIC).
     pub streams: bool,
     /// Most topic aliases to use (MQTT 5).
@@ -128,6 +131,7 @@ impl UpstreamConfig {
             payload: Payload::Raw,
             window: 256,
             window_bytes: 8 * 1024 * 1024,
+            drain: Drain::InOrder,
             streams: true,
             topic_aliases_max: 64,
             packet_bytes_max: holdfast_mqtt::PACKET_BYTES_MAX,

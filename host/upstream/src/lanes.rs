@@ -7,6 +7,7 @@
 //! too.
 
 use bytes::{Buf, BytesMut};
+use holdfast_broker::Drain;
 use holdfast_net::{Branch, Branches};
 use holdfast_types::Priority;
 use std::{
@@ -25,6 +26,7 @@ const READ_BYTES: usize = 4 * 1024;
 #[derive(Default)]
 pub(crate) struct Lanes {
     door: Option<Branches>,
+    drain: Drain,
     open: Vec<Lane>,
     /// Where each priority goes that was seen: the place in `open`, or the stream of the session.
     of: BTreeMap<Priority, Option<usize>>,
@@ -40,8 +42,8 @@ struct Lane {
 }
 
 impl Lanes {
-    pub(crate) fn new(door: Option<Branches>) -> Self {
-        Self { door, open: Vec::new(), of: BTreeMap::new(), taken: 0 }
+    pub(crate) fn new(door: Option<Branches>, drain: Drain) -> Self {
+        Self { door, drain, ..Self::default() }
     }
 
     /// Where bytes of this priority are to be put; none is the stream of the session.
@@ -49,7 +51,11 @@ impl Lanes {
         let door = self.door.as_ref().filter(|_| priority != Priority::DEFAULT)?;
         let open = &mut self.open;
         let place = *self.of.entry(priority).or_insert_with(|| {
-            let rank = i32::from(Priority::DEFAULT.level()) - i32::from(priority.level());
+            let rank = match self.drain {
+                Drain::InOrder => i32::from(Priority::DEFAULT.level()) - i32::from(priority.level()),
+                // A stream of less rank sends nothing while one above it has bytes: there would be no share for it.
+                Drain::Share(_) => 0,
+            };
             let stream = door.open_now(rank)?;
             open.push(Lane { stream, input: BytesMut::new(), output: BytesMut::new(), unflushed: false });
             Some(open.len() - 1)

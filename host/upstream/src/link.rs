@@ -9,7 +9,11 @@ use crate::{
 };
 use bytes::BytesMut;
 use holdfast_net::{Stream, io_cause};
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::{Future, ready},
+    io,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, WriteHalf},
     time::{Instant, sleep_until, timeout},
@@ -123,6 +127,17 @@ impl Sender {
                 (_, None) if output.bytes.len() >= OUT_BYTES_MAX => (0, None),
                 wanted => wanted,
             };
+            if self.lanes.are_open() && output.has_work() {
+                // What comes and goes on the streams beside may leave no pause: the session's own does not wait for one.
+                let written = tokio::select! {
+                    biased;
+                    written = output.write(&mut write) => written,
+                    () = ready(()) => Ok(()),
+                };
+                if let Err(error) = written {
+                    return Ended::Failed(self.broken(&error));
+                }
+            }
             let due = self.due(drain_until.or(renew_at), now);
             probe.is_silent(self.is_silent(now.into_std()));
             input.reserve(READ_BYTES);

@@ -16,7 +16,7 @@ use crate::{
 };
 use bytes::BytesMut;
 use bytestring::ByteString;
-use holdfast_broker::{Delivery, Reader, Turn};
+use holdfast_broker::{Delivery, Drain, Reader, Turn};
 use holdfast_mqtt::{
     Codec, Packet, ReasonCode, Version,
     client::{Action, Client, Granted},
@@ -55,6 +55,7 @@ pub(crate) struct Sender {
     window_bytes: usize,
     /// Whether priorities may have streams of their own, and those that they have.
     streams: bool,
+    drain: Drain,
     pub(crate) lanes: Lanes,
     /// The priority of the message that is being sent.
     sending: Priority,
@@ -78,9 +79,10 @@ impl Sender {
         config: &UpstreamConfig,
         form: Form,
         client: Client<Sent>,
-        reader: Reader,
+        mut reader: Reader,
         teller: Teller,
     ) -> Self {
+        reader.set_drain(config.drain);
         Self {
             form,
             version: config.version,
@@ -102,6 +104,7 @@ impl Sender {
             window_bytes: config.window_bytes,
             // A session that outlives its connection sends again on its own stream, and would overtake itself.
             streams: config.streams && config.clean_start,
+            drain: config.drain,
             lanes: Lanes::default(),
             sending: Priority::DEFAULT,
             reads: Priority::DEFAULT,
@@ -114,7 +117,7 @@ impl Sender {
 
     /// Streams beside that of the session may be opened here.
     pub(crate) fn open_beside(&mut self, door: Option<Branches>) {
-        self.lanes = Lanes::new(door.filter(|_| self.streams));
+        self.lanes = Lanes::new(door.filter(|_| self.streams), self.drain);
     }
 
     /// A stream is open: begins the session.
@@ -251,8 +254,12 @@ impl Sender {
         if !urgent {
             self.reads = priority;
         }
-        // Before what is less urgent and was read earlier, behind what is as urgent.
-        let at = self.ready.iter().position(|waiting| self::priority(waiting) > priority);
+        let at = match self.drain {
+            // Before what is less urgent and was read earlier, behind what is as urgent.
+            Drain::InOrder => self.ready.iter().position(|waiting| self::priority(waiting) > priority),
+            // Who reads kept the shares; what was read and is overtaken for ever has none.
+            Drain::Share(_) => None,
+        };
         let behind = at.map(|at| self.ready.split_off(at));
         self.ready.extend(deliveries);
         self.ready.extend(behind.into_iter().flatten());

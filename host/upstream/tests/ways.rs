@@ -15,6 +15,7 @@ mod support;
 
 use authority::{Authority, VALID};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use holdfast_broker::{Drain, Percent};
 use holdfast_link::{ActiveHub, ConciergeAnswer, Document};
 use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, ListenConfig, Listener, PlainTcp, QuicTls, Roots,
@@ -339,6 +340,49 @@ async fn an_alarm_on_a_stream_of_its_own_does_not_wait_for_bulk() {
         "{alone} messages passed it, {carried} come in two round trips and 50 ms"
     );
     assert!(alone * 2 < among, "{alone} messages passed it on its own stream, {among} among the bulk");
+}
+
+/// How many of the first 3000 messages are urgent, where an urgent backlog and another leave together; and how many urgent ones
+/// come before the last of the others.
+async fn urgent_of_two_backlogs(drain: Drain, door: Door, way: Way) -> (usize, usize) {
+    let (edge, hub) = (Edge::new(), Taker::behind(door).await);
+    // Streams of QUIC wait for each other where the path is narrower than the window.
+    let path = Path { delay: Duration::from_millis(5), rate: Some(2_000_000), ..Path::default() };
+    let path = UdpPath::to(hub.port(), path).await;
+    let port = if matches!(way, Way::Quic(_)) { path.port } else { hub.port() };
+    edge.fill_of("alarms", 0, 8000, 300).await;
+    edge.fill_of("meter", 0, 1500, 300).await;
+    let config = UpstreamConfig { drain, ..to(vec![place("hub", vec![by(port, way)])]) };
+    let mut link = edge.link(config);
+    link.connected().await;
+    hub.has_all(9500).await;
+    edge.drained().await;
+    link.stop().await;
+    let taken = hub.taken.lock().unwrap();
+    let is_urgent = |queue: &&String| queue.ends_with("/0");
+    let arrivals = &taken.account.arrivals;
+    let last = arrivals.iter().rposition(|queue| !is_urgent(&queue)).unwrap();
+    let urgent_of_first = |count: usize| arrivals[..count].iter().filter(is_urgent).count();
+    (urgent_of_first(3000), urgent_of_first(last))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_urgent_backlog_goes_first_or_leaves_the_others_their_share_of_the_link() {
+    let home = Authority::new("home");
+    let ways =
+        || [(Door::Tls(secure(&home)), Way::Tls(tls(&home))), (Door::Quic(secure(&home)), quic(&home))];
+    for (door, way) in ways() {
+        // What is less urgent waits for all of it.
+        assert_eq!(urgent_of_two_backlogs(Drain::InOrder, door, way).await, (3000, 8000));
+    }
+    for (door, way) in ways() {
+        let share = Drain::Share(Percent::new(75).unwrap());
+        let (urgent, before_last) = urgent_of_two_backlogs(share, door, way).await;
+        // Windows of either may be under way when the count ends.
+        assert!(urgent.abs_diff(2250) <= 384, "{urgent} of 3000");
+        // A quarter of the link brings 1500 messages while three quarters bring 4500.
+        assert!(before_last.abs_diff(4500) <= 768, "{before_last} urgent ones before the last of the others");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! Decisions, without tasks, clock or files.
 
 pub(crate) mod decide;
+pub(crate) mod drain;
 pub(crate) mod ledger;
 pub(crate) mod occupancy;
 pub(crate) mod outstanding;

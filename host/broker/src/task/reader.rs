@@ -1,7 +1,10 @@
-//! How a sink reads its log: by cursor, highest priority first, first in first out within one.
+//! How a sink reads its log: by cursor, highest priority first or each by its share, first in first out within one.
 
 use super::{broker::Inner, lane::Lane, twins::Report};
-use crate::core::outstanding::Outstanding;
+use crate::core::{
+    drain::{Drain, Shares},
+    outstanding::Outstanding,
+};
 use bytes::Bytes;
 use holdfast_store::{Ack, Chain, Commit, QueuePosition, ReadLimit, StoreError};
 use holdfast_types::{Envelope, LogId, Message, Name, Offset, Priority, QueueId, StableId, Text, UnixMillis};
@@ -110,6 +113,8 @@ pub struct Reader {
     pub(crate) submission: Mutex<()>,
     /// Whose turn it is, so that neither volatile nor durable messages starve the other.
     volatile_first: bool,
+    /// Whose turn it is among the priorities.
+    shares: Shares,
     reads: bool,
     /// Turns that were taken back, or those of a reader before this one, may still be recorded: where to go on is not
     /// known yet.
@@ -142,6 +147,7 @@ impl Reader {
             progress: Arc::default(),
             submission: Mutex::default(),
             volatile_first: true,
+            shares: Shares::default(),
             reads: true,
             settling: true,
         }
@@ -161,18 +167,25 @@ impl Reader {
         }
     }
 
+    /// Says how the priorities of the log share what is read; until then they are read in order. It concerns recorded messages:
+    /// volatile ones are taken in turns with them.
+    pub fn set_drain(&mut self, drain: Drain) {
+        self.shares.set(drain);
+    }
+
     /// The log.
     pub fn log(&self) -> &LogId {
         &self.log
     }
 
-    /// Waits for the next messages, at most `max`. Highest priority first, never two priorities of the log at once;
-    /// volatile messages take turns with recorded ones. Cancel safe: what was not returned is read again.
+    /// Waits for the next messages, at most `max`. Highest priority first unless they [share](Self::set_drain) it, never two
+    /// priorities of the log at once; volatile messages take turns with recorded ones. Cancel safe: what was not returned is read again.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, ReadError> {
         self.next_above(max, None).await
     }
 
-    /// The same, but only recorded messages that are more urgent than `bound`, if there is one.
+    /// The same, but only recorded messages that are more urgent than `bound`, if there is one. Where priorities share what is
+    /// read, only while it is their turn.
     pub async fn next_above(
         &mut self,
         max: usize,
@@ -241,42 +254,71 @@ impl Reader {
             }
             self.settling = false;
         }
-        for QueuePosition { queue, cursor, tail } in self.inner.store.positions(&self.log) {
-            if bound.is_some_and(|bound| queue.priority >= bound) {
+        let mut waiting = self.waiting();
+        self.shares.order(&mut waiting, |at| at.queue.priority);
+        for at in &waiting {
+            let priority = at.queue.priority;
+            if bound.is_some_and(|bound| priority >= bound) {
+                break;
+            }
+            self.take_of(at, max, found)?;
+            if !found.is_empty() {
+                let bytes = found.iter().map(|delivery| delivery.envelope.message.body.len()).sum();
+                self.shares.charge(priority, found.len(), bytes, waiting.iter().map(|at| at.queue.priority));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The queues that hold what was not handed out yet, the most urgent first.
+    fn waiting(&self) -> Vec<QueuePosition> {
+        let mut all = self.inner.store.positions(&self.log);
+        let mut progress = self.progress();
+        all.retain(|at| {
+            let outstanding = progress.outstanding(at.queue.priority, at.cursor);
+            // An operator's purge or an expiry may have moved the cursor past us.
+            outstanding.advance(at.cursor);
+            outstanding.position() < at.tail
+        });
+        all
+    }
+
+    /// Takes from one queue, unless all that is left there has expired.
+    fn take_of(
+        &self,
+        QueuePosition { queue, cursor, tail }: &QueuePosition,
+        max: usize,
+        found: &mut Vec<Delivery>,
+    ) -> Result<(), StoreError> {
+        while found.is_empty() {
+            let (position, generation) = {
+                let mut progress = self.progress();
+                let generation = progress.generation;
+                (progress.outstanding(queue.priority, *cursor).position(), generation)
+            };
+            if position >= *tail {
+                break;
+            }
+            let limit = ReadLimit { messages: max, bytes: READ_BYTES_MAX };
+            let batch = self.inner.store.read(queue, position, limit)?;
+            let mut progress = self.progress();
+            if progress.generation != generation {
                 continue;
             }
-            while found.is_empty() {
-                let (position, generation) = {
-                    let mut progress = self.progress();
-                    let generation = progress.generation;
-                    let outstanding = progress.outstanding(queue.priority, cursor);
-                    // An operator's purge or an expiry may have moved the cursor past us.
-                    outstanding.advance(cursor);
-                    (outstanding.position(), generation)
-                };
-                if position >= tail {
+            let outstanding = progress.outstanding(queue.priority, *cursor);
+            for stored in batch.entries {
+                outstanding.hand_out(stored.offset);
+                found.push(self.delivery(queue, generation, stored));
+            }
+            outstanding.advance(batch.next);
+            if found.is_empty() {
+                // All of it had expired: the cursor passes it, unless something before it is still out.
+                let passed = (outstanding.len() == 0).then(|| outstanding.cursor());
+                drop(progress);
+                self.pass_expired(queue, passed);
+                if batch.next <= position {
                     break;
-                }
-                let limit = ReadLimit { messages: max, bytes: READ_BYTES_MAX };
-                let batch = self.inner.store.read(&queue, position, limit)?;
-                let mut progress = self.progress();
-                if progress.generation != generation {
-                    continue;
-                }
-                let outstanding = progress.outstanding(queue.priority, cursor);
-                for stored in batch.entries {
-                    outstanding.hand_out(stored.offset);
-                    found.push(self.delivery(&queue, generation, stored));
-                }
-                outstanding.advance(batch.next);
-                if found.is_empty() {
-                    // All of it had expired: the cursor passes it, unless something before it is still out.
-                    let passed = (outstanding.len() == 0).then(|| outstanding.cursor());
-                    drop(progress);
-                    self.pass_expired(&queue, passed);
-                    if batch.next <= position {
-                        break;
-                    }
                 }
             }
         }

@@ -2,12 +2,13 @@
 
 use super::{Context, concierge, places, upstream_hub};
 use crate::{
-    HubKind, MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
+    Drain, HubKind, MqttVersion, Password, Payload, Transport, Upstream, UpstreamPlace,
     reader::{Problem, Section, Value},
     template, values,
 };
 use holdfast_types::Name;
 use std::{net::IpAddr, time::Duration};
+use toml::de::DeValue;
 
 /// Most bytes in client id and user name: what IoT Hub's user names need, with room.
 const CREDENTIAL_BYTES_MAX: usize = 1024;
@@ -60,6 +61,7 @@ pub(crate) fn upstream(
     let packet = section.take("packet_max", |value| values::size(value, PACKET_BYTES_MIN, PACKET_BYTES_MAX));
     let keep_alive =
         section.take("keep_alive", |value| values::time(value, Duration::from_secs(5), KEEP_ALIVE_MAX));
+    let drain = section.take("drain", drain).unwrap_or_default();
     let streams = section.take("streams", values::flag).unwrap_or(true);
     let keep = section.take("keep_acknowledged", |value| values::time(value, Duration::ZERO, KEEP_MAX));
     let keep_bytes =
@@ -92,6 +94,7 @@ pub(crate) fn upstream(
         payload,
         window: window.and_then(|count| u16::try_from(count).ok()).unwrap_or(256),
         packet_bytes_max: packet.and_then(|bytes| u32::try_from(bytes).ok()),
+        drain,
         streams,
         keep_acknowledged: keep.unwrap_or(if keep_usual { KEEP_USUAL } else { Duration::ZERO }),
         keep_acknowledged_bytes: keep_bytes.unwrap_or(64 << 20),
@@ -124,6 +127,24 @@ pub(super) fn password(section: &mut Section<'_, '_, '_>, context: &Context<'_>)
         section.fault(value, "password", problem);
     }
     file.map(Password::File).or(inline.map(Password::Inline))
+}
+
+/// `"in-order"`, or the share of the most urgent, such as `"75 %"`.
+fn drain(value: Value<'_, '_>) -> Result<Drain, Problem> {
+    let choices = "\"in-order\", or a share of the link from \"1 %\" to \"99 %\"";
+    let DeValue::String(text) = value.get() else { return Err(value.mismatch("a text", choices)) };
+    if text == "in-order" {
+        return Ok(Drain::InOrder);
+    }
+    let hundredths = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<u8>().ok());
+    match hundredths {
+        Some(share @ 1..=99) => Ok(Drain::Share(share)),
+        Some(100) => Err(Problem::new(
+            "with all of the link for the most urgent there is nothing to share",
+            "write \"in-order\"",
+        )),
+        _ => Err(Problem::new(format!("{text:?} is not a choice here"), format!("write {choices}"))),
+    }
 }
 
 fn backoff(section: &mut Section<'_, '_, '_>) -> (Duration, Duration) {

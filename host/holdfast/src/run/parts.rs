@@ -11,7 +11,7 @@ use crate::{
 use anyhow::{Context, anyhow};
 use holdfast_api::MetricsServer;
 use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, SharedKey, TrustBundle};
-use holdfast_broker::Broker;
+use holdfast_broker::{Broker, Drain, Percent};
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
 use holdfast_gateway::{Above, Gateway, GatewayConfig, Limits, Links};
@@ -267,6 +267,10 @@ pub fn upstream(
     if let Some(bytes) = given.packet_bytes_max.and_then(|bytes| usize::try_from(bytes).ok()) {
         upstream.packet_bytes_max = upstream.packet_bytes_max.min(bytes);
     }
+    upstream.drain = match given.drain {
+        config::Drain::InOrder => Drain::InOrder,
+        config::Drain::Share(hundredths) => Percent::new(hundredths).map_or(Drain::InOrder, Drain::Share),
+    };
     upstream.streams = given.streams;
     upstream.keep_acknowledged = KeepAcknowledged {
         time: given.keep_acknowledged,
