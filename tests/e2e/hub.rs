@@ -147,6 +147,80 @@ fn an_edge_is_a_device_of_an_iot_hub_in_its_dialect_and_goes_on_through_kills_of
     assert!(hub.stop().success());
 }
 
+/// An edge whose upstream is a hub in the dialect of IoT Hub. Messages from the cloud go to the thermostat.
+fn edge_of_an_iot_hub(hub: &Hub, at: &str) -> Edge {
+    let added = hub.json(&["device", "add", "edge-1"]).remove(0);
+    let key =
+        added["connection_string"].as_str().unwrap().split_once("SharedAccessKey=").unwrap().1.to_owned();
+    let config = format!(
+        "[upstream]\nprofile = \"iot-hub\"\nhub = \"hub.example.net\"\nurl = \"mqtts://{at}\"\nkey_file = \"edge.key\"\n\
+         ca_file = {:?}\nbackoff_min = \"100 ms\"\nbackoff_max = \"300 ms\"\n[routes]\n\
+         orders = 'FROM Topic(\"devices/+/messages/devicebound\") INTO BrokeredEndpoint(\"/modules/thermostat/inputs/readings\")'\n\
+         up = 'FROM /messages/* INTO $upstream'\n",
+        hub.authority()
+    );
+    let edge = Edge::prepare(&config);
+    fs::write(edge.folder().join("edge.key"), key).unwrap();
+    edge.plug("thermostat", "thermostat", "");
+    edge
+}
+
+/// Waits until the twin of the edge at the hub reports this of the thermostat.
+fn wait_reported(hub: &Hub, key: &str, value: &Value) {
+    wait_for(&format!("the hub has {key} = {value}"), || {
+        let twin = hub.json(&["twin", "show", "edge-1"]).remove(0);
+        (&twin["reported"]["modules"]["thermostat"][key] == value).then_some(())
+    });
+}
+
+#[test]
+fn an_iot_hub_reaches_an_edge_and_its_modules_and_both_sides_agree_after_they_were_apart() {
+    let at = host(7);
+    let mut hub = hub_at(&at);
+    hub.start();
+    let mut edge = edge_of_an_iot_hub(&hub, &at);
+    edge.start();
+    wait_reported(&hub, "setPoint", &json!(18.0));
+    let thermostat = |point: f64| json!({ "modules": { "thermostat": { "setPoint": point } } }).to_string();
+    hub.run(&["twin", "set", "edge-1", &thermostat(21.0)]).expect_good();
+    wait_reported(&hub, "setPoint", &json!(21.0));
+
+    // Methods: of a module, of the agent, of nobody.
+    let reply = hub.json(&["method", "edge-1", "thermostat~reset", "{}"]).remove(0);
+    assert_eq!(reply, json!({ "status": 200, "payload": { "switchedOn": 0 } }));
+    assert_eq!(hub.json(&["method", "edge-1", "ping"]).remove(0)["status"], 200);
+    hub.run(&["method", "edge-1", "nobody~reset"]).expect_refused(&["status 404", "is not connected"]);
+
+    // A message: it is too cold, so the thermostat switches on and says so, twice; the order itself does not go up.
+    hub.run(&["send", "edge-1", r#"{"temperature": 5}"#, "-s", "contentType=application/json"]).expect_good();
+    wait_reported(&hub, "switchedOn", &json!(1));
+    assert!(hub.events().iter().all(|event| event["body"]["temperature"].is_null()), "{:?}", hub.events());
+    let fix = "under modules.thermostat of the twin of the device edge-1";
+    edge.run(&["twin", "set", "/thermostat", r#"{"setPoint": 7}"#]).expect_refused(&[fix]);
+    edge.run(&["twin", "set", "edge-1", r#"{"a": 7}"#]).expect_refused(&["are those that the hub"]);
+
+    // Apart: the hub is changed while the edge is down, and the edge while the hub is.
+    edge.kill();
+    hub.run(&["twin", "set", "edge-1", &thermostat(19.0)]).expect_good();
+    hub.run(&["send", "edge-1", r#"{"temperature": 35}"#, "-s", "contentType=application/json"])
+        .expect_good();
+    hub.kill();
+    edge.start();
+    edge.wait_module("thermostat", "running");
+    edge.json(&["method", "call", "/thermostat", "reset"]);
+    wait_for("it is reported at the edge", || {
+        (edge.json(&["twin", "show", "/thermostat"])[0]["reported"]["switchedOn"] == 0).then_some(())
+    });
+    edge.kill();
+    hub.start();
+    edge.start();
+    wait_reported(&hub, "setPoint", &json!(19.0));
+    wait_reported(&hub, "switchedOn", &json!(0));
+    wait_reported(&hub, "heating", &json!(false));
+    assert!(edge.stop().success());
+    assert!(hub.stop().success());
+}
+
 /// What the device counted, by the stable identity of each message: a hub of Azure hands on what came twice, and its consumer
 /// drops it by this.
 fn by_identity(hub: &Hub) -> BTreeMap<u64, u64> {
@@ -161,8 +235,9 @@ fn by_identity(hub: &Hub) -> BTreeMap<u64, u64> {
 fn what_the_hub_refuses_says_why_and_what_to_do() {
     let host = host(2);
     let mut hub = hub_at(&host);
-    hub.run(&["status"]).expect_refused(&["127.0.0.1"]);
+    hub.run(&["status"]).expect_refused(&["no hub answers at 127.0.0.1:", "holdfast hub run", "hub.listen"]);
     hub.start();
+    assert_eq!(hub.json(&["status"])[0]["follows"], Value::Null);
     hub.run(&["device", "add", "line-1", "--edge"]).expect_good();
     hub.run(&["device", "add", "press", "--parent", "line-2"])
         .expect_refused(&["line-2 cannot be the parent of press", "add it first"]);
@@ -172,6 +247,9 @@ fn what_the_hub_refuses_says_why_and_what_to_do() {
     hub.run(&["device", "remove", "line-1"]).expect_refused(&["line-1 is the parent of 1 devices"]);
     hub.run(&["device", "set", "line-1", "--parent", "line-1"]).expect_refused(&["above itself"]);
     hub.run(&["device", "add", "hub"]).expect_refused(&["the name of this hub"]);
+    hub.run(&["send", "press", "x", "--expires-in", "30d"])
+        .expect_refused(&["2 days (172800 s) at most", "2592000 s are asked for"]);
+    hub.run(&["send", "press", "x", "--expires-in", "2d"]).expect_good();
     hub.run(&["device", "show", "nobody"]).expect_refused(&["there is no device nobody", "hub device add"]);
     hub.run(&["twin", "set", "press", "{\"a.b\": 1}"]).expect_refused(&["a.b"]);
     hub.run(&["monitor", "--from", "77", "--no-follow"]).expect_refused(&["there is no offset 77 yet"]);

@@ -16,7 +16,7 @@ pub mod twin_rules {
 }
 
 pub use core::{
-    decide::{Decision, Taken},
+    decide::{DEFAULT_ROUTE, Decision, Taken},
     drain::{Drain, Percent},
     publishing::{Beside, Interest, Publishing, SubscriberId, SubscriptionOptions, TopicProperties},
     twin::{

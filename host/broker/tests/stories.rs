@@ -150,6 +150,27 @@ async fn a_dropped_module_sends_upstream_until_a_route_mentions_it() {
 }
 
 #[tokio::test]
+async fn what_a_hub_sends_to_the_edge_itself_enters_the_routes_and_does_not_go_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let orders = "FROM Topic(\"devices/+/messages/devicebound\") WHERE kind = 'order' INTO BrokeredEndpoint(\"/modules/horn/inputs/orders\")";
+    let broker = broker(dir.path(), &[("up", "FROM /messages/* INTO $upstream"), ("orders", orders)]);
+    let mut order = Message::new("sound");
+    order.properties.set("kind", "order");
+    assert_eq!(broker.cloud_to_edge(order).await.unwrap(), Receipt { durable: 1, ..Receipt::default() });
+    assert_eq!(broker.cloud_to_edge(Message::new("other")).await.unwrap(), Receipt::default());
+    assert_eq!(bodies(&broker.reader(LogId::module(&name("horn"))).next(9).await.unwrap()), ["sound"]);
+    // A user that is called as the edge, and a device that publishes to such a topic, are other people.
+    for (child, topic) in [
+        ("edge-1", "plant/a"),
+        ("c", "devices/edge-1/messages/devicebound"),
+        ("edge-1", "devices/edge-1/messages/devicebound/x"),
+    ] {
+        assert_eq!(broker.publish(from_child(child, topic), Message::new(topic)).await.unwrap().durable, 1);
+    }
+    assert_eq!(broker.reader(LogId::upstream()).next(9).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn new_routes_take_over_together_with_their_time_to_live_and_what_waits_keeps_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(TestClock(AtomicU64::new(1_000_000)));

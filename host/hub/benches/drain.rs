@@ -102,7 +102,7 @@ fn drain(messages: u64, only: Option<&str>) {
                 };
                 let config = UpstreamConfig {
                     window: 4096,
-                    hub: Some(hub),
+                    dialect: holdfast_upstream::Dialect::Hub(hub),
                     ..UpstreamConfig::new(vec![Place::of(place)], "edge-1")
                 };
                 let link = Upstream::build(config, &broker).unwrap().spawn(token);

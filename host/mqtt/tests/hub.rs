@@ -1,7 +1,7 @@
 //! The dialect of IoT Hub: whatever text comes, it is read or refused; what is written is read back.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use holdfast_mqtt::hub::{ClientName, Feature, Operation, PropertyBag, topics};
+use holdfast_mqtt::hub::{Arrival, ClientName, Feature, Operation, PropertyBag, topics};
 use proptest::{collection::vec, option, prelude::*};
 
 /// Texts that hold what has a meaning in topics and bags.
@@ -48,6 +48,7 @@ proptest! {
         let _ = ClientName::parse(&a, &b);
         let _ = ClientName::parse(&a, &format!("hub/{a}/?api-version={b}"));
         let _ = Operation::parse(&topic);
+        let _ = Arrival::parse(&topic);
         let _ = Feature::of(&topic, &a, Some(&b));
     }
 

@@ -105,11 +105,21 @@ pub struct UpstreamConfig {
     pub backoff: BackoffConfig,
     /// How long to wait for the window when the host stops.
     pub drain_within: Duration,
-    /// The hub, if the link is to one of Holdfast. Then version, session, client identifier, user, password, topic and
-    /// payload are what the link says they are.
-    pub hub: Option<HubConfig>,
-    /// The IoT Hub, if the link is to one of Azure. Then the same are what its dialect says they are.
-    pub iot_hub: Option<IotHubConfig>,
+    /// Who is on the other side. For a hub version, session, client identifier, user, password, topic and payload are what
+    /// its dialect says they are.
+    pub dialect: Dialect,
+}
+
+/// Who is on the other side, and so which words are spoken.
+#[derive(Clone, Debug, Default)]
+pub enum Dialect {
+    /// Any MQTT broker.
+    #[default]
+    Plain,
+    /// A hub of Holdfast.
+    Hub(HubConfig),
+    /// An IoT Hub of Azure.
+    IotHub(IotHubConfig),
 }
 
 impl UpstreamConfig {
@@ -141,8 +151,7 @@ impl UpstreamConfig {
             keep_acknowledged: KeepAcknowledged::default(),
             backoff: BackoffConfig::default(),
             drain_within: seconds(5),
-            hub: None,
-            iot_hub: None,
+            dialect: Dialect::Plain,
         }
     }
 }

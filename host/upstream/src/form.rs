@@ -1,11 +1,11 @@
 //! How messages look to the other side, a broker or a hub, and what else is sent to a hub.
 
-use crate::{Payload, Secret, hub::Hub, iot_hub::IotHub, topics::Topics, wire};
+use crate::{Payload, Secret, hub::Hub, iot_hub, peer::Peer, topics::Topics, wire};
 use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
 use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
-use holdfast_mqtt::{Publish, ReasonCode, Version};
+use holdfast_mqtt::{Publish, ReasonCode, Subscription, Version};
 use holdfast_types::{InvalidTopic, Name, UnixMillis};
 use std::{sync::Arc, time::Duration};
 
@@ -14,55 +14,54 @@ pub(crate) enum Form {
     /// To any broker.
     Plain(Topics, Payload),
     /// To a hub.
-    Hub(Arc<Hub>),
-    /// To an Azure IoT Hub.
-    IotHub(IotHub),
+    Peer(Peer),
 }
 
 /// What was sent with QoS 1 and waits for its acknowledgement.
 pub(crate) enum Sent {
     /// A message of the log.
     Message(Delivery),
-    /// A call of the hub; holds its correlation data.
+    /// A call to a hub of Holdfast; holds its correlation data.
     Call(Bytes),
-    /// An answer to the hub.
+    /// An answer to a hub, or a question to one of Azure, which answers in its own way.
     Answer,
 }
 
 impl Form {
     /// The hub, if the link is to one.
+    pub(crate) fn peer(&self) -> Option<&Peer> {
+        match self {
+            Self::Plain(..) => None,
+            Self::Peer(peer) => Some(peer),
+        }
+    }
+
+    /// The hub, if the link is to one of Holdfast.
     pub(crate) fn hub(&self) -> Option<&Arc<Hub>> {
         match self {
-            Self::Plain(..) | Self::IotHub(_) => None,
-            Self::Hub(hub) => Some(hub),
+            Self::Peer(Peer::Hub(hub)) => Some(hub),
+            Self::Plain(..) | Self::Peer(Peer::IotHub(_)) => None,
         }
     }
 
     /// User name and password for the next connection to a place, where they are not those of the configuration.
     pub(crate) fn login(&self, place: usize) -> Option<(String, Option<Secret>)> {
-        match self {
-            Self::Plain(..) => None,
-            Self::Hub(hub) => Some((hub.user_name(place), hub.tokens.password(place))),
-            Self::IotHub(hub) => Some(hub.login(place)),
-        }
+        self.peer().map(|peer| (peer.user_name(place), peer.tokens().password(place)))
+    }
+
+    /// What to subscribe to at the next connection.
+    pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
+        self.peer().map(Peer::subscriptions).unwrap_or_default()
     }
 
     /// What this edge is called as a device of the hub, if the link is to one.
     pub(crate) fn device(&self) -> Option<&Name> {
-        match self {
-            Self::Plain(..) => None,
-            Self::Hub(hub) => Some(hub.tokens.device()),
-            Self::IotHub(hub) => Some(hub.tokens.device()),
-        }
+        self.peer().map(|peer| peer.tokens().device())
     }
 
     /// How long a connection may live before it is made anew with another token; none if it needs none.
     pub(crate) fn renew_after(&self) -> Option<Duration> {
-        match self {
-            Self::Plain(..) => None,
-            Self::Hub(hub) => hub.tokens.renew_after(),
-            Self::IotHub(hub) => hub.tokens.renew_after(),
-        }
+        self.peer().and_then(|peer| peer.tokens().renew_after())
     }
 
     /// Whether the other side takes messages by now.
@@ -81,8 +80,8 @@ impl Form {
             Self::Plain(topics, payload) => {
                 Ok(wire::publish(delivery, topics.of(delivery)?, version, *payload, now))
             }
-            Self::IotHub(hub) => hub.publish_of(delivery),
-            Self::Hub(_) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
+            Self::Peer(Peer::IotHub(hub)) => iot_hub::telemetry(hub.edge(), delivery),
+            Self::Peer(Peer::Hub(_)) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
         }
     }
 
@@ -101,15 +100,15 @@ impl Form {
 
     fn refused(&self, sent: &Sent, why: &str) {
         match (self, sent) {
-            (Self::Hub(hub), Sent::Call(correlation)) => hub.port.refused(correlation, why),
-            (Self::Hub(_), Sent::Answer) => tracing::warn!(why, "the hub does not get an answer"),
+            (Self::Peer(Peer::Hub(hub)), Sent::Call(correlation)) => hub.port.refused(correlation, why),
+            (Self::Peer(_), Sent::Answer) => tracing::warn!(why, "the hub does not get an answer"),
             _ => {}
         }
     }
 }
 
 impl Sent {
-    /// Of a packet from the port.
+    /// Of a packet beside the log.
     pub(crate) fn of(publish: &Publish) -> Self {
         let correlation = publish.properties.as_ref().and_then(|all| all.correlation_data.clone());
         let is_call = publish.topic.starts_with(CALL_TOPIC_PREFIX);

@@ -8,8 +8,8 @@
 //! it chooses among them (`choice.rs`), or asks somebody who knows (`concierge.rs`).
 //!
 //! To a hub of Holdfast (`hub/`) the same connection carries calls as well: the edge learns who its children are, what is
-//! desired and how to keep messages, and tells what was reported. To an IoT Hub of Azure messages go in its own dialect
-//! (`iot_hub.rs`).
+//! desired and how to keep messages, and tells what was reported. To an IoT Hub of Azure (`iot_hub/`) all goes in its own dialect,
+//! in which the edge is one device: messages up, its twin both ways, methods and messages down.
 //!
 //! What it does not do: it holds no queue of its own beside the window, decides no route, and opens no socket but
 //! through `net`.
@@ -19,6 +19,7 @@
 //! again, and a message that the server refused for the moment (quota), or over which it hung up (`poison.rs`), comes
 //! after those sent behind it.
 
+mod acknowledged;
 mod backoff;
 mod choice;
 mod concierge;
@@ -30,7 +31,9 @@ mod horizon;
 mod hub;
 mod iot_hub;
 mod lanes;
+mod line;
 mod link;
+mod peer;
 mod poison;
 mod probe;
 mod records;
@@ -46,7 +49,7 @@ mod wire;
 pub use backoff::{Backoff, BackoffConfig};
 pub use choice::ChoiceRules;
 pub use concierge::{Concierge, ConciergeFault};
-pub use config::{BuildError, ConfigFault, Payload, Place, Secret, UpstreamConfig};
+pub use config::{BuildError, ConfigFault, Dialect, Payload, Place, Secret, UpstreamConfig};
 pub use fault::LinkFault;
 pub use holdfast_mqtt::Version;
 pub use horizon::KeepAcknowledged;

@@ -2,7 +2,7 @@
 
 use crate::{
     LinkFault, LinkState,
-    hub::Hub,
+    peer::Peer,
     probe::{Moved, Probe},
     run::INBOUND_PACKET_BYTES_MAX,
     sender::Sender,
@@ -54,6 +54,13 @@ pub(crate) enum Ended {
     Failed(LinkFault),
 }
 
+impl Ended {
+    /// Whether the other side ended it.
+    pub(crate) fn is_by_peer(&self) -> bool {
+        matches!(self, Self::Failed(fault) if fault.is_by_peer())
+    }
+}
+
 /// Bytes on their way out.
 #[derive(Default)]
 struct Output {
@@ -103,7 +110,7 @@ impl Sender {
         let (mut input, mut output) = (BytesMut::new(), Output::default());
         let mut drain_until: Option<Instant> = None;
         let records = self.records.clone();
-        let hub = self.hub();
+        let peer = self.peer();
         let renew_at = self.renew_after().map(|after| Instant::now() + after);
         loop {
             let now = Instant::now();
@@ -153,7 +160,7 @@ impl Sender {
                         return Ended::Failed(LinkFault::NotRecorded(refused));
                     }
                 }
-                () = calls_to_send(hub.as_deref()) => {}
+                () = calls_to_send(peer.as_ref()) => {}
                 got = read.read_buf(&mut input) => {
                     let taken = self.arrived(got).and_then(|()| self.receive(&mut input, now.into_std()));
                     if let Err(fault) = taken {
@@ -232,9 +239,9 @@ impl Sender {
 }
 
 /// Waits until somebody calls the hub or answers it.
-async fn calls_to_send(hub: Option<&Hub>) {
-    match hub {
-        Some(hub) => hub.port.to_send.notified().await,
+async fn calls_to_send(peer: Option<&Peer>) {
+    match peer {
+        Some(peer) => peer.to_send().await,
         None => std::future::pending().await,
     }
 }

@@ -1,13 +1,14 @@
 //! The task: dial, run a connection, wait, again.
 
 use crate::{
-    Backoff, BuildError, ConfigFault, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
+    Backoff, BuildError, ConfigFault, Dialect, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
     choice::Choice,
     concierge::Asking,
     form::Form,
     hub::Hub,
     iot_hub::{self, IotHub},
     link::Ended,
+    peer::Peer,
     probe::{Moved, Probe, Shared},
     sender::Sender,
     status::Teller,
@@ -85,21 +86,26 @@ impl Upstream {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn build(mut config: UpstreamConfig, broker: &Broker) -> Result<Self, BuildError> {
-        let hub = config.hub.take().map(|hub| Hub::new(hub, &config.places, broker.clone()));
-        if let Some(hub) = &hub {
-            config.version = Version::V5;
-            config.clean_start = true;
-            config.client_id = Hub::client_id(broker.edge()).into();
-            config.user = Some(hub.user_name(0).into());
+        let peer = match std::mem::take(&mut config.dialect) {
+            Dialect::Plain => None,
+            Dialect::Hub(hub) => {
+                config.version = Version::V5;
+                config.clean_start = true;
+                config.client_id = Hub::client_id(broker.edge()).into();
+                Some(Peer::Hub(Hub::new(hub, &config.places, broker.clone())))
+            }
+            Dialect::IotHub(hub) => {
+                config.version = Version::V311;
+                // What a hub has for the edge waits for it while it is away, and its subscriptions stand.
+                config.clean_start = false;
+                config.client_id = broker.edge().as_str().into();
+                config.packet_bytes_max = config.packet_bytes_max.min(iot_hub::PACKET_BYTES_MAX);
+                Some(Peer::IotHub(IotHub::new(hub, &config.places, broker.clone(), config.backoff)))
+            }
+        };
+        if let Some(peer) = &peer {
+            config.user = Some(peer.user_name(0).into());
             config.password = None;
-        }
-        let iot_hub = config.iot_hub.take().map(|hub| IotHub::new(hub, &config.places, broker.edge()));
-        if iot_hub.is_some() {
-            config.version = Version::V311;
-            config.clean_start = true;
-            config.client_id = broker.edge().as_str().into();
-            config.password = None;
-            config.packet_bytes_max = config.packet_bytes_max.min(iot_hub::PACKET_BYTES_MAX);
         }
         let checked = config.check()?;
         let options = Options {
@@ -118,16 +124,16 @@ impl Upstream {
             maximum_packet_bytes: INBOUND_PACKET_BYTES_MAX,
             will: None,
             user_properties: Vec::new(),
+            acknowledge_by_hand: matches!(peer, Some(Peer::IotHub(_))),
         };
         let places = Arc::new(config.places.clone());
         let choice = Choice::new(config.choice, places.iter().map(|place| place.targets.len()));
         let shared = Shared::new(choice);
         let (teller, handle) = Teller::new(places.clone(), shared.clone());
         let probe = Probe::new(places.clone(), config.timeouts, shared.clone());
-        let (form, notes) = match (hub, iot_hub) {
-            (Some(hub), _) => (Form::Hub(hub), Vec::new()),
-            (None, Some(hub)) => (Form::IotHub(hub), Vec::new()),
-            (None, None) => {
+        let (form, notes) = match peer {
+            Some(peer) => (Form::Peer(peer), Vec::new()),
+            None => {
                 let (topics, faults) = Topics::new(broker, checked.topic);
                 if !faults.is_empty() {
                     let of_route = |(route, why)| ConfigFault {
@@ -303,23 +309,22 @@ impl Run {
     /// Runs one connection; tells how it ended, and since when it was welcomed if it was.
     async fn connection(&mut self, stream: Stream, stop: &CancellationToken) -> (Ended, Option<Instant>) {
         self.probe.reset();
-        let ended = match self.sender.hub() {
+        let ended = match self.sender.peer() {
             None => self.sender.run(stream, &mut self.probe, stop).await,
-            Some(hub) => {
-                hub.port.begin();
+            Some(peer) => {
+                peer.begin();
                 let (sender, probe) = (&mut self.sender, &mut self.probe);
                 let run = async {
                     let ended = sender.run(stream, probe, stop).await;
-                    hub.port.close();
+                    peer.end(sender.is_welcomed() && ended.is_by_peer());
                     ended
                 };
-                tokio::join!(run, hub.serve()).0
+                tokio::join!(run, peer.serve()).0
             }
         };
         self.probe.reset();
         self.shared.choice().ended(Instant::now());
-        let by_peer = matches!(&ended, Ended::Failed(fault) if fault.is_by_peer());
-        let welcomed = self.sender.disconnected(by_peer, Instant::now());
+        let welcomed = self.sender.disconnected(ended.is_by_peer(), Instant::now());
         (ended, welcomed)
     }
 }
@@ -333,7 +338,7 @@ fn notes(config: &UpstreamConfig, topics: &Topics) -> Vec<ConfigFault> {
 }
 
 /// Jitter needs no secrecy. Where the system has no random numbers the nanoseconds of the clock do.
-fn random() -> u32 {
+pub(crate) fn random() -> u32 {
     getrandom::u32().unwrap_or_else(|_| {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.subsec_nanos().wrapping_mul(2_654_435_761)

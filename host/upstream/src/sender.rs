@@ -5,14 +5,15 @@ use crate::{
     form::{Form, Sent},
     hold::Hold,
     horizon::Horizon,
-    hub::Hub,
     lanes::Lanes,
     link::{OUT_BYTES_MAX, URGENT_OUT_BYTES_MAX},
+    peer::Peer,
     poison::Poison,
     records::Records,
     run::INBOUND_PACKET_BYTES_MAX,
     status::Teller,
     verdict::{ATTEMPTS_MAX, Verdict, verdict},
+    wire,
 };
 use bytes::BytesMut;
 use bytestring::ByteString;
@@ -22,11 +23,11 @@ use holdfast_mqtt::{
     client::{Action, Client, Granted},
 };
 use holdfast_net::{Branches, Settings};
-use holdfast_types::{Priority, Text, UnixMillis};
+use holdfast_types::{Priority, Text};
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// Silence with messages in flight after which the way in use is tried anew beside. Brokers acknowledge within a second;
@@ -131,12 +132,13 @@ impl Sender {
                 self.client.set_password(password.0);
             }
         }
+        self.client.set_subscriptions(self.form.subscriptions());
         self.client.open(now);
     }
 
     /// The hub, if the link is to one.
-    pub(crate) fn hub(&self) -> Option<Arc<Hub>> {
-        self.form.hub().cloned()
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        self.form.peer().cloned()
     }
 
     /// How long a connection may live before its token ends; none if it has none.
@@ -182,8 +184,13 @@ impl Sender {
                 Action::Acknowledged { ticket, reason, words } => self.form.answered(&ticket, reason, words),
                 // Nothing is subscribed at a plain broker.
                 Action::Received(publish) => {
-                    if let Form::Hub(hub) = &self.form {
-                        hub.port.received(*publish);
+                    if let Some(peer) = self.form.peer() {
+                        peer.received(*publish)?;
+                    }
+                }
+                Action::Subscribed { refused } => {
+                    if let Some(peer) = self.form.peer() {
+                        peer.subscribed(&refused);
                     }
                 }
                 Action::Fail(fault) => {
@@ -277,7 +284,7 @@ impl Sender {
                 tracing::warn!(%route, %why, "the route's own topic cannot be used; its messages go to the usual one");
             }
         }
-        let unix = unix_now();
+        let unix = wire::unix_now();
         let out_bytes_max =
             if self.has_priorities { usize::from(URGENT_OUT_BYTES_MAX) } else { OUT_BYTES_MAX };
         while !self.hold.is_on() && self.client.room() > 0 {
@@ -324,13 +331,16 @@ impl Sender {
 
     /// Calls and answers go before messages: they are few and small, and somebody waits for them.
     fn send_calls(&mut self, now: Instant, out: &mut BytesMut) -> Result<(), LinkFault> {
-        let Form::Hub(hub) = &self.form else { return Ok(()) };
+        let Some(peer) = self.form.peer() else { return Ok(()) };
+        for id in peer.take_acknowledged() {
+            self.client.acknowledge(id, now);
+        }
         // They go over the stream of the session.
         self.sending = Priority::DEFAULT;
         while self.client.room() > 0 {
-            let Some(publish) = hub.port.take() else { break };
+            let Some(publish) = peer.take() else { break };
             if let Err((_, publish)) = self.client.publish(Sent::of(&publish), publish, now) {
-                hub.port.put_back(publish);
+                peer.put_back(publish);
                 break;
             }
         }
@@ -377,8 +387,8 @@ impl Sender {
         self.welcomed = Some(now);
         self.counters.connected += 1;
         self.teller.connected(self.encryption.clone(), now);
-        if let Form::Hub(hub) = &self.form {
-            hub.port.open();
+        if let Some(peer) = self.form.peer() {
+            peer.welcomed();
         }
     }
 
@@ -487,9 +497,4 @@ impl Sender {
 /// Of a message that is not recorded, the lowest.
 fn priority(delivery: &Delivery) -> Priority {
     delivery.id.as_ref().map_or(Priority::DEFAULT, |id| id.priority)
-}
-
-fn unix_now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

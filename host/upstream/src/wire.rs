@@ -29,7 +29,10 @@ use holdfast_mqtt::{Publish, PublishProperties, UserProperties, Version};
 use holdfast_types::{Source, SystemKey, UnixMillis};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// What begins the names of user properties that are the host's own.
 const OWN_PREFIX: &str = "holdfast-";
@@ -45,6 +48,12 @@ const CONNECTION_PREFIX: &str = "iothub-connection-";
 
 /// The name under which a hub says when it took a message.
 const ENQUEUED_TIME: &str = "iothub-enqueuedtime";
+
+/// Now, by the clock of the system.
+pub(crate) fn unix_now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// The PUBLISH of a message, without identifier and quality of service.
 pub(crate) fn publish(

@@ -22,7 +22,7 @@ use holdfast_link::{
 };
 use holdfast_mqtt::{Ack, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Version};
 use holdfast_types::{Identity, LogId, Message, Name, UnixMillis};
-use holdfast_upstream::{HubConfig, Identities, Keeper, Kept, Known, Sync, UpstreamConfig};
+use holdfast_upstream::{Dialect, HubConfig, Identities, Keeper, Kept, Known, Sync, UpstreamConfig};
 use serde_json::{Map, Value, json};
 use std::{
     sync::{Arc, Mutex},
@@ -81,7 +81,7 @@ fn hub_config(port: u16, keeper: &Arc<Notes>) -> UpstreamConfig {
         token_life: Duration::from_secs(3600),
         keeper: keeper.clone(),
     };
-    UpstreamConfig { hub: Some(hub), ..config(port, Version::V5) }
+    UpstreamConfig { dialect: Dialect::Hub(hub), ..config(port, Version::V5) }
 }
 
 fn id(text: &str) -> Identity {
@@ -586,7 +586,9 @@ async fn the_connection_is_made_anew_before_its_token_ends() {
     // The wait between attempts would show: a renewal has none.
     config.backoff.min = Duration::from_secs(3600);
     config.backoff.max = Duration::from_secs(3600);
-    config.hub.as_mut().unwrap().token_life = Duration::from_secs(2);
+    if let Dialect::Hub(hub) = &mut config.dialect {
+        hub.token_life = Duration::from_secs(2);
+    }
     let link = edge.link(config);
     let mut passwords = Vec::new();
     for _ in 0..2 {

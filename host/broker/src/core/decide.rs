@@ -1,11 +1,15 @@
 //! Which sinks take a message.
 
 use holdfast_routes::{Origin, RouteTable};
-use holdfast_types::{Durability, Envelope, Name, Priority, Sink, Source, Text, UnixMillis, WhenFull};
+use holdfast_types::{Durability, Envelope, Name, Priority, Sink, Source, Text, Topic, UnixMillis, WhenFull};
 use std::collections::HashSet;
 
 /// The name that the route of a module has which no configured route mentions.
-const DEFAULT_ROUTE: &str = "default";
+pub const DEFAULT_ROUTE: &str = "default";
+
+/// What stands around the name of the edge in [`topic_from_above`].
+const DEVICES: &str = "devices/";
+const DEVICEBOUND: &str = "/messages/devicebound";
 
 /// One sink that takes a message, and by which route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +55,11 @@ pub(crate) fn decide(
         Source::Child { .. } => Origin::Downstream,
         Source::Module { .. } | Source::TwinChange { .. } => Origin::Internal,
     };
+    let from_above = is_from_above(&envelope.source, edge);
     let mut taken: Vec<Taken> = table
         .evaluate(envelope, edge, origin)
         .into_iter()
+        .filter(|matched| !(from_above && matched.route.sink == Sink::Upstream))
         .map(|matched| Taken {
             route: matched.route.name.clone(),
             sink: matched.route.sink.clone(),
@@ -74,6 +80,19 @@ pub(crate) fn decide(
         });
     }
     Decision { taken }
+}
+
+/// The topic that what a hub sends to the edge itself has in the routes: the one that IoT Hub sends it on.
+pub(crate) fn topic_from_above(edge: &Name) -> Option<Topic> {
+    Topic::new(&format!("{DEVICES}{edge}{DEVICEBOUND}")).ok()
+}
+
+/// Whether a hub sent it to the edge itself. That does not go up again, whatever routes say: `FROM /messages/*` would hand
+/// a hub its own orders as telemetry.
+fn is_from_above(source: &Source, edge: &Name) -> bool {
+    let Source::Child { child, topic: Some(topic) } = source else { return false };
+    let rest = (child == edge).then(|| topic.as_str().strip_prefix(DEVICES)?.strip_prefix(edge.as_str()));
+    rest.flatten() == Some(DEVICEBOUND)
 }
 
 /// A module from the plugins folder that no configured route mentions sends upstream, so that a dropped file works

@@ -1,9 +1,11 @@
-//! Messages from the cloud, or from an operator, to a child: kept in the child's log until it acknowledges them.
+//! Messages from the cloud, or from an operator, to a child: kept in the child's log until it acknowledges them. One to the
+//! edge itself enters its routes.
 
 use super::{
-    admission::{Refused, check},
+    admission::{Receipt, Refused, check},
     broker::{Broker, Inner},
 };
+use crate::core::decide::topic_from_above;
 use holdfast_store::{Append, Commit, DocumentWrite, Entry};
 use holdfast_types::{
     Envelope, LogId, Message, Name, Priority, QueueId, Source, SystemKey, UnixMillis, WhenFull,
@@ -114,6 +116,14 @@ impl Broker {
             store.commit_when_room(Commit { documents, ..Commit::default() }, |_| {});
         }
         recorded
+    }
+
+    /// Takes a message for this edge itself: it enters the routes, and subscribers get it, as one that the edge published to
+    /// `devices/{edge}/messages/devicebound`; it does not go up again. Answers as [`Broker::publish`] does.
+    pub async fn cloud_to_edge(&self, message: Message) -> Result<Receipt, Refused> {
+        let edge = self.edge();
+        let source = Source::Child { child: edge.clone(), topic: topic_from_above(edge) };
+        self.publish(source, message).await
     }
 
     async fn record_devicebound(

@@ -47,17 +47,41 @@ impl RunningHost {
     /// Below a hub desired properties are the hub's: a change made here would count up their version beside it.
     fn is_desired_here(&self, who: &Identity) -> Result<(), Refusal> {
         let above = self.config.upstream.as_ref().and_then(|upstream| upstream.hub.as_ref());
-        // From an IoT Hub none come down.
-        let Some(hub) = above.filter(|hub| hub.kind == HubKind::Holdfast) else { return Ok(()) };
-        let device = self.identities.registry.device(&Identity::device(who.device.clone()));
-        let is_local =
-            who.device != *self.broker.edge() && device.is_none_or(|device| device.parent.is_none());
-        if is_local {
+        let Some(hub) = above else { return Ok(()) };
+        let (is_here, fix) = match hub.kind {
+            HubKind::Holdfast => {
+                let device = self.identities.registry.device(&Identity::device(who.device.clone()));
+                let is_local =
+                    who.device != *self.broker.edge() && device.is_none_or(|device| device.parent.is_none());
+                (is_local, format!("change them there: holdfast hub twin set {who} …"))
+            }
+            HubKind::IotHub => {
+                let fix = match &who.module {
+                    None => format!("change them there, in the twin of the device {who}"),
+                    Some(module) => format!(
+                        "change them there, under modules.{module} of the twin of the device {}",
+                        who.device
+                    ),
+                };
+                (!self.is_desired_by_iot_hub(who)?, fix)
+            }
+        };
+        if is_here {
             return Ok(());
         }
         let text = format!("the desired properties of {who} are those that the hub {} says", hub.name);
-        Err(Refusal::new(Code::BadRequest, text)
-            .with_fix(format!("change them there: holdfast hub twin set {who} …")))
+        Err(Refusal::new(Code::BadRequest, text).with_fix(fix))
+    }
+
+    /// Whether an IoT Hub says what is desired: of the edge itself always, of a module if the edge's twin names it.
+    fn is_desired_by_iot_hub(&self, who: &Identity) -> Result<bool, Refusal> {
+        let edge = self.broker.edge();
+        if who.device != *edge {
+            return Ok(false);
+        }
+        let Some(module) = &who.module else { return Ok(true) };
+        let own = self.broker.twins().read(&Identity::device(edge.clone())).map_err(twin_refused)?;
+        Ok(own.desired.get("modules").and_then(|modules| modules.get(module.as_str())).is_some())
     }
 
     pub(super) async fn remove_twin(&self, who: &str) -> Result<String, Refusal> {
@@ -102,7 +126,15 @@ impl RunningHost {
         let mut message = request.message.message().map_err(|error| bad(error.to_string()))?;
         let (key, value) = OPERATOR_PROPERTY;
         message.properties.set(key, value);
-        let life = request.life_ms.unwrap_or_else(|| millis(DEVICEBOUND_LIFE_MAX));
+        let most = millis(DEVICEBOUND_LIFE_MAX);
+        let life = request.life_ms.unwrap_or(most);
+        if life > most {
+            let text = format!(
+                "a message for a device is kept for 2 days at most, and {} s are asked for",
+                life / 1000
+            );
+            return Err(Refusal::new(Code::BadRequest, text).with_fix("give --expires-in 2d or less"));
+        }
         let expires = UnixMillis(now().0.saturating_add(life));
         let sent = self.broker.cloud_to_device(&child, message, Some(expires)).await;
         sent.map_err(|refused| failed(refused.to_string()))?;

@@ -20,7 +20,7 @@ use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{
-    ChoiceRules, HubConfig, IotHubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream,
+    ChoiceRules, Dialect, HubConfig, IotHubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream,
     UpstreamConfig, Version,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -285,10 +285,11 @@ pub fn upstream(
             config::HubKind::Holdfast => {
                 let (identities, broker) = (identities.clone(), broker.clone());
                 let keeper = HubKeeper::open(identities, broker, config.store.time_to_live, below.clone())?;
-                upstream.hub = Some(HubConfig { hub: name, key, token_life, keeper: Arc::new(keeper) });
+                let keeper = Arc::new(keeper);
+                upstream.dialect = Dialect::Hub(HubConfig { hub: name, key, token_life, keeper });
             }
             config::HubKind::IotHub => {
-                upstream.iot_hub = Some(IotHubConfig { hub: name, key, token_life });
+                upstream.dialect = Dialect::IotHub(IotHubConfig { hub: name, key, token_life });
             }
         }
     }

@@ -37,6 +37,11 @@ pub enum Fault {
         /// How many are in flight.
         in_flight: usize,
     },
+    /// No SUBACK in time.
+    NoSubAck {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The server ended the connection with DISCONNECT.
     Disconnected {
         /// Why.
@@ -84,6 +89,12 @@ impl fmt::Display for Fault {
                 write!(
                     f,
                     "{in_flight} messages are in flight and the server acknowledged none within {after:?}"
+                )
+            }
+            Self::NoSubAck { after } => {
+                write!(
+                    f,
+                    "the server did not answer a SUBSCRIBE within {after:?}; the link is dead or the server hangs"
                 )
             }
             Self::Disconnected { reason, words } => {

@@ -3,8 +3,8 @@
 use crate::{PacketId, Publish};
 use std::collections::VecDeque;
 
-/// Packet identifiers run from 1 to this, and then again.
-const ID_MAX: u16 = u16::MAX;
+/// Packet identifiers of messages run from 1 to this, and then again; those above are for SUBSCRIBE, so that the two never meet.
+pub(super) const ID_MAX: u16 = u16::MAX - super::SUBSCRIPTIONS_MAX;
 
 /// Messages in the order of their first sending. Identifiers are given in sequence, so that a message is found by the
 /// distance of its identifier from the oldest one, without a map.
@@ -138,15 +138,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identifiers_wrap_past_65535_and_skip_zero() {
+    fn identifiers_wrap_before_those_of_subscriptions_and_skip_zero() {
         let mut all = InFlight::new();
         for n in 0..200_000_u32 {
             let id = all.next_id();
             all.push(n, 1, None);
-            assert_eq!(u32::from(id.get()), n % 65_535 + 1);
+            assert_eq!(u32::from(id.get()), n % u32::from(ID_MAX) + 1);
             if n >= 100 {
                 let old = n - 100;
-                let id = PacketId::new(u16::try_from(old % 65_535 + 1).unwrap()).unwrap();
+                let id = PacketId::new(u16::try_from(old % u32::from(ID_MAX) + 1).unwrap()).unwrap();
                 assert_eq!(all.acknowledge(id), Some(old));
             }
         }

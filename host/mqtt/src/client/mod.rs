@@ -5,18 +5,23 @@
 //! does what [`Client::next_action`] says. A message is named by a ticket of the driver's choosing, and is given back by
 //! that ticket when the server has acknowledged it.
 //!
-//! Only QoS 1 goes out. The window counts from the oldest message that is not acknowledged, so that a server which
+//! What a driver subscribes to ([`Client::set_subscriptions`]) is subscribed at each connection, before anything is sent
+//! again. Only QoS 1 goes out. The window counts from the oldest message that is not acknowledged, so that a server which
 //! acknowledges out of order cannot stretch it: after a reconnect at most one window is sent again.
 
 mod fault;
 mod in_flight;
+mod options;
+mod subscribing;
 
 pub use fault::Fault;
+pub use options::{Granted, Options};
+pub use subscribing::SUBSCRIPTIONS_MAX;
 
 use crate::alias::Aliases;
 use crate::{
-    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, UserProperties, Version,
-    Will,
+    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Publish, QoS, ReasonCode, SubAck, Subscription,
+    Version,
 };
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -26,58 +31,7 @@ use std::{
     num::NonZeroU16,
     time::{Duration, Instant},
 };
-
-/// What the client asks for. The server may answer with less.
-#[derive(Clone)]
-pub struct Options {
-    /// The version of the protocol.
-    pub version: Version,
-    /// The identifier; must not be empty where `clean_start` is off (MQTT-3.1.3-7).
-    pub client_id: ByteString,
-    /// User name.
-    pub user_name: Option<ByteString>,
-    /// Password.
-    pub password: Option<Bytes>,
-    /// Begin with an empty session. Off, messages in flight are sent again with DUP if the server kept the session.
-    pub clean_start: bool,
-    /// How long the server keeps the session without a connection, in seconds (version 5).
-    pub session_expiry_s: u32,
-    /// Longest silence before the client asks whether the server is there; 0 turns the check off.
-    pub keep_alive_s: u16,
-    /// Most messages from the oldest unacknowledged one to the newest sent.
-    pub window: NonZeroU16,
-    /// Most payload bytes in flight; one message is always let through, however large.
-    pub window_bytes: usize,
-    /// Most topic aliases to use (version 5); 0 uses none.
-    pub topic_aliases_max: u16,
-    /// How long to wait for CONNACK and PINGRESP.
-    pub answer_within: Duration,
-    /// How long to wait while messages are in flight and none is acknowledged.
-    pub ack_within: Duration,
-    /// Largest packet that the client takes, in bytes.
-    pub maximum_packet_bytes: u32,
-    /// What the server publishes when the connection is lost.
-    pub will: Option<Will>,
-    /// User properties of CONNECT (version 5).
-    pub user_properties: UserProperties,
-}
-
-/// What the server granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// Whether the server kept the session: messages in flight are being sent again. If not, they are forgotten here.
-    pub session_present: bool,
-    /// Messages in flight at once: the smaller of the own window and the server's receive maximum.
-    pub window: u16,
-    /// Largest packet that the server takes, in bytes.
-    pub maximum_packet_bytes: Option<u32>,
-    /// Topic aliases in use.
-    pub topic_aliases: u16,
-    /// Keep alive in force, in seconds.
-    pub keep_alive_s: u16,
-    /// The identifier that the server gave, if it gave one.
-    pub assigned_client_id: Option<ByteString>,
-}
+use subscribing::Subscribing;
 
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +49,13 @@ pub enum Action<T> {
         /// The reason in words, if the server gave some.
         words: Option<ByteString>,
     },
-    /// A message came. It is acknowledged: QoS 1 once it stands here, QoS 2 as its steps demand.
+    /// A message came. It is acknowledged: QoS 1 once it stands here, or by the driver, QoS 2 as its steps demand.
     Received(Box<Publish>),
+    /// The server has answered for every subscription.
+    Subscribed {
+        /// The filters that it does not grant.
+        refused: Vec<ByteString>,
+    },
     /// The connection is of no more use: close it, then call [`Client::closed`].
     Fail(Fault),
 }
@@ -130,6 +89,8 @@ pub struct Client<T> {
     /// When something was last acknowledged, or the window last became non-empty.
     progress: Option<Instant>,
     actions: VecDeque<Action<T>>,
+    subscriptions: Vec<Subscription>,
+    subscribing: Option<Subscribing>,
 }
 
 impl<T> Client<T> {
@@ -148,6 +109,8 @@ impl<T> Client<T> {
             pinged: None,
             progress: None,
             actions: VecDeque::new(),
+            subscriptions: Vec::new(),
+            subscribing: None,
             options,
         }
     }
@@ -205,6 +168,13 @@ impl<T> Client<T> {
         self.options.password = Some(password);
     }
 
+    /// What to subscribe to at the next connection: [`SUBSCRIPTIONS_MAX`] filters at most, the rest are left out. Each has a
+    /// SUBSCRIBE of its own, as the SDKs of IoT Hub send it.
+    pub fn set_subscriptions(&mut self, mut subscriptions: Vec<Subscription>) {
+        subscriptions.truncate(SUBSCRIPTIONS_MAX.into());
+        self.subscriptions = subscriptions;
+    }
+
     /// A transport is open: begins the session with CONNECT.
     pub fn open(&mut self, now: Instant) {
         let options = &self.options;
@@ -227,6 +197,7 @@ impl<T> Client<T> {
         self.keep_alive = Duration::from_secs(options.keep_alive_s.into());
         self.phase = Phase::Connecting { since: now };
         self.pinged = None;
+        self.subscribing = None;
         self.last_received = Some(now);
         self.send(Packet::Connect(Box::new(connect)), now);
     }
@@ -305,6 +276,13 @@ impl<T> Client<T> {
         self.in_flight.acknowledge(id)
     }
 
+    /// Acknowledges a message of QoS 1 that came over this connection.
+    pub fn acknowledge(&mut self, id: PacketId, now: Instant) {
+        if self.phase == Phase::Connected {
+            self.send(Packet::PubAck(Ack::new(id)), now);
+        }
+    }
+
     /// A packet has arrived.
     pub fn receive(&mut self, packet: Packet, now: Instant) {
         self.last_received = Some(now);
@@ -315,6 +293,7 @@ impl<T> Client<T> {
             (Phase::Connecting { .. }, Packet::ConnAck(ack)) => self.connected(&ack, now),
             (Phase::Connecting { .. }, other) => self.fail(Fault::Unexpected(other.name())),
             (Phase::Connected, Packet::PubAck(ack)) => self.acknowledged(ack, now),
+            (Phase::Connected, Packet::SubAck(ack)) => self.subscribed(&ack),
             (Phase::Connected, Packet::PingResp) => {}
             (Phase::Connected, Packet::Disconnect(bye)) => {
                 self.fail(Fault::Disconnected { reason: bye.reason, words: bye.reason_string });
@@ -348,6 +327,9 @@ impl<T> Client<T> {
                     in_flight: self.in_flight.unacknowledged(),
                 });
             }
+            Phase::Connected if late(self.subscribing_since(), self.options.answer_within) => {
+                self.fail(Fault::NoSubAck { after: self.options.answer_within });
+            }
             Phase::Connected => {
                 let idle = late(self.last_sent, self.keep_alive) || late(self.last_received, self.keep_alive);
                 if self.pinged.is_none() && !self.keep_alive.is_zero() && idle {
@@ -365,15 +347,20 @@ impl<T> Client<T> {
             Phase::Connecting { since } => Some(since + self.options.answer_within),
             Phase::Connected => {
                 let answer = self.pinged.map(|at| at + self.options.answer_within);
+                let suback = self.subscribing_since().map(|at| at + self.options.answer_within);
                 let ack =
                     self.progress.filter(|_| self.waits_for_acks()).map(|at| at + self.options.ack_within);
                 let quiet = self.last_sent.into_iter().chain(self.last_received).min();
                 let ping = quiet
                     .filter(|_| self.pinged.is_none() && !self.keep_alive.is_zero())
                     .map(|at| at + self.keep_alive);
-                [answer, ack, ping].into_iter().flatten().min()
+                [answer, suback, ack, ping].into_iter().flatten().min()
             }
         }
+    }
+
+    fn subscribing_since(&self) -> Option<Instant> {
+        self.subscribing.as_ref().map(Subscribing::since)
     }
 
     fn waits_for_acks(&self) -> bool {
@@ -399,7 +386,8 @@ impl<T> Client<T> {
             self.in_flight.clear();
         }
         self.phase = Phase::Connected;
-        self.window = self.options.window.get().min(ack.receive_maximum.map_or(u16::MAX, NonZeroU16::get));
+        self.window = ack.receive_maximum.map_or(in_flight::ID_MAX, NonZeroU16::get).min(in_flight::ID_MAX);
+        self.window = self.window.min(self.options.window.get());
         let keep_alive_s = ack.server_keep_alive_s.unwrap_or(self.options.keep_alive_s);
         self.keep_alive = Duration::from_secs(keep_alive_s.into());
         let topic_aliases = ack.topic_alias_maximum.min(self.options.topic_aliases_max);
@@ -413,7 +401,29 @@ impl<T> Client<T> {
             keep_alive_s,
             assigned_client_id: ack.assigned_client_id.clone(),
         }));
+        self.subscribe(now);
         self.resend(now);
+    }
+
+    fn subscribe(&mut self, now: Instant) {
+        if !self.subscriptions.is_empty() {
+            self.subscribing = Some(Subscribing::new(self.subscriptions.clone(), now));
+            for packet in subscribing::packets(&self.subscriptions) {
+                self.send(packet, now);
+            }
+        }
+    }
+
+    fn subscribed(&mut self, ack: &SubAck) {
+        match self.subscribing.as_mut().map(|all| all.answered(ack)) {
+            None => self.fail(Fault::Unexpected("SUBACK")),
+            Some(Err(fault)) => self.fail(fault),
+            Some(Ok(None)) => {}
+            Some(Ok(Some(refused))) => {
+                self.subscribing = None;
+                self.actions.push_back(Action::Subscribed { refused });
+            }
+        }
     }
 
     /// Sends again what the last connection left unacknowledged, in the order of the first sending (MQTT-4.6.0-1), as
@@ -438,11 +448,12 @@ impl<T> Client<T> {
         }
     }
 
-    /// What comes is acknowledged, so that the server does not send it for ever. A driver that has subscribed to nothing may
+    /// What comes is acknowledged, unless the driver does that, so that the server does not send it for ever. A driver that has subscribed to nothing may
     /// still get some: of a kept session with subscriptions of a former user of the identifier, or of a server that sends to
     /// its clients unasked.
     fn published(&mut self, publish: Publish, now: Instant) {
         match (publish.qos, publish.packet_id) {
+            (QoS::AtLeastOnce, Some(_)) if self.options.acknowledge_by_hand => {}
             (QoS::AtLeastOnce, Some(id)) => self.send(Packet::PubAck(Ack::new(id)), now),
             (QoS::ExactlyOnce, Some(id)) => self.send(Packet::PubRec(Ack::new(id)), now),
             _ => {}

@@ -25,6 +25,7 @@ fn options() -> Options {
         maximum_packet_bytes: 65_536,
         will: None,
         user_properties: Vec::new(),
+        acknowledge_by_hand: false,
     }
 }
 
@@ -266,4 +267,67 @@ fn what_comes_is_acknowledged_and_handed_on() {
     stray.qos = QoS::ExactlyOnce;
     let answer = bench.receive(Packet::Publish(stray.clone()));
     assert_eq!(answer, [Action::Send(Packet::PubRec(ack)), received(&stray)]);
+}
+
+fn filters(count: u16) -> Vec<Subscription> {
+    (0..count).map(|n| Subscription::new(format!("f/{n}"), QoS::AtLeastOnce)).collect()
+}
+
+fn suback(id: PacketId, reason: ReasonCode) -> Packet {
+    Packet::SubAck(Box::new(SubAck {
+        packet_id: id,
+        reasons: vec![reason],
+        properties: AckProperties::default(),
+    }))
+}
+
+fn subscribed(actions: &[Action<u32>]) -> Vec<(String, PacketId)> {
+    let subscribe = |action: &Action<u32>| match action {
+        Action::Send(Packet::Subscribe(all)) => {
+            Some((all.subscriptions[0].filter.to_string(), all.packet_id))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(subscribe).collect()
+}
+
+#[test]
+fn what_is_subscribed_is_subscribed_at_each_connection_before_what_is_sent_again() {
+    let mut bench = Bench::new(Options { clean_start: false, ..options() });
+    bench.client.set_subscriptions(filters(2));
+    let first = subscribed(&bench.connect(welcome()));
+    assert_eq!(first.iter().map(|(filter, _)| &**filter).collect::<Vec<_>>(), ["f/0", "f/1"]);
+    let message = bench.publish(1, "t").packet_id.unwrap();
+    assert!(first.iter().all(|(_, id)| *id != message && id.get() > in_flight::ID_MAX));
+    assert_eq!(bench.receive(suback(first[1].1, ReasonCode::NotAuthorized)), []);
+    let all = bench.receive(suback(first[0].1, ReasonCode::GrantedQos1));
+    assert_eq!(all, [Action::Subscribed { refused: vec!["f/1".into()] }]);
+    assert_eq!(
+        bench.receive(suback(first[0].1, ReasonCode::GrantedQos1)),
+        [Action::Fail(Fault::Unexpected("SUBACK"))]
+    );
+
+    bench.client.closed();
+    bench.client.set_subscriptions(filters(20));
+    let again = bench.connect(ConnAck { session_present: true, ..welcome() });
+    assert_eq!(subscribed(&again).len(), usize::from(SUBSCRIPTIONS_MAX));
+    assert_eq!(resent(&again), [(message.get(), true)]);
+    assert!(matches!(again.last(), Some(Action::Send(Packet::Publish(_)))), "subscriptions go first");
+    bench.ack(message.get());
+    let late = bench.after(10);
+    assert_eq!(late, [Action::Fail(Fault::NoSubAck { after: Duration::from_secs(10) })]);
+}
+
+#[test]
+fn a_driver_that_acknowledges_by_hand_says_when() {
+    let mut bench = Bench::new(Options { acknowledge_by_hand: true, ..options() });
+    bench.connect(welcome());
+    let id = PacketId::new(7).unwrap();
+    let publish = Publish { qos: QoS::AtLeastOnce, packet_id: Some(id), ..Publish::new("t", "x") };
+    assert_eq!(bench.receive(Packet::Publish(publish.clone())), [Action::Received(Box::new(publish))]);
+    bench.client.acknowledge(id, bench.now);
+    assert_eq!(bench.actions(), [Action::Send(Packet::PubAck(Ack::new(id)))]);
+    bench.client.closed();
+    bench.client.acknowledge(id, bench.now);
+    assert_eq!(bench.actions(), [], "it came over another connection");
 }

@@ -117,7 +117,7 @@ fn method_response(rest: &str) -> Option<Operation<'_>> {
 }
 
 /// The last value of a name. Values go back to the client as they came, so that nothing is decoded.
-fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = parameters.split('&').rev().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let is = |known: &str| {
         known == name

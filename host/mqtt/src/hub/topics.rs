@@ -1,4 +1,4 @@
-//! The topics of what clients are sent.
+//! The topics of what clients are sent, and of what they ask for.
 
 use super::{PropertyBag, percent};
 
@@ -38,6 +38,32 @@ pub fn method_request(name: &str, rid: &str) -> String {
     topic
 }
 
+/// The filters of what a client can be sent, its inputs left out: answers about its twin, desired changes, methods, messages
+/// from the cloud.
+pub fn filters(device: &str) -> [String; 4] {
+    [
+        "$iothub/twin/res/#".to_owned(),
+        "$iothub/twin/PATCH/properties/desired/#".to_owned(),
+        "$iothub/methods/POST/#".to_owned(),
+        format!("devices/{device}/messages/devicebound/#"),
+    ]
+}
+
+/// A client asks for its twin.
+pub fn twin_get(rid: &str) -> String {
+    format!("$iothub/twin/GET/?$rid={rid}")
+}
+
+/// A client changes its reported properties.
+pub fn twin_report(rid: &str) -> String {
+    format!("$iothub/twin/PATCH/properties/reported/?$rid={rid}")
+}
+
+/// A client answers a call of a method; `rid` is what the call brought, as it brought it.
+pub fn method_response(status: i32, rid: &str) -> String {
+    format!("$iothub/methods/res/{status}/?$rid={rid}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +86,20 @@ mod tests {
         assert_eq!(desired_patch(3), "$iothub/twin/PATCH/properties/desired/?$version=3");
         assert_eq!(method_request("reboot", "123"), "$iothub/methods/POST/reboot/?$rid=123");
         assert_eq!(method_request("a/b#", "1"), "$iothub/methods/POST/a%2Fb%23/?$rid=1");
+    }
+
+    #[test]
+    fn what_a_client_asks_for_is_what_a_hub_reads() {
+        use super::super::{Feature, Operation};
+        assert_eq!(Operation::parse(&twin_get("7")), Ok(Operation::TwinGet { rid: "7" }));
+        let report = Operation::TwinReport { rid: Some("7"), version: None };
+        assert_eq!(Operation::parse(&twin_report("7")), Ok(report));
+        let response = Operation::MethodResponse { status: 404, rid: "%20a" };
+        assert_eq!(Operation::parse(&method_response(404, "%20a")), Ok(response));
+        let features: Vec<_> =
+            filters("press").iter().filter_map(|all| Feature::of(all, "press", None)).collect();
+        let wanted =
+            [Feature::TwinResponses, Feature::DesiredPatches, Feature::Methods, Feature::CloudToDevice];
+        assert_eq!(features, wanted);
     }
 }

@@ -13,7 +13,7 @@
 //! answer to the greeting alone: the hub takes none before it knows how far it has stored this edge's.
 //!
 //! What is durable here: the state that was applied, with the identities, by the [`Keeper`]; and for each twin the version of
-//! the reported properties that the hub has taken (space `link/reported`, key as of the twin, value the number).
+//! the reported properties that the hub has taken (`acknowledged.rs`).
 
 mod deployments;
 mod down;

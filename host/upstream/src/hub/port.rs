@@ -1,5 +1,6 @@
 //! Calls over the connection: out with a deadline, in through a bounded box.
 
+use crate::line::{ANSWER_WITHIN, Line, NoAnswer};
 use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_link::{
@@ -7,18 +8,6 @@ use holdfast_link::{
     Status,
 };
 use holdfast_mqtt::{Publish, PublishProperties};
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-use tokio::{
-    sync::{Notify, oneshot},
-    time::timeout,
-};
-
-/// How long an answer may take: a hub that is overrun, and a path that is slow.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Most calls of the hub that wait to be begun; one more is answered 429.
 const INBOX_MAX: usize = 256;
@@ -57,114 +46,37 @@ pub(crate) struct Incoming {
     respond_to: ByteString,
 }
 
-struct Answer {
+pub(crate) struct Answer {
     status: Status,
     body: Bytes,
 }
 
-/// Between the connection and those who call and are called.
+/// What came of the greeting of this connection.
 #[derive(Default)]
-pub(crate) struct Port {
-    state: Mutex<State>,
-    /// Something is to be sent.
-    pub(crate) to_send: Notify,
-    /// The box has something, or the port was opened or closed.
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    phase: Phase,
-    /// Whether the hub has answered the greeting of this connection.
-    is_greeted: bool,
-    /// How far it said there that it has stored this edge's messages, until somebody takes note.
+pub(crate) struct Greeting {
+    is_answered: bool,
+    /// How far the hub said there that it has stored this edge's messages, until somebody takes note.
     marks: Option<Vec<Mark>>,
-    out: VecDeque<Publish>,
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
-    /// Never used twice while the process lives, so that a late answer of an old connection meets nobody.
-    next: u64,
-    inbox: VecDeque<Incoming>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Before,
-    Open,
-    Closed,
-}
+/// Between the connection and those who call and are called.
+pub(crate) type Port = Line<Incoming, Answer, Greeting>;
 
 impl Port {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection is about to be made.
-    pub(crate) fn begin(&self) {
-        let mut state = self.state();
-        *state = State { next: state.next, ..State::default() };
-    }
-
-    /// The hub has welcomed the connection.
-    pub(crate) fn open(&self) {
-        self.state().phase = Phase::Open;
-        self.changed.notify_waiters();
-    }
-
     /// The hub has answered the greeting: from here on it takes telemetry.
     pub(crate) fn greeted(&self, marks: Vec<Mark>) {
-        let mut state = self.state();
-        (state.is_greeted, state.marks) = (true, Some(marks));
-        drop(state);
+        self.known(|greeting| *greeting = Greeting { is_answered: true, marks: Some(marks) });
         self.to_send.notify_one();
     }
 
     /// Whether the hub takes telemetry.
     pub(crate) fn is_greeted(&self) -> bool {
-        self.state().is_greeted
+        self.known(|greeting| greeting.is_answered)
     }
 
     /// How far the hub had stored this edge's messages when it was greeted; once for each greeting.
     pub(crate) fn take_marks(&self) -> Option<Vec<Mark>> {
-        self.state().marks.take()
-    }
-
-    /// The connection has ended: nobody gets an answer any longer.
-    pub(crate) fn close(&self) {
-        let mut state = self.state();
-        *state = State { next: state.next, phase: Phase::Closed, ..State::default() };
-        drop(state);
-        self.changed.notify_waiters();
-    }
-
-    /// Waits until the port is opened; false if it is closed instead.
-    pub(crate) async fn is_opened(&self) -> bool {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            match self.state().phase {
-                Phase::Before => {}
-                Phase::Open => return true,
-                Phase::Closed => return false,
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits until the port is closed.
-    pub(crate) async fn closed(&self) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if self.state().phase == Phase::Closed {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        self.state().phase == Phase::Open
+        self.known(|greeting| greeting.marks.take())
     }
 
     /// Calls the hub and waits for its answer.
@@ -174,15 +86,7 @@ impl Port {
         document: &impl Document,
     ) -> Result<A, CallFault> {
         let body = document.encode()?;
-        let (send, answer) = oneshot::channel();
-        let number = {
-            let mut state = self.state();
-            if state.phase != Phase::Open {
-                return Err(CallFault::Disconnected(call));
-            }
-            state.next += 1;
-            let number = state.next;
-            state.waiting.insert(number, send);
+        let question = |number: u64| {
             let properties = PublishProperties {
                 response_topic: Some(ByteString::from_static(ANSWER_TOPIC)),
                 correlation_data: Some(Bytes::copy_from_slice(&number.to_be_bytes())),
@@ -190,41 +94,17 @@ impl Port {
             };
             let mut publish = Publish::new(call.topic(), body);
             publish.properties = Some(Box::new(properties));
-            state.out.push_back(publish);
-            number
+            publish
         };
-        self.to_send.notify_one();
-        let answered = timeout(ANSWER_WITHIN, answer).await;
-        let answer = match answered {
-            Ok(answer) => answer.map_err(|_| CallFault::Disconnected(call))?,
-            Err(_) => {
-                self.state().waiting.remove(&number);
-                return Err(CallFault::TimedOut(call));
-            }
-        };
+        let answer = self.ask(question).await.map_err(|none| match none {
+            NoAnswer::Disconnected => CallFault::Disconnected(call),
+            NoAnswer::TimedOut => CallFault::TimedOut(call),
+        })?;
         if !answer.status.is_success() {
             let problem = Problem::decode(&answer.body).unwrap_or_default();
             return Err(CallFault::Refused { call, status: answer.status, problem });
         }
         Ok(A::decode(&answer.body)?)
-    }
-
-    /// The next call of the hub; none when the port is closed.
-    pub(crate) async fn next(&self) -> Option<Incoming> {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            {
-                let mut state = self.state();
-                if let Some(incoming) = state.inbox.pop_front() {
-                    return Some(incoming);
-                }
-                if state.phase == Phase::Closed {
-                    return None;
-                }
-            }
-            changed.await;
-        }
     }
 
     /// Answers a call of the hub.
@@ -247,33 +127,14 @@ impl Port {
         };
         let mut publish = Publish::new(incoming.respond_to, body);
         publish.properties = Some(Box::new(properties));
-        let mut state = self.state();
-        // After the end of the connection nobody waits for it.
-        if state.phase == Phase::Open {
-            state.out.push_back(publish);
-            drop(state);
-            self.to_send.notify_one();
-        }
-    }
-
-    /// The next packet for the connection.
-    pub(crate) fn take(&self) -> Option<Publish> {
-        self.state().out.pop_front()
-    }
-
-    /// It did not fit; it goes first next time.
-    pub(crate) fn put_back(&self, publish: Publish) {
-        self.state().out.push_front(publish);
+        self.send(publish);
     }
 
     /// A packet of ours can never be sent, or was refused: whoever waits for its answer has none.
     pub(crate) fn refused(&self, correlation: &[u8], why: &str) {
         let Some(number) = number(correlation) else { return };
-        if let Some(waiting) = self.state().waiting.remove(&number) {
-            let body = Problem::new(why).encode().unwrap_or_default();
-            // One who no longer waits has given up.
-            let _ = waiting.send(Answer { status: Status::FAILED, body });
-        }
+        let body = Problem::new(why).encode().unwrap_or_default();
+        self.answered(number, Answer { status: Status::FAILED, body });
     }
 
     /// A packet has come.
@@ -285,9 +146,8 @@ impl Port {
             let Some(status) = status.and_then(|(_, value)| Status::parse(value)) else {
                 return tracing::warn!("the hub sent an answer without status; it is passed over");
             };
-            let waiting = number(&correlation).and_then(|number| self.state().waiting.remove(&number));
-            if let Some(waiting) = waiting {
-                let _ = waiting.send(Answer { status, body: publish.payload });
+            if let Some(number) = number(&correlation) {
+                self.answered(number, Answer { status, body: publish.payload });
             }
             return;
         }
@@ -304,15 +164,10 @@ impl Port {
                 format!("the body has {} bytes, at most {BODY_BYTES_MAX} are allowed", incoming.body.len());
             return self.refuse(incoming, Status::TOO_LARGE, why);
         }
-        let mut state = self.state();
-        if state.inbox.len() >= INBOX_MAX {
-            drop(state);
+        if let Err(incoming) = self.came(incoming, INBOX_MAX) {
             let why = format!("{INBOX_MAX} calls wait at this edge; try again");
-            return self.refuse(incoming, Status::BUSY, why);
+            self.refuse(incoming, Status::BUSY, why);
         }
-        state.inbox.push_back(incoming);
-        drop(state);
-        self.changed.notify_waiters();
     }
 
     fn refuse(&self, incoming: Incoming, status: Status, why: String) {

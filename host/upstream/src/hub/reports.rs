@@ -5,7 +5,7 @@
 //! after a reconnect only the twins are looked at that have changed since.
 
 use super::{Hub, port::CallFault};
-use bytes::Bytes;
+use crate::acknowledged;
 use holdfast_broker::{TwinError, Twins};
 use holdfast_link::{Call, Half, ReportForm, ReportedVersion, Status, TwinGet, TwinRecord, TwinReport};
 use holdfast_types::Identity;
@@ -16,9 +16,6 @@ use std::{
     time::Duration,
 };
 use tokio::{task::JoinSet, time::sleep};
-
-/// Where the version stands that the hub has taken of each twin.
-const SPACE: &str = "link/reported";
 
 /// Twins that are told at the same time, so that a slow path does not make a thousand of them wait for one another.
 const AT_ONCE: usize = 16;
@@ -191,18 +188,15 @@ impl Hub {
 
     /// The version of the reported properties that the hub has taken.
     fn acknowledged(&self, who: &Identity) -> u64 {
-        let found = self.broker.documents().value(SPACE, &who.to_string());
-        let number = |bytes: Bytes| std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
-        // One that cannot be read makes the hub be asked, which costs a call.
-        found.ok().flatten().and_then(number).unwrap_or(1)
+        acknowledged::read(&self.broker.documents(), who).unwrap_or(1)
     }
 
     async fn acknowledge(&self, who: &Identity, version: u64) {
-        self.write(who, Some(version.to_string().into())).await;
+        self.write(who, Some(version)).await;
     }
 
-    async fn write(&self, who: &Identity, value: Option<Bytes>) {
-        if let Err(refused) = self.broker.documents().write(SPACE, &who.to_string(), value).await {
+    async fn write(&self, who: &Identity, version: Option<u64>) {
+        if let Err(refused) = acknowledged::write(&self.broker.documents(), [(who, version)]).await {
             tracing::warn!(twin = %who, %refused, "how far the hub has taken its reports was not recorded; the hub is asked again");
         }
     }
