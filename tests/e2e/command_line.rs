@@ -162,6 +162,7 @@ fn messages_are_watched_as_they_pass() {
     let edge = Edge::started(TO_THRESHOLD);
     edge.plug("simulator", "simulator", "[config]\nperiod = \"100ms\"\n");
     // What the agent reports of the module passes too.
+    edge.run(&["tail", "--route", "nosuch"]).expect_refused(&["there is no route \"nosuch\"", "routes list"]);
     let passing = edge.json(&["tail", "-n", "3", "--from", "simulator/"]);
     assert_eq!(passing.len(), 3);
     assert!(passing.iter().all(|one| one["from"]["module"]["module"] == "simulator"), "{passing:?}");

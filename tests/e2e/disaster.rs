@@ -246,6 +246,15 @@ fn d3_a_secondary_follows_its_primary_through_kills_of_both() {
     let shown = second.run(&["device", "show", "press", "--secrets"]).expect_good();
     assert!(shown.contains(&key), "{shown}");
 
+    // It says whom it follows, and how far it has come.
+    let primary = first.status();
+    let follows = wait_for("the second hub is where the first is", || {
+        let follows = second.status()["follows"].clone();
+        (follows["revision"] == primary["revision"]).then_some(follows)
+    });
+    let is_as = (&follows["id"], &follows["whole"], &follows["fault"]);
+    assert_eq!(is_as, (&primary["id"], &json!(true), &Value::Null));
+
     second.kill();
     first.run(&["device", "remove", "before"]).expect_good();
     first.run(&["twin", "set", "press", r#"{"speed": 2}"#]).expect_good();
@@ -255,6 +264,12 @@ fn d3_a_secondary_follows_its_primary_through_kills_of_both() {
     });
 
     first.kill();
+    wait_for("the second hub says that the first is away", || {
+        second.status()["follows"]["fault"]
+            .as_str()
+            .is_some_and(|why| why.contains("no hub answers at"))
+            .then_some(())
+    });
     // It goes on by itself, and what it says is newer is not undone.
     second.run(&["twin", "set", "press", r#"{"speed": 3}"#]).expect_good();
     first.start();

@@ -110,6 +110,8 @@ fn messages_wait_for_a_child_over_a_kill_fifty_of_them() {
     }
     edge.run(&["cloud-to-device", "press-7", "51"]).expect_refused(&["50 messages wait for this child"]);
     edge.run(&["cloud-to-device", "press-7", "x", "--expires-in", "soon"]).expect_refused(&["90s, 10m"]);
+    edge.run(&["cloud-to-device", "press-8", "x", "--expires-in", "3d"])
+        .expect_refused(&["2 days at most", "2d or less"]);
     edge.kill();
     edge.start();
     assert_eq!(edge.waiting("child/press-7"), 50);

@@ -9,7 +9,7 @@ use holdfast_gateway::{Above, EdgeLink, Links, TwinAnswer};
 use holdfast_links::{Link, Upper};
 use holdfast_types::{Envelope, Identity, Message, Name, Source};
 use serde_json::Value;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 impl Above for Hub {
     fn telemetry(&self, from: &Identity, mut message: Message, done: Done) {
@@ -71,7 +71,7 @@ impl Above for Hub {
 
 impl Links for Hub {
     fn link(&self, edge: &Name) -> Result<EdgeLink, String> {
-        if !self.is_whole.load(Ordering::Acquire) {
+        if !self.following.is_whole() {
             return Err(
                 "this hub has not got the whole registry of its primary yet; it lets edges in when it has"
                     .to_owned(),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_net::{DialError, Target, Timeouts};
+use holdfast_types::Text;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 pub use hyper::Method;
 use hyper::{
@@ -24,7 +25,17 @@ const LINE_BYTES_MAX: usize = 32 << 20;
 pub enum ClientError {
     /// It cannot be reached.
     #[error(transparent)]
-    Dial(#[from] DialError),
+    Dial(DialError),
+    /// Nobody listens where it should.
+    #[error(
+        "no hub answers at {address}; see whether it runs (`holdfast hub run`), and whether {setting} is right"
+    )]
+    Absent {
+        /// Where.
+        address: String,
+        /// What says so.
+        setting: Text,
+    },
     /// The connection broke.
     #[error("the connection to the hub broke: {0}; see whether it runs")]
     Broken(String),
@@ -39,6 +50,17 @@ pub enum ClientError {
     /// The answer is none that is understood.
     #[error("the hub gave an answer that is not understood: {0}; does another program listen there?")]
     Answer(String),
+}
+
+impl From<DialError> for ClientError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused { host, port, setting } => {
+                Self::Absent { address: format!("{host}:{port}"), setting }
+            }
+            error => Self::Dial(error),
+        }
+    }
 }
 
 /// A name as one part of a path.
@@ -73,6 +95,11 @@ impl Client {
         Self { target, token: token.trim().to_owned() }
     }
 
+    /// Where it is, as `host:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.target.host, self.target.port)
+    }
+
     async fn request(
         &self,
         method: Method,
@@ -87,7 +114,7 @@ impl Client {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, format!("{}:{}", self.target.host, self.target.port))
+            .header(HOST, self.address())
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body.unwrap_or_default()))

@@ -15,8 +15,12 @@ use crate::{
     transfer::Item,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -56,8 +60,50 @@ enum FollowError {
 /// Where it stands that the registry was whole once.
 const WHOLE: &str = "whole";
 
+/// How far this hub has come, if it follows another one.
+pub(crate) struct Following {
+    /// Whether edges are let in: not while this hub has a part of a registry only.
+    is_whole: AtomicBool,
+    now: Mutex<Option<Now>>,
+}
+
+#[derive(Clone, Default)]
+struct Now {
+    address: String,
+    /// Whose registry it is, and up to which revision it is merged.
+    known: Option<(String, u64)>,
+    /// Why nothing is merged for now.
+    fault: Option<String>,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Self { is_whole: AtomicBool::new(true), now: Mutex::default() }
+    }
+}
+
+impl Following {
+    fn now(&self) -> MutexGuard<'_, Option<Now>> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Acquire)
+    }
+
+    /// For services: null if it follows nobody.
+    pub(crate) fn shown(&self) -> Value {
+        let Some(Now { address, known, fault }) = self.now().clone() else { return Value::Null };
+        let (id, revision) = known.unzip();
+        json!({
+            "address": address, "id": id, "revision": revision, "whole": self.is_whole(), "fault": fault,
+        })
+    }
+}
+
 /// Follows until `stop`.
 pub async fn follow(hub: Arc<Hub>, primary: Client, stop: CancellationToken) {
+    *hub.following.now() = Some(Now { address: primary.address(), ..Now::default() });
     let mut failed: Option<String> = None;
     let mut known: Option<(String, u64)> = None;
     loop {
@@ -65,6 +111,9 @@ pub async fn follow(hub: Arc<Hub>, primary: Client, stop: CancellationToken) {
             () = stop.cancelled() => return,
             turn = turn(&hub, &primary, &mut known) => turn,
         };
+        if let Some(now) = &mut *hub.following.now() {
+            (now.known, now.fault) = (known.clone(), turn.as_ref().err().map(ToString::to_string));
+        }
         match turn {
             Ok(()) if failed.take().is_some() => tracing::info!("the primary hub answers again"),
             Ok(()) => {}
@@ -135,15 +184,15 @@ impl Hub {
     /// The storage cannot be read.
     pub async fn awaits_registry(&self) -> Result<(), HubError> {
         let was_whole = self.backend.get(Space::Hub, WHOLE).await?.is_some();
-        self.is_whole.store(was_whole, Ordering::Release);
+        self.following.is_whole.store(was_whole, Ordering::Release);
         Ok(())
     }
 
     /// The registry is whole.
     pub(crate) async fn has_whole_registry(&self) -> Result<(), HubError> {
-        if !self.is_whole.load(Ordering::Acquire) {
+        if !self.following.is_whole() {
             self.backend.put(vec![Write::set(Space::Hub, WHOLE, "1")]).await?;
-            self.is_whole.store(true, Ordering::Release);
+            self.following.is_whole.store(true, Ordering::Release);
             tracing::info!("the registry is whole; edges are let in");
         }
         Ok(())

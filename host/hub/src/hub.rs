@@ -6,6 +6,7 @@ use crate::{
     devicebound::Devicebound,
     directory::{Applied, Directory, Told, new_revisions},
     error::HubError,
+    follow::Following,
     peers::{Attendance, Peers},
     twins::{HubTwin, TwinPatch, Twins},
 };
@@ -18,10 +19,7 @@ use serde_json::Value;
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
 };
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -103,8 +101,7 @@ pub struct Hub {
     pub(crate) child_states: Mutex<HashMap<Identity, ChildState>>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) tasks: TaskTracker,
-    /// Whether edges are let in: not while this hub has a part of a registry only.
-    pub(crate) is_whole: AtomicBool,
+    pub(crate) following: Following,
     pub(crate) stop: CancellationToken,
     /// What other processes have changed and memory does not have yet; none if this process is alone.
     pub(crate) heard: tokio::sync::Mutex<Option<mpsc::Receiver<Vec<DocumentChange>>>>,
@@ -149,7 +146,7 @@ impl Hub {
             child_states: Mutex::default(),
             counts: Arc::default(),
             tasks: TaskTracker::new(),
-            is_whole: AtomicBool::new(true),
+            following: Following::default(),
             stop: CancellationToken::new(),
             heard: tokio::sync::Mutex::new(heard),
         });

@@ -212,6 +212,11 @@ impl Above {
         (ids.len(), again)
     }
 
+    /// How it is.
+    pub fn status(&self) -> Value {
+        self.json(&["status"]).remove(0)
+    }
+
     /// A twin as the hub has it.
     pub fn twin(&self, who: &str) -> Value {
         self.json(&["twin", "show", who]).remove(0)

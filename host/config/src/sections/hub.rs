@@ -30,13 +30,7 @@ pub(crate) fn hub(section: Option<Section<'_, '_, '_>>, context: &Context<'_>) -
     };
     let Some(mut section) = section else { return (None, hub) };
     let name = section.take("host_name", |value| values::host(values::text(value, "\"hub.example.com\"")?));
-    let listen = section.take("listen", |value| match listen::read(value, false)? {
-        listen if matches!(listen.transport, Transport::Tcp | Transport::Tls) => Ok(listen),
-        other => Err(Problem::new(
-            format!("{other} is not for HTTP"),
-            format!("write \"127.0.0.1:{API_PORT}\", or \"tls://0.0.0.0:{API_PORT}\" for other machines"),
-        )),
-    });
+    let listen = section.take("listen", listen::read_for_http);
     hub.listen = listen.unwrap_or(hub.listen);
     let age = section.take("events_age_max", |value| values::time(value, Duration::from_secs(1), TIME_MAX));
     hub.events_age_max = age.or(hub.events_age_max);

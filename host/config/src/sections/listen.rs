@@ -33,30 +33,63 @@ const OTHER_SCHEMES: &[(&str, &str)] = &[
 
 /// `[scheme://]address:port`. `remote` tells whether unencrypted connections of other machines are allowed.
 pub(crate) fn read(value: Value<'_, '_>, remote: bool) -> Result<Listen, Problem> {
+    let listen = address(value)?;
+    if remote || !is_open(listen) {
+        return Ok(listen);
+    }
+    let (safe, home) = alternatives(listen, listen.transport, listen.transport.encrypted().usual_port());
+    Err(open(
+        listen,
+        format!(
+            "listen on \"{safe}\" or on \"{home}\", or add allow_remote_plain = true to [gateway] if the network is trusted"
+        ),
+    ))
+}
+
+/// The same where nothing unencrypted may ever come from other machines, and the port is not that of MQTT.
+pub(crate) fn read_for_http(value: Value<'_, '_>) -> Result<Listen, Problem> {
+    let listen = address(value)?;
+    let (safe, home) = alternatives(listen, Transport::Tcp, listen.address.port());
+    match listen.transport {
+        Transport::Tcp if is_open(listen) => {
+            Err(open(listen, format!("listen on \"{safe}\", or on \"{home}\" for this machine alone")))
+        }
+        Transport::Tcp | Transport::Tls => Ok(listen),
+        _ => Err(Problem::new(
+            format!("{listen} is not for HTTP"),
+            format!("write \"{home}\", or \"{safe}\" for other machines"),
+        )),
+    }
+}
+
+/// The address with encryption, at this port, and on this machine alone.
+fn alternatives(listen: Listen, transport: Transport, port: u16) -> (Listen, Listen) {
+    let ip = listen.address.ip();
+    let home = SocketAddr::new(loopback_like(ip), listen.address.port());
+    (
+        Listen { transport: transport.encrypted(), address: SocketAddr::new(ip, port) },
+        Listen { transport, address: home },
+    )
+}
+
+fn is_open(listen: Listen) -> bool {
+    !listen.transport.is_encrypted() && !listen.address.ip().is_loopback()
+}
+
+fn open(listen: Listen, fix: String) -> Problem {
+    Problem::new(format!("{listen} would let other machines connect without encryption"), fix)
+}
+
+fn address(value: Value<'_, '_>) -> Result<Listen, Problem> {
     let text = values::text(value, "\"127.0.0.1:1883\"")?;
     let (transport, rest) = match text.split_once("://") {
         None => (Transport::Tcp, text),
         Some((scheme, rest)) => (transport(scheme)?, rest),
     };
-    let Ok(address) = rest.parse::<SocketAddr>() else {
-        return Err(not_an_address(text, transport, rest));
-    };
-    let listen = Listen { transport, address };
-    if !remote && !transport.is_encrypted() && !address.ip().is_loopback() {
-        let home = Listen { address: SocketAddr::new(loopback_like(address.ip()), address.port()), ..listen };
-        let safe = Listen {
-            transport: transport.encrypted(),
-            address: SocketAddr::new(address.ip(), transport.encrypted().usual_port()),
-        };
-        return Err(Problem::new(
-            format!("{listen} would let other machines connect without encryption"),
-            format!(
-                "listen on \"{safe}\" or on \"{home}\", or add allow_remote_plain = true to [gateway] if the network is \
-                 trusted"
-            ),
-        ));
+    match rest.parse::<SocketAddr>() {
+        Ok(address) => Ok(Listen { transport, address }),
+        Err(_) => Err(not_an_address(text, transport, rest)),
     }
-    Ok(listen)
 }
 
 fn transport(scheme: &str) -> Result<Transport, Problem> {

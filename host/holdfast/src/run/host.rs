@@ -9,7 +9,7 @@ use super::{
 };
 use crate::identities::Identities;
 use holdfast_api::*;
-use holdfast_broker::Broker;
+use holdfast_broker::{Broker, DEFAULT_ROUTE};
 use holdfast_config::Config;
 use holdfast_engine::{EngineHandle, LogQuery, ModuleStatus, RuntimeStatus, next_name};
 use holdfast_gateway::{SessionList, Stats};
@@ -322,7 +322,22 @@ impl RunningHost {
         Ok(())
     }
 
+    /// Whether a message can be taken by a route of this name; one that is misspelt would be waited for for ever.
+    fn is_route(&self, name: &str) -> Result<(), Refusal> {
+        let routes = self.broker.routes();
+        let names = || routes.routes().iter().map(|route| &*route.name).chain([DEFAULT_ROUTE]);
+        if names().any(|known| known == name) {
+            return Ok(());
+        }
+        let fix = match holdfast_config::nearest(name, names()) {
+            Some(known) => format!("write {known}, if that was meant; `holdfast routes list` shows all"),
+            None => "`holdfast routes list` shows all".to_owned(),
+        };
+        Err(Refusal::new(Code::NotFound, format!("there is no route {name:?}")).with_fix(fix))
+    }
+
     async fn tail(&self, request: &TailRequest, items: &Items) -> Result<(), Refusal> {
+        request.route.as_deref().map_or(Ok(()), |route| self.is_route(route))?;
         let mut tap = self.broker.tap();
         let mut left = request.count.unwrap_or(u64::MAX);
         while left > 0 {

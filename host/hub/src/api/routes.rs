@@ -15,7 +15,7 @@ use crate::{
     transfer::ExportTo,
     twins::{HubTwin, TwinPatch},
 };
-use holdfast_broker::MethodTimes;
+use holdfast_broker::{DEVICEBOUND_LIFE_MAX, MethodTimes};
 use holdfast_link::{WireMessage, escape::decoded};
 use holdfast_types::{Identity, Message, Name, UnixMillis};
 use hyper::{Method, Request, Response, body::Incoming};
@@ -153,6 +153,7 @@ async fn status(context: &Context) -> Result<Response<Body>, HubError> {
             "storage": fault.map_or_else(|| value!("ok"), |fault| value!(fault)),
             "events": span.map(|span| value!({ "first": span.first, "next": span.next })),
             "edges": { "linked": counts.linked },
+            "follows": hub.following.shown(),
             "stored": counts.stored, "duplicates": counts.duplicates, "missing": counts.missing,
             "refused": counts.refused,
         }),
@@ -299,6 +300,12 @@ async fn send(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, HubError> {
     let given: MessageGiven = read(request.into_body()).await?;
+    let most = DEVICEBOUND_LIFE_MAX.as_secs();
+    if let Some(asked) = given.life_s.filter(|asked| *asked > most) {
+        return Err(HubError::Bad(format!(
+            "a message for a device is kept for 2 days ({most} s) at most, and {asked} s are asked for; give a shorter time"
+        )));
+    }
     let life_ms = |seconds: u64| seconds.saturating_mul(1000);
     let expires = given.life_s.map(|life| UnixMillis(context.hub.now().0.saturating_add(life_ms(life))));
     let id = context.hub.send(device, &Message::from(given.message), expires).await?;

@@ -130,7 +130,8 @@ fn client(named: Option<&Path>, args: &HubArgs) -> anyhow::Result<Client> {
         (None, None) => Roots::File(certificates::folder(&local()?).authority()),
         (None, Some(_)) => Roots::Native,
     };
-    Ok(Client::new(target(&url, roots, "--hub")?, &token))
+    let setting = if args.hub.is_some() { "--hub" } else { "hub.listen" };
+    Ok(Client::new(target(&url, roots, setting)?, &token))
 }
 
 /// The host and port of an URL of the API, which stands in `setting`.
