@@ -721,3 +721,73 @@ async fn a_module_is_present_as_long_as_somebody_runs_it() {
     broker.module_present(&name("m"), false);
     assert!(!broker.is_module_present(&name("m")));
 }
+
+/// A module that has sent these bodies in one turn, each by an output.
+async fn sent(broker: &Broker, module: &str, sends: &[(&str, &str)]) {
+    let send = |(output, body): &(&str, &str)| {
+        let mut message = Message::new(body.to_string());
+        message.properties.set("level", if body.len() > 2 { "high" } else { "low" });
+        Send { output: Some(name(output)), message, hops: 1 }
+    };
+    let reader = broker.reader(LogId::module(&name(module)));
+    settle(&reader, Turn { sends: sends.iter().map(send).collect(), ..Turn::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_turn_sends_goes_the_ways_of_each_message_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut routes = vec![
+        definition("all", "FROM /messages/modules/m/outputs/a INTO Topic(\"all\")"),
+        definition("some", "FROM /messages/modules/m/outputs/b WHERE level = 'high' INTO $upstream"),
+        definition("next", "FROM /messages/modules/m/* INTO BrokeredEndpoint(\"/modules/n/inputs/i\")"),
+    ];
+    routes[2].durability = Durability::Volatile;
+    let broker = broker_with(dir.path(), routes, Arc::new(SystemClock::new()), None);
+    let mut subscriber = broker.subscribe(name("s"), 100);
+    subscriber.add(&on("all"), SubscriptionOptions::new(QoS::AtLeastOnce));
+    let mut tap = broker.tap();
+    sent(&broker, "m", &[("a", "1"), ("a", "2"), ("b", "3"), ("b", "four"), ("b", "5"), ("a", "6")]).await;
+
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        subscriber.next_many(&mut heard, 10).await;
+    }
+    let heard: Vec<_> = heard.iter().map(|one| one.envelope.message.body.to_vec()).collect();
+    assert_eq!(heard, [b"1", b"2", b"6"]);
+    assert_eq!(bodies(&broker.reader(LogId::upstream()).next(10).await.unwrap()), ["four"]);
+    let next = broker.reader(LogId::module(&name("n"))).next(10).await.unwrap();
+    assert_eq!(bodies(&next), ["1", "2", "3", "four", "5", "6"]);
+    for sinks in [2, 2, 1, 2, 1, 2] {
+        assert_eq!(tap.next().await.unwrap().unwrap().decision.taken.len(), sinks);
+    }
+    assert_eq!(broker.counters().accepted, 6);
+}
+
+#[tokio::test]
+async fn of_a_turn_each_subscriber_gets_what_there_is_room_for_and_a_group_shares_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[("all", "FROM /messages/modules/m/* INTO Topic(\"all\")")]);
+    let options = SubscriptionOptions::new(QoS::AtLeastOnce);
+    let few = broker.subscribe(name("few"), 3);
+    few.add(&on("all"), options);
+    // Not all of it fits into the bytes that it may hold, but some does.
+    let room = Room { messages: 100, bytes: 2_500, budget: Budget::new(1 << 20) };
+    let tight = broker.subscribe_within(name("tight"), room);
+    tight.add(&on("all"), options);
+    let shared = Interest { group: Some("g".into()), filter: TopicFilter::new("all").unwrap() };
+    let mut members = ["x", "y"].map(|member| broker.subscribe(name(member), 100));
+    members.iter().for_each(|member| assert!(member.add(&shared, options)));
+    let body = "b".repeat(500);
+    sent(&broker, "m", &[("out", &body), ("out", &body), ("out", &body), ("out", &body), ("out", &body)])
+        .await;
+
+    assert_eq!(few.lost(), Losses { allowed: 0, promised: 2 });
+    let lost = tight.lost().promised;
+    assert!((1..5).contains(&lost), "{lost}");
+    let got = members.each_mut().map(|member| {
+        let mut got = Vec::new();
+        member.take(&mut got, 100, usize::MAX);
+        got.len()
+    });
+    assert!(got.iter().sum::<usize>() == 5 && got.iter().all(|one| *one >= 2), "{got:?}");
+}

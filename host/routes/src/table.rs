@@ -8,7 +8,7 @@ use crate::{
     parser,
     source::SourcePattern,
 };
-use holdfast_types::{Durability, Envelope, Name, Priority, Sink, Text, WhenFull};
+use holdfast_types::{Durability, Envelope, Name, Priority, Sink, Source, Text, WhenFull};
 use std::collections::HashSet;
 
 const _: () = assert!(DEPTH_MAX < 1000, "the stack of a thread must hold the deepest condition");
@@ -171,6 +171,11 @@ impl RouteTable {
             }
         }
         found
+    }
+
+    /// Whether the routes that take a message of this source take all of them: none that reads it has a condition.
+    pub fn decides_by_source(&self, source: &Source) -> bool {
+        !self.routes.iter().any(|route| route.condition.is_some() && route.source.matches(source))
     }
 
     /// What every route says about the message.

@@ -173,6 +173,18 @@ fn one_copy_for_each_sink_by_the_first_of_the_highest_priority() {
 }
 
 #[test]
+fn where_no_route_has_a_condition_the_source_decides() {
+    let table = RouteTable::compile(vec![
+        RouteDefinition::new("plain", "FROM /messages/modules/plain/* INTO $upstream"),
+        RouteDefinition::new("asks", "FROM /messages/modules/asked/* WHERE level = 'high' INTO $upstream"),
+    ])
+    .unwrap();
+    let by_source = |module| table.decides_by_source(&from_module(module, Some("out")));
+    assert!(by_source("plain") && by_source("read-by-nobody"));
+    assert!(!by_source("asked"));
+}
+
+#[test]
 fn no_route_takes_nothing() {
     assert!(taken(&RouteTable::empty(), from_child("c")).is_empty());
     assert!(RouteTable::compile(Vec::new()).unwrap().routes().is_empty());

@@ -15,6 +15,16 @@ pub struct Receipt {
     pub dropped: u16,
 }
 
+impl Receipt {
+    /// What became of the message elsewhere.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.durable = self.durable.saturating_add(other.durable);
+        self.volatile = self.volatile.saturating_add(other.volatile);
+        self.subscribers = self.subscribers.saturating_add(other.subscribers);
+        self.dropped = self.dropped.saturating_add(other.dropped);
+    }
+}
+
 /// Why a message was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -20,7 +20,7 @@ use crate::core::{
 };
 use holdfast_routes::RouteTable;
 use holdfast_store::{Clock, Store};
-use holdfast_types::{Envelope, LogId, Name, Sink, UnixMillis};
+use holdfast_types::{Envelope, LogId, Name, Sink, Source, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -80,6 +80,13 @@ pub(crate) struct Routing {
     table: Arc<RouteTable>,
     time_to_live_ms: Option<u64>,
     present: Arc<HashSet<Name>>,
+}
+
+impl Routing {
+    /// Whether all messages of this source go the same ways.
+    pub(crate) fn decides_by_source(&self, source: &Source) -> bool {
+        self.table.decides_by_source(source)
+    }
 }
 
 /// What the broker has counted since it was started. On lines of their own in the cache: every sender writes here, and nobody

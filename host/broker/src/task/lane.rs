@@ -66,7 +66,7 @@ pub(crate) enum Pushed {
     Taken { dropped: u32 },
     /// It was dropped.
     Dropped,
-    /// Its sender waits.
+    /// Its sender waits: the part that was opened for it tells what becomes of it.
     Parked,
 }
 
@@ -97,13 +97,14 @@ impl Lane {
         self.under_way.load(Ordering::Acquire) == 0
     }
 
-    /// Puts a message in. If it must wait for room and `may_wait` is not said, it is given back.
+    /// Puts a message in. One that must wait for room opens a part of its sender's answer; if it is a module's that does not
+    /// wait here yet, and `may_wait` is not said, it is given back.
     pub(crate) fn push(
         &self,
         delivery: Delivery,
         when_full: WhenFull,
         may_wait: bool,
-        pending: &Arc<Pending>,
+        open_part: &mut dyn FnMut() -> Arc<Pending>,
     ) -> Result<Pushed, Delivery> {
         let mut waiting = self.waiting();
         // Whoever reads looks again before it waits: it waits only for the first message.
@@ -116,12 +117,16 @@ impl Lane {
             }
             (true, WhenFull::DropNewest) => return Ok(Pushed::Dropped),
             (true, WhenFull::Block) if waiting.readers == 0 => return Ok(Pushed::Dropped),
-            (true, WhenFull::Block) if !may_wait => return Err(delivery),
             (true, WhenFull::Block) => {
                 if let Some(sender) = sender(&delivery) {
-                    *waiting.waiters.entry(sender.clone()).or_default() += 1;
+                    match waiting.waiters.get_mut(sender) {
+                        // Who waits here already closes no circle by one message more.
+                        Some(messages) => *messages += 1,
+                        None if may_wait => drop(waiting.waiters.insert(sender.clone(), 1)),
+                        None => return Err(delivery),
+                    }
                 }
-                waiting.parked.push_back((delivery, pending.open_part()));
+                waiting.parked.push_back((delivery, open_part()));
                 return Ok(Pushed::Parked);
             }
             (true, WhenFull::DropOldest) => {
@@ -154,7 +159,7 @@ impl Lane {
             }
         }
         for pending in admitted {
-            pending.part_done(Ok(()), |_| {});
+            pending.part_done(Ok(()), |receipt| receipt.volatile += 1);
         }
     }
 
@@ -204,9 +209,6 @@ impl Lane {
 /// Lets senders go whose messages are dropped.
 fn release(parked: VecDeque<(Delivery, Arc<Pending>)>) {
     for (_, pending) in parked {
-        pending.part_done(Ok(()), |receipt| {
-            receipt.volatile = receipt.volatile.saturating_sub(1);
-            receipt.dropped += 1;
-        });
+        pending.part_done(Ok(()), |receipt| receipt.dropped += 1);
     }
 }

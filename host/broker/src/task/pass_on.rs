@@ -62,8 +62,8 @@ impl Broker {
                     when_full: WhenFull::default(),
                 }),
             }
-            inner.push_volatile(&entered, &pending);
-            appends.extend(entered.appends());
+            inner.push_volatile(entered.group(), &mut || pending.open_part());
+            appends.extend(entered.group().appends());
         }
         let part = pending.open_part();
         let commit = Commit { appends, documents, chain: Some(chain), ..Commit::default() };

@@ -37,11 +37,6 @@ impl Pending {
         self.clone()
     }
 
-    /// Changes the receipt while a part is open.
-    pub(crate) fn note(&self, change: impl FnOnce(&mut Receipt)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).receipt);
-    }
-
     /// Ends a part. `note` may change the receipt; the first refusal is the answer.
     pub(crate) fn part_done(&self, result: Result<(), Refused>, note: impl FnOnce(&mut Receipt)) {
         {

@@ -2,8 +2,8 @@
 
 use super::{
     admission::{Receipt, Refused, check},
-    broker::{Broker, Inner, Routing, read},
-    lane::Pushed,
+    broker::{Broker, Inner, read},
+    lane::{Lane, Pushed},
     pending::Pending,
     queue::Bells,
     reader::{Delivery, Ticket},
@@ -67,14 +67,23 @@ impl Broker {
             return;
         }
         let entered = self.inner.enter(source, message, publishing, 0);
-        let (receipt, for_sessions) = self.inner.fan_out(&entered, &mut Bells::default());
-        if !entered.goes_to_a_log() && for_sessions.is_empty() && entered.publishing.beside.is_empty() {
-            done(Ok(receipt));
-            return;
-        }
-        let pending = Pending::new(receipt, Box::new(done));
-        self.inner.push_volatile(&entered, &pending);
-        let mut appends = entered.appends();
+        let (mut receipt, for_sessions) = self.inner.fan_out(entered.group(), &mut Bells::default());
+        // Only who has to wait for something needs more for the answer than this call.
+        let (mut done, mut pending) = (Some(done), None);
+        let mut open_part = || {
+            let waits = pending.get_or_insert_with(|| {
+                let done = done.take();
+                let done = move |answer| {
+                    if let Some(done) = done {
+                        done(answer);
+                    }
+                };
+                Pending::new(Receipt::default(), Box::new(done))
+            });
+            waits.open_part()
+        };
+        receipt.add(self.inner.push_volatile(entered.group(), &mut open_part));
+        let mut appends = entered.group().appends();
         appends.extend(for_sessions);
         let documents: Vec<_> = entered
             .publishing
@@ -83,7 +92,7 @@ impl Broker {
             .map(|one| sessions::document(one, entered.envelope.received))
             .collect();
         if !appends.is_empty() || !documents.is_empty() {
-            let part = pending.open_part();
+            let part = open_part();
             let commit = Commit { appends, documents, ..Commit::default() };
             self.inner.commit(commit, move |answer, durable, dropped| {
                 part.part_done(answer, |receipt| {
@@ -92,7 +101,11 @@ impl Broker {
                 });
             });
         }
-        pending.part_done(Ok(()), |_| {});
+        match (pending, done) {
+            (Some(pending), _) => pending.part_done(Ok(()), |all| all.add(receipt)),
+            (None, Some(done)) => done(Ok(receipt)),
+            (None, None) => {}
+        }
     }
 }
 
@@ -104,19 +117,31 @@ pub(crate) struct Entered {
 }
 
 impl Entered {
-    fn goes_to_a_log(&self) -> bool {
-        self.decision.taken.iter().any(|taken| !matches!(taken.sink, Sink::Topic(_)))
+    pub(crate) fn group(&self) -> Group<'_> {
+        let envelopes = std::slice::from_ref(&self.envelope);
+        Group { envelopes, decision: &self.decision, publishing: &self.publishing }
     }
+}
 
+/// Messages of one source, in order, that go the same ways.
+#[derive(Clone, Copy)]
+pub(crate) struct Group<'a> {
+    pub(crate) envelopes: &'a [Arc<Envelope>],
+    pub(crate) decision: &'a Decision,
+    pub(crate) publishing: &'a Publishing,
+}
+
+impl Group<'_> {
     /// The records that durable routes need.
     pub(crate) fn appends(&self) -> Vec<Append> {
-        let durable = self.decision.taken.iter().filter(|taken| taken.durability == Durability::Durable);
-        durable
-            .filter_map(|taken| {
+        let mut appends = Vec::new();
+        for envelope in self.envelopes {
+            let durable = self.decision.taken.iter().filter(|taken| taken.durability == Durability::Durable);
+            appends.extend(durable.filter_map(|taken| {
                 Some(Append {
                     queue: QueueId { log: taken.sink.log()?, priority: taken.priority },
                     entry: Entry {
-                        envelope: self.envelope.clone(),
+                        envelope: envelope.clone(),
                         input: input_of(taken),
                         route: taken.route.clone(),
                         expires: taken.expires,
@@ -124,8 +149,9 @@ impl Entered {
                     },
                     when_full: taken.when_full,
                 })
-            })
-            .collect()
+            }));
+        }
+        appends
     }
 }
 
@@ -141,6 +167,12 @@ fn is_own(source: &Source, sink: &Sink) -> bool {
     matches!((source, sink), (Source::Module { module, .. }, Sink::Input { module: to, .. }) if module == to)
 }
 
+/// A message as it enters.
+pub(crate) fn stamped(source: Source, mut message: Message, hops: u8, received: UnixMillis) -> Arc<Envelope> {
+    message.system.creation_time.get_or_insert(received);
+    Arc::new(Envelope { message, source, received, hops })
+}
+
 impl Inner {
     /// Stamps, decides and counts a message that has passed the checks.
     pub(crate) fn enter(
@@ -150,54 +182,49 @@ impl Inner {
         publishing: Publishing,
         hops: u8,
     ) -> Entered {
-        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        self.enter_by(source, message, publishing, hops, self.clock.now(), &self.routing())
-    }
-
-    /// The same where much comes at once: with `received` and `routing` of all of it, and the caller counts it.
-    pub(crate) fn enter_by(
-        &self,
-        source: Source,
-        mut message: Message,
-        publishing: Publishing,
-        hops: u8,
-        received: UnixMillis,
-        routing: &Routing,
-    ) -> Entered {
-        message.system.creation_time.get_or_insert(received);
-        let envelope = Arc::new(Envelope { message, source, received, hops });
-        let mut decision = self.decide(routing, &envelope);
-        if let Some(expires) = publishing.expires(received) {
+        let envelope = stamped(source, message, hops, self.clock.now());
+        let mut decision = self.decide(&self.routing(), &envelope);
+        if let Some(expires) = publishing.expires(envelope.received) {
             decision.taken.iter_mut().for_each(|taken| taken.expire_by(expires));
         }
-        if decision.taken.is_empty() {
-            self.counters.no_route.fetch_add(1, Ordering::Relaxed);
-        }
-        if self.watchers.load(Ordering::Relaxed) > 0 {
-            // No watcher is an answer too.
-            let decision = Arc::new(decision.clone());
-            let _ = self.tap.send(Passing { envelope: envelope.clone(), decision });
-        }
-        Entered { envelope, decision, publishing }
+        let entered = Entered { envelope, decision, publishing };
+        self.count(entered.group());
+        entered
     }
 
-    /// Hands a message to subscribers: of the topic it was published to, and of the topics that routes name.
+    /// Counts messages that have been decided, and shows them to whoever watches.
+    pub(crate) fn count(&self, group: Group<'_>) {
+        let messages = group.envelopes.len() as u64;
+        self.counters.accepted.fetch_add(messages, Ordering::Relaxed);
+        if group.decision.taken.is_empty() {
+            self.counters.no_route.fetch_add(messages, Ordering::Relaxed);
+        }
+        if self.watchers.load(Ordering::Relaxed) > 0 {
+            let decision = Arc::new(group.decision.clone());
+            for envelope in group.envelopes {
+                // No watcher is an answer too.
+                let _ = self.tap.send(Passing { envelope: envelope.clone(), decision: decision.clone() });
+            }
+        }
+    }
+
+    /// Hands messages to subscribers: of the topic they were published to, and of the topics that routes name.
     /// Gives what must be recorded for sessions that outlive the process. Whom it wakes hears of it by `bells`.
-    pub(crate) fn fan_out(&self, entered: &Entered, bells: &mut Bells) -> (Receipt, Vec<Append>) {
+    pub(crate) fn fan_out(&self, group: Group<'_>, bells: &mut Bells) -> (Receipt, Vec<Append>) {
         let mut for_sessions = Vec::new();
         let mut subscribers = 0;
         let mut lost = 0;
-        let own = match &entered.envelope.source {
+        let own = group.envelopes.first().and_then(|first| match &first.source {
             Source::Child { topic, .. } => topic.as_ref(),
             Source::Module { .. } | Source::TwinChange { .. } => None,
-        };
-        let routed = entered.decision.taken.iter().filter_map(|taken| match &taken.sink {
+        });
+        let routed = group.decision.taken.iter().filter_map(|taken| match &taken.sink {
             Sink::Topic(topic) => Some(topic),
             Sink::Upstream | Sink::Input { .. } => None,
         });
         for topic in own.into_iter().chain(routed) {
-            let (envelope, publishing) = (&entered.envelope, &entered.publishing);
-            let offer = Offer { topic, envelope, publishing };
+            let Group { envelopes, publishing, .. } = group;
+            let offer = Offer { topic, envelopes, publishing };
             let (reached, missed) = self.offer_to_subscribers(&offer, &mut for_sessions, bells);
             subscribers += reached;
             lost += missed;
@@ -223,6 +250,18 @@ impl Inner {
         let reached = subscriptions.reached(offer.topic, offer.publishing, &load);
         drop(subscriptions);
         let (mut taken, mut lost) = (0, 0);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        if offer.envelopes.len() > 1 && reached.iter().any(|one| one.shared.is_some()) {
+            drop(mailboxes);
+            // Which member of a group gets a message is asked for each: it depends on what they have.
+            for envelopes in offer.envelopes.chunks(1) {
+                let one = Offer { envelopes, ..*offer };
+                let (one_taken, one_lost) = self.offer_to_subscribers(&one, for_sessions, bells);
+                taken += one_taken;
+                lost += one_lost;
+            }
+            return (taken, lost);
+        }
         let mut recipients = Vec::new();
         for one in reached {
             let Some(mailbox) = mailboxes.get(&one.subscriber) else { continue };
@@ -232,51 +271,77 @@ impl Inner {
                 }
                 // Nobody keeps messages of QoS 0 for a client that is away.
                 Some(_) if mailbox.is_away() && one.qos == QoS::AtMostOnce => {}
-                _ if mailbox.offer(offer, one, bells) => taken += 1,
-                _ => lost += 1,
+                _ => {
+                    let here = mailbox.offer(offer, &one, bells);
+                    taken += count(here);
+                    lost += (offer.envelopes.len() - here) as u64;
+                }
             }
         }
         if !recipients.is_empty() {
-            taken += u32::try_from(recipients.len()).unwrap_or(u32::MAX);
-            for_sessions.extend(sessions::appends(offer, recipients));
+            taken += count(recipients.len() * offer.envelopes.len());
+            for envelope in offer.envelopes {
+                for_sessions.extend(sessions::appends(offer, envelope, recipients.clone()));
+            }
         }
         (taken, lost)
     }
 
-    /// Hands a message to the lanes of volatile routes.
-    pub(crate) fn push_volatile(&self, entered: &Entered, pending: &Arc<Pending>) {
-        for taken in entered.decision.taken.iter().filter(|taken| taken.durability == Durability::Volatile) {
+    /// Hands messages to the lanes of volatile routes. What has to wait for room opens a part of the sender's answer, which
+    /// tells what becomes of it; what became of the others is given.
+    pub(crate) fn push_volatile(
+        &self,
+        group: Group<'_>,
+        open_part: &mut dyn FnMut() -> Arc<Pending>,
+    ) -> Receipt {
+        let mut receipt = Receipt::default();
+        for taken in group.decision.taken.iter().filter(|taken| taken.durability == Durability::Volatile) {
             let Some(lane) = self.lane_of(&taken.sink) else { continue };
-            let delivery = Delivery {
-                ticket: Ticket::VOLATILE,
-                id: None,
-                input: input_of(taken),
-                route: taken.route.clone(),
-                expires: taken.expires,
-                envelope: entered.envelope.clone(),
-            };
-            // Who waits for room in its own lane waits for itself.
-            let own = taken.when_full == WhenFull::Block && is_own(&entered.envelope.source, &taken.sink);
-            let when_full = if own { WhenFull::DropNewest } else { taken.when_full };
-            let pushed = lane.push(delivery, when_full, false, pending).unwrap_or_else(|delivery| {
-                // One sender at a time decides to wait: two that look at once would not see each other.
-                let _one_at_a_time = self.parking.lock().unwrap_or_else(PoisonError::into_inner);
-                let waits = !self.closes_a_circle(&entered.envelope.source, &taken.sink);
-                let when_full = if waits { when_full } else { WhenFull::DropNewest };
-                lane.push(delivery, when_full, true, pending).unwrap_or(Pushed::Dropped)
-            });
-            match pushed {
-                Pushed::Taken { dropped } => {
-                    self.count_volatile_drops(&taken.sink, u64::from(dropped));
-                    pending.note(|receipt| receipt.volatile += 1);
-                }
-                Pushed::Parked => pending.note(|receipt| receipt.volatile += 1),
-                Pushed::Dropped => {
-                    self.count_volatile_drops(&taken.sink, 1);
-                    pending.note(|receipt| receipt.dropped += 1);
-                }
+            for envelope in group.envelopes {
+                let delivery = Delivery {
+                    ticket: Ticket::VOLATILE,
+                    id: None,
+                    input: input_of(taken),
+                    route: taken.route.clone(),
+                    expires: taken.expires,
+                    envelope: envelope.clone(),
+                };
+                receipt.add(self.push_into(&lane, taken, delivery, open_part));
             }
         }
+        receipt
+    }
+
+    fn push_into(
+        &self,
+        lane: &Lane,
+        taken: &Taken,
+        delivery: Delivery,
+        open_part: &mut dyn FnMut() -> Arc<Pending>,
+    ) -> Receipt {
+        let mut receipt = Receipt::default();
+        // Who waits for room in its own lane waits for itself.
+        let own = taken.when_full == WhenFull::Block && is_own(&delivery.envelope.source, &taken.sink);
+        let when_full = if own { WhenFull::DropNewest } else { taken.when_full };
+        let pushed = lane.push(delivery, when_full, false, open_part).unwrap_or_else(|delivery| {
+            // One sender at a time decides to wait: two that look at once would not see each other.
+            let _one_at_a_time = self.parking.lock().unwrap_or_else(PoisonError::into_inner);
+            let waits = !self.closes_a_circle(&delivery.envelope.source, &taken.sink);
+            let when_full = if waits { when_full } else { WhenFull::DropNewest };
+            lane.push(delivery, when_full, true, open_part).unwrap_or(Pushed::Dropped)
+        });
+        match pushed {
+            Pushed::Taken { dropped } => {
+                self.count_volatile_drops(&taken.sink, u64::from(dropped));
+                receipt.volatile = 1;
+            }
+            Pushed::Parked => {}
+            Pushed::Dropped => {
+                self.count_volatile_drops(&taken.sink, 1);
+                receipt.dropped = 1;
+            }
+        }
+        receipt
     }
 
     /// Whether a module that waited for room in the lane of this sink would wait, over others, for itself.

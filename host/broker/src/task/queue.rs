@@ -89,6 +89,29 @@ impl Queue {
         if waiting.messages.len() == 1 { Put::First } else { Put::Behind }
     }
 
+    /// Puts messages in, in order. Gives how many were taken, and whether the bell is to be rung. Rings nothing; what is not
+    /// there is refused.
+    pub(crate) fn put_all(&self, messages: &mut dyn Iterator<Item = Option<Published>>) -> (usize, bool) {
+        let (mut taken, mut rings, mut more) = (0, false, true);
+        while more {
+            let mut waiting = self.waiting();
+            for _ in 0..AT_ONCE {
+                let Some(next) = messages.next() else {
+                    more = false;
+                    break;
+                };
+                let Some(message) = next else { continue };
+                if !waiting.closed && waiting.messages.len() < self.max {
+                    rings |= waiting.messages.is_empty();
+                    waiting.messages.push_back(message);
+                    taken += 1;
+                }
+            }
+            self.counted(&waiting);
+        }
+        (taken, rings)
+    }
+
     /// Takes the first messages, at most `max`, and no more once their bodies have `bytes` bytes. Gives the bytes of those that
     /// were taken.
     pub(crate) fn take(&self, out: &mut Vec<Published>, max: usize, bytes: usize) -> usize {

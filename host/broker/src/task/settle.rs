@@ -2,20 +2,19 @@
 
 use super::{
     admission::{Receipt, Refused, check},
-    broker::Inner,
     documents::Documents,
     pending::Pending,
-    publish::Entered,
+    publish::{Group, stamped},
     queue::Bells,
     reader::{Place, Progress, Reader, StateWrite, Turn},
     twins::{Half, Halves, InUse},
 };
-use crate::core::publishing::Publishing;
+use crate::core::{decide::Decision, publishing::Publishing};
 use holdfast_store::{Ack, Append, Commit, DeadLetter, DocumentWrite};
-use holdfast_types::{Identity, QueueId, Source};
+use holdfast_types::{Envelope, Identity, QueueId, Source};
 use std::{
     collections::BTreeMap,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 impl Reader {
@@ -86,7 +85,7 @@ impl Reader {
         pending.part_done(Ok(()), |_| {});
     }
 
-    fn commit_of(&self, progress: &mut Progress, turn: Turn, pending: &std::sync::Arc<Pending>) -> Commit {
+    fn commit_of(&self, progress: &mut Progress, turn: Turn, pending: &Arc<Pending>) -> Commit {
         let mut commit = Commit { chain: Some(progress.chain()), ..Commit::default() };
         for (ticket, reason, attempts) in &turn.dead {
             if let (Place::Durable { priority, offset, .. }, true) = (ticket.0, progress.is_current(*ticket))
@@ -113,7 +112,9 @@ impl Reader {
             }
             let (routing, received) = (self.inner.routing(), self.inner.clock.now());
             // Subscribers hear of all of it at once.
-            let (mut accepted, mut bells) = (0, Bells::default());
+            let mut bells = Bells::default();
+            // Messages in a row that go the same ways go together.
+            let mut together: Option<Together> = None;
             for send in turn.sends {
                 if let Err(refused) = check(&send.message, send.hops) {
                     self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
@@ -121,14 +122,22 @@ impl Reader {
                     continue;
                 }
                 let source = Source::Module { module: module.clone(), output: send.output };
-                let publishing = Publishing::default();
-                let entered =
-                    self.inner.enter_by(source, send.message, publishing, send.hops, received, &routing);
-                accepted += 1;
-                commit.appends.extend(self.hand_on(&entered, pending, &mut bells));
-                commit.appends.extend(entered.appends());
+                let envelope = stamped(source, send.message, send.hops, received);
+                match &mut together {
+                    Some(together) if together.takes(&envelope) => together.envelopes.push(envelope),
+                    _ => {
+                        let decision = self.inner.decide(&routing, &envelope);
+                        let by_source = routing.decides_by_source(&envelope.source);
+                        let next = Together { envelopes: vec![envelope], decision, by_source };
+                        if let Some(before) = together.replace(next) {
+                            self.hand_on(&before, pending, &mut bells, &mut commit.appends);
+                        }
+                    }
+                }
             }
-            self.inner.counters.accepted.fetch_add(accepted, Ordering::Relaxed);
+            if let Some(last) = together {
+                self.hand_on(&last, pending, &mut bells, &mut commit.appends);
+            }
         }
         commit
     }
@@ -139,17 +148,35 @@ impl Reader {
         Some(Halves::of(&self.inner, Half::Reported, &who))
     }
 
-    /// Gives what must be recorded for sessions.
+    /// Adds what must be recorded.
     fn hand_on(
         &self,
-        entered: &Entered,
-        pending: &std::sync::Arc<Pending>,
+        together: &Together,
+        pending: &Arc<Pending>,
         bells: &mut Bells,
-    ) -> Vec<Append> {
-        let inner: &Inner = &self.inner;
-        let (_, for_sessions) = inner.fan_out(entered, bells);
-        inner.push_volatile(entered, pending);
-        for_sessions
+        appends: &mut Vec<Append>,
+    ) {
+        let Together { envelopes, decision, .. } = together;
+        let group = Group { envelopes, decision, publishing: &Publishing::default() };
+        self.inner.count(group);
+        let (_, for_sessions) = self.inner.fan_out(group, bells);
+        self.inner.push_volatile(group, &mut || pending.open_part());
+        appends.extend(for_sessions);
+        appends.extend(group.appends());
+    }
+}
+
+/// Messages of one source, in order, that go the same ways.
+struct Together {
+    envelopes: Vec<Arc<Envelope>>,
+    decision: Decision,
+    /// Whatever comes from the same source goes these ways too.
+    by_source: bool,
+}
+
+impl Together {
+    fn takes(&self, envelope: &Envelope) -> bool {
+        self.by_source && self.envelopes.first().is_some_and(|first| first.source == envelope.source)
     }
 }
 

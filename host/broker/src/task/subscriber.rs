@@ -61,8 +61,7 @@ pub struct Room {
     pub messages: usize,
     /// Bytes that it holds, or one message if that is larger.
     pub bytes: usize,
-    /// What it shares with others. A subscriber never holds more than what is still free of it, one message excepted:
-    /// however many do not read, there is something left for those who do.
+    /// What it shares with others. A subscriber never holds more than what is still free of it, one message excepted.
     pub budget: Budget,
 }
 
@@ -131,15 +130,32 @@ impl Account {
     }
 
     pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        self.takes(bytes, true).then(|| Held { account: self.clone(), bytes })
+    }
+
+    /// Room for each of several messages; where it is there for all of them it is taken at once.
+    fn hold_each<'a>(
+        self: &'a Arc<Self>,
+        sizes: impl Iterator<Item = usize> + Clone + 'a,
+    ) -> impl Iterator<Item = Option<Held>> + 'a {
+        let at_once = self.takes(sizes.clone().sum(), false);
+        let held = move |bytes| Held { account: self.clone(), bytes };
+        sizes.map(move |bytes| if at_once { Some(held(bytes)) } else { self.hold(bytes) })
+    }
+
+    /// Takes room if it is there. A message that comes `first`, where none is, gets it if its size alone is in the way.
+    fn takes(&self, bytes: usize, first: bool) -> bool {
         let all = &self.budget.0;
         let free = all.max.saturating_sub(all.used.load(Ordering::Relaxed));
         let max = self.bytes_max.min(free);
-        add(&self.used, bytes, |used| used == 0 || used.saturating_add(bytes) <= max)?;
-        if add(&all.used, bytes, |used| used.saturating_add(bytes) <= all.max).is_none() {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return None;
+        if add(&self.used, bytes, |used| first && used == 0 || used.saturating_add(bytes) <= max).is_none() {
+            return false;
         }
-        Some(Held { account: self.clone(), bytes })
+        let fits = add(&all.used, bytes, |used| used.saturating_add(bytes) <= all.max).is_some();
+        if !fits {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
     }
 }
 
@@ -212,10 +228,11 @@ pub(crate) struct Mailbox {
     pub(crate) session: Option<u32>,
 }
 
-/// A message that is offered to subscribers.
+/// Messages that are offered to subscribers, in order.
+#[derive(Clone, Copy)]
 pub(crate) struct Offer<'a> {
     pub(crate) topic: &'a Topic,
-    pub(crate) envelope: &'a Arc<Envelope>,
+    pub(crate) envelopes: &'a [Arc<Envelope>],
     pub(crate) publishing: &'a Publishing,
 }
 
@@ -227,21 +244,32 @@ impl Drop for Mailbox {
 }
 
 impl Mailbox {
-    /// Hands a message over if there is room; a subscriber that is behind loses it and does not hold the sender.
-    pub(crate) fn offer(&self, offer: &Offer<'_>, reached: Reached, bells: &mut Bells) -> bool {
-        let Offer { topic, envelope, publishing } = *offer;
-        self.put(reached.qos, topic, envelope, publishing.properties.as_ref(), bells, |held| Published {
-            topic: topic.clone(),
-            envelope: envelope.clone(),
-            qos: reached.qos,
-            retain: reached.retain,
-            ids: reached.ids,
-            expires: publishing.expires(envelope.received),
-            properties: publishing.properties.clone(),
-            shared: reached.shared,
-            order: None,
-            held,
-        })
+    /// Hands messages over if there is room; a subscriber that is behind loses them and does not hold the sender. Gives how
+    /// many were taken.
+    pub(crate) fn offer(&self, offer: &Offer<'_>, reached: &Reached, bells: &mut Bells) -> usize {
+        let Offer { topic, envelopes, publishing } = *offer;
+        let properties = publishing.properties.as_ref();
+        let held = self.account.hold_each(envelopes.iter().map(|one| size_of(one, topic, properties)));
+        let mut published = envelopes.iter().zip(held).map(|(envelope, held)| {
+            Some(Published {
+                topic: topic.clone(),
+                envelope: envelope.clone(),
+                qos: reached.qos,
+                retain: reached.retain,
+                ids: reached.ids.clone(),
+                expires: publishing.expires(envelope.received),
+                properties: properties.cloned(),
+                shared: reached.shared.clone(),
+                order: None,
+                held: held?,
+            })
+        });
+        let (taken, rings) = self.queue.put_all(&mut published);
+        if rings {
+            bells.add(&self.queue);
+        }
+        (taken..envelopes.len()).for_each(|_| self.account.lost(reached.qos));
+        taken
     }
 
     /// The same for a message that is in the log for another member of the group, and that this one takes into memory.
@@ -293,9 +321,7 @@ impl Mailbox {
         bells: &mut Bells,
         published: impl FnOnce(Held) -> Published,
     ) -> bool {
-        // The envelope is shared, but one slow subscriber is enough to keep it: it counts whole for each.
-        let more = properties.map_or(0, |properties| properties.size_bytes());
-        let bytes = envelope.message.size_bytes() + topic.len() + more + MESSAGE_OVERHEAD_BYTES;
+        let bytes = size_of(envelope, topic, properties);
         let put = self.account.hold(bytes).map_or(Put::Refused, |held| self.queue.put(published(held)));
         match put {
             Put::Refused => self.account.lost(qos),
@@ -331,6 +357,13 @@ impl Mailbox {
         let bytes = self.account.used.load(Ordering::Relaxed).max(least);
         (waiting < SESSION_MESSAGES_MAX).then(|| Load { away: self.is_away(), bytes })
     }
+}
+
+/// What a message takes of the room of a subscriber. The envelope is shared, but one slow subscriber is enough to keep it: it
+/// counts whole for each.
+fn size_of(envelope: &Envelope, topic: &Topic, properties: Option<&Arc<TopicProperties>>) -> usize {
+    let more = properties.map_or(0, |properties| properties.size_bytes());
+    envelope.message.size_bytes() + topic.len() + more + MESSAGE_OVERHEAD_BYTES
 }
 
 /// One subscriber's end: adds and removes filters, and receives. Ends when dropped.

@@ -442,9 +442,9 @@ impl Inner {
         }
         let source = Source::TwinChange { device: who.device.clone(), module: who.module.clone() };
         let entered = self.enter(source, message, Publishing::default(), hops);
-        let (_, mut appends) = self.fan_out(&entered, &mut Bells::default());
-        self.push_volatile(&entered, pending);
-        appends.extend(entered.appends());
+        let (_, mut appends) = self.fan_out(entered.group(), &mut Bells::default());
+        self.push_volatile(entered.group(), &mut || pending.open_part());
+        appends.extend(entered.group().appends());
         appends
     }
 }

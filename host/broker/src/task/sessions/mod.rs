@@ -196,8 +196,12 @@ pub(crate) fn recipient(session: u32, reached: Reached) -> Recipient {
 
 /// What must be recorded for sessions that a message reaches. A session that it reaches more than once, as a member of
 /// a group and by itself, gets a copy for each (MQTT 5, section 4.8.2), in a record of its own.
-pub(crate) fn appends(offer: &Offer<'_>, mut recipients: Vec<Recipient>) -> Vec<Append> {
-    let Offer { topic, envelope, publishing } = *offer;
+pub(crate) fn appends(
+    offer: &Offer<'_>,
+    envelope: &Arc<Envelope>,
+    mut recipients: Vec<Recipient>,
+) -> Vec<Append> {
+    let Offer { topic, publishing, .. } = *offer;
     recipients.sort_by_key(|one| one.session);
     let mut all = Vec::new();
     while !recipients.is_empty() {
