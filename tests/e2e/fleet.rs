@@ -2,10 +2,15 @@
 
 use crate::{
     nats::Nats,
-    support::{Above, Edge, Publisher, wait_for, wait_within},
+    soak::{Union, read},
+    support::{Above, Dice, Edge, Publisher, number, wait_for, wait_within},
 };
 use serde_json::Value;
-use std::{fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 fn storage(nats: &Nats) -> String {
     format!("[storage]\nservers = {:?}\nreplicas = {}\n", nats.urls(), nats.urls().len())
@@ -32,12 +37,9 @@ fn n4_one_of_three_hubs_and_one_of_three_servers_are_killed_and_each_message_is_
     goes_on_through(&Killed { server: true, hub: true });
 }
 
-fn goes_on_through(killed: &Killed) {
-    const COUNT: u64 = 4000;
-    // In a second: so few that there are some to come after each blow, also where the servers take seconds to agree anew.
-    const RATE: u64 = 250;
-    let mut nats = Nats::start(3);
-    let mut hubs: Vec<Above> = (0..3).map(|_| Above::prepared(&storage(&nats))).collect();
+/// Three hubs with one key for what is sealed, and an edge with a child that is told of all of them.
+fn fleet(nats: &Nats) -> (Vec<Above>, Edge) {
+    let mut hubs: Vec<Above> = (0..3).map(|_| Above::prepared(&storage(nats))).collect();
     hubs[0].start();
     // Credentials are sealed with one key, which an operator brings to each of them.
     hubs[1].launch();
@@ -66,8 +68,17 @@ fn goes_on_through(killed: &Killed) {
          [routes]\nup = 'FROM /messages/* INTO $upstream'\n",
         places.join(", ")
     );
-    let mut edge = Edge::with_gateway(&text, &[], "");
+    let edge = Edge::with_gateway(&text, &[], "");
     fs::write(edge.folder().join("edge.key"), key).unwrap();
+    (hubs, edge)
+}
+
+fn goes_on_through(killed: &Killed) {
+    const COUNT: u64 = 4000;
+    // In a second: so few that there are some to come after each blow, also where the servers take seconds to agree anew.
+    const RATE: u64 = 250;
+    let mut nats = Nats::start(3);
+    let (mut hubs, mut edge) = fleet(&nats);
     edge.start();
     let mut publisher = Publisher::start_paced(edge.gateway(), "plant/counter", COUNT, RATE);
     let stored = |hub: &Above, wanted: u64| {
@@ -128,4 +139,77 @@ fn what_is_wrong_with_the_storage_is_said_before_and_while_a_hub_runs() {
     nats.start_one(0);
     wait_for("it is well again", || (status(&hub) == "ok").then_some(()));
     hub.add(&["press"]);
+}
+
+/// Random blows, as `soak.rs` has them, for as long as one lets it run (the same variables): at one server of three, so that a
+/// majority stands, at hubs and at the edge. Each hub hands the same stream to its consumers.
+#[test]
+fn soak_on_jetstream_each_acknowledged_message_is_there_once_and_in_order_whatever_dies() {
+    const RATE: u64 = 100;
+    let (seconds, seed) = (number("HOLDFAST_SOAK_SECONDS", 25), number("HOLDFAST_SOAK_SEED", 1));
+    let (mut dice, mut nats) = (Dice::new(seed), Nats::start(3));
+    let (mut hubs, mut edge) = fleet(&nats);
+    edge.start();
+    let count = seconds * RATE;
+    let mut publisher = Publisher::start_paced(edge.gateway(), "plant/counter", count, RATE);
+    let mut blows = BTreeMap::<&str, u64>::new();
+    let pause = |low, high, dice: &mut Dice| thread::sleep(Duration::from_millis(dice.between(low, high)));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let one = usize::try_from(dice.between(0, 1_000)).unwrap() % hubs.len();
+        let blow = match dice.between(0, 1_000) % 5 {
+            0 => {
+                nats.kill(one);
+                pause(0, 3_000, &mut dice);
+                nats.start_one(one);
+                "server killed"
+            }
+            1 | 2 => {
+                hubs[one].kill();
+                pause(0, 3_000, &mut dice);
+                hubs[one].start();
+                "hub killed"
+            }
+            3 => {
+                edge.kill();
+                pause(0, 500, &mut dice);
+                edge.launch();
+                "edge killed"
+            }
+            _ => {
+                nats.kill(one);
+                hubs[one].kill();
+                edge.kill();
+                pause(0, 1_000, &mut dice);
+                edge.launch();
+                nats.start_one(one);
+                hubs[one].start();
+                "one of each killed"
+            }
+        };
+        *blows.entry(blow).or_default() += 1;
+        pause(500, 3_000, &mut dice);
+    }
+    let patience = Duration::from_secs(120);
+    wait_for("the edge answers", || edge.run(&["list"]).good.then_some(()));
+    wait_within(patience, "the device is done", || (publisher.acknowledged() == count).then_some(()));
+    let (acknowledged, connections) = publisher.finish();
+    assert_eq!(acknowledged.len() as u64, count);
+    wait_within(patience, "nothing waits", || (edge.waiting("upstream") == 0).then_some(()));
+    for hub in &hubs {
+        let (mut union, mut last, mut offset) = (Union::default(), BTreeMap::new(), None);
+        for event in hub.events() {
+            let (life, sequence, number) = read(&event);
+            let before = last.insert(life.clone(), sequence);
+            assert!(before.is_none_or(|before| before < sequence), "{sequence} comes twice or late: {event}");
+            let before = offset.replace(event["offset"].as_u64().unwrap());
+            assert!(before < offset, "offsets grow: {event}");
+            union.take(life, sequence, number);
+        }
+        assert_eq!(union.complete_to(), count, "each is there, in order");
+    }
+    println!(
+        "seed {seed}, {seconds} s: {count} messages acknowledged over {connections} connections of the device; blows {blows:?}"
+    );
+    assert!(edge.stop().success());
 }

@@ -33,7 +33,7 @@ struct Side {
 
 /// What consumers have seen of both streams: the device's number by the stable identity.
 #[derive(Default)]
-struct Union {
+pub struct Union {
     numbers: BTreeMap<(String, u64), u64>,
     events: u64,
 }
@@ -72,22 +72,31 @@ impl Side {
             if let Some(last) = self.last.insert(life.clone(), sequence) {
                 assert!(last < sequence, "{sequence} stands behind {last} in the stream: {event}");
             }
-            let known = union.numbers.insert((life, sequence), number);
-            assert!(known.is_none_or(|known| known == number), "one identity, two messages: {event}");
-            union.events += 1;
+            union.take(life, sequence, number);
         }
     }
 }
 
-fn read(event: &Value) -> (String, u64, u64) {
+/// The life of the edge's store, the sequence and the device's number.
+pub fn read(event: &Value) -> (String, u64, u64) {
     let (life, sequence) =
         event["id"].as_str().unwrap_or_else(|| panic!("{event}")).rsplit_once('/').unwrap();
     (life.to_owned(), sequence.parse().unwrap(), event["body"]["number"].as_u64().unwrap())
 }
 
 impl Union {
+    /// Notes an event.
+    pub fn take(&mut self, life: String, sequence: u64, number: u64) {
+        let known = self.numbers.insert((life, sequence), number);
+        assert!(
+            known.is_none_or(|known| known == number),
+            "the identity {sequence} is of {known:?} and {number}"
+        );
+        self.events += 1;
+    }
+
     /// The highest number up to which all are there.
-    fn complete_to(&self) -> u64 {
+    pub fn complete_to(&self) -> u64 {
         let (mut last, mut before) = (0, None);
         for ((life, sequence), number) in &self.numbers {
             if before.as_ref().is_some_and(|(l, s)| (l, s + 1) != (life, *sequence)) {

@@ -25,10 +25,10 @@ use std::{
 const ANSWER_TIME: Duration = Duration::from_secs(3);
 
 /// How long a cluster that has just started may take until it makes a stream.
-const START_TIME: Duration = Duration::from_secs(15);
+pub(crate) const START_TIME: Duration = Duration::from_secs(15);
 
 /// What is said to be wrong while a start is being waited for.
-const AGAIN: Duration = Duration::from_millis(250);
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 
 /// The oldest version with all that is needed: messages read one by one from any replica.
 const VERSION_MIN: (i64, i64, i64) = (2, 9, 0);

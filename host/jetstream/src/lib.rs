@@ -30,8 +30,8 @@ mod wire;
 pub use config::{JetStreamConfig, OpenError, SNAPSHOT_AFTER, User};
 pub use peers::NatsPeers;
 
-use cluster::Cluster;
-use documents::Documents;
+use cluster::{AGAIN, Cluster, START_TIME};
+use documents::{Documents, Writer};
 use futures_util::StreamExt;
 use holdfast_hub::backend::{
     Answer, Appended, Backend, Batch, Changed, DocumentChange, Events, Progress, Space, Span, Stored, Write,
@@ -39,7 +39,10 @@ use holdfast_hub::backend::{
 use holdfast_types::{Name, Text};
 use lanes::Lanes;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, sleep},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -99,9 +102,7 @@ impl JetStream {
     /// The cluster cannot be used; what is wrong, and what to do.
     pub async fn open(config: &JetStreamConfig) -> Result<Self, OpenError> {
         let cluster = Arc::new(Cluster::open(config).await?);
-        let (documents, writer) = Documents::open(cluster.clone())
-            .await
-            .map_err(|why| OpenError::Unreadable { name: cluster.documents.name.clone(), why })?;
+        let (documents, writer) = read(&cluster).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (rung, told) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (appends, appended) = watch::channel(0);
@@ -159,6 +160,24 @@ impl JetStream {
     }
 }
 
+/// Reads all documents. Where the servers have just lost one of them the stream may be without a leader for some seconds; a hub
+/// that starts then waits for that, as one does that runs.
+async fn read(cluster: &Arc<Cluster>) -> Result<(Arc<Documents>, Writer), OpenError> {
+    let until = Instant::now() + START_TIME;
+    loop {
+        match Documents::open(cluster.clone()).await {
+            Err(why) if Instant::now() < until => {
+                tracing::warn!(why, "what the servers hold cannot be read yet; it is tried again");
+                sleep(AGAIN).await;
+            }
+            opened => {
+                let name = || cluster.documents.name.clone();
+                return opened.map_err(|why| OpenError::Unreadable { name: name(), why });
+            }
+        }
+    }
+}
+
 /// Tells other processes that the stream has grown, not too often.
 async fn tell_of_events(cluster: Arc<Cluster>, told: Arc<Notify>, stop: CancellationToken) {
     let subject = format!("{}.news.events", cluster.prefix);
@@ -169,7 +188,7 @@ async fn tell_of_events(cluster: Arc<Cluster>, told: Arc<Notify>, stop: Cancella
         }
         // Who does not hear of it looks by itself.
         let _ = cluster.client.publish(subject.clone(), Vec::new().into()).await;
-        tokio::time::sleep(NEWS_EVERY).await;
+        sleep(NEWS_EVERY).await;
     }
 }
 
@@ -191,7 +210,7 @@ async fn hear(
                 Some(_) => appends.send_modify(|count| *count += 1),
                 None => return,
             },
-            () = tokio::time::sleep(LOOK) => appends.send_modify(|count| *count += 1),
+            () = sleep(LOOK) => appends.send_modify(|count| *count += 1),
         }
     }
 }
