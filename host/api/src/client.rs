@@ -5,6 +5,7 @@ use crate::{
     local,
     wire::{Ask, Code, Content, Head, Item, REPLY_BYTES_MAX, Refusal, Reply, Request, VERSION},
 };
+use holdfast_types::Soon;
 use interprocess::local_socket::tokio::Stream;
 use std::{
     io,
@@ -105,7 +106,11 @@ impl Client {
     ///
     /// # Errors
     /// Says whether there is no host, or this user may not talk to it.
-    pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
+    pub fn connect(path: &Path) -> Soon<'_, Result<Self, ConnectError>> {
+        Box::pin(Self::open(path))
+    }
+
+    async fn open(path: &Path) -> Result<Self, ConnectError> {
         let path = path.to_owned();
         // No host can have bound a socket whose path the system does not take.
         if local::too_long(&path) {
@@ -132,13 +137,17 @@ impl Client {
     ///
     /// # Errors
     /// The connection failed, or the answer before this was not read to its end.
-    pub async fn ask(&mut self, request: &Request) -> Result<Answers<'_>, AskError> {
+    pub fn ask(&mut self, request: &Request) -> Soon<'_, Result<Answers<'_>, AskError>> {
+        let line = line(&Ask { v: VERSION, request });
+        Box::pin(async move { self.send(&line?).await })
+    }
+
+    async fn send(&mut self, line: &[u8]) -> Result<Answers<'_>, AskError> {
         if self.answering {
             return Err(AskError::Unfinished);
         }
         self.answering = true;
-        let bytes = line(&Ask { v: VERSION, request })?;
-        match self.writer.write_all(&bytes).await {
+        match self.writer.write_all(line).await {
             Ok(()) => {}
             // A busy host says so and closes without reading; what it said is still to be read.
             Err(error)
@@ -152,13 +161,16 @@ impl Client {
     ///
     /// # Errors
     /// The request was refused, or the connection failed.
-    pub async fn ask_all(&mut self, request: &Request) -> Result<Vec<Item>, AskError> {
-        let mut answers = self.ask(request).await?;
-        let mut items = Vec::new();
-        while let Some(item) = answers.next().await? {
-            items.push(item);
-        }
-        Ok(items)
+    pub fn ask_all(&mut self, request: &Request) -> Soon<'_, Result<Vec<Item>, AskError>> {
+        let line = line(&Ask { v: VERSION, request });
+        Box::pin(async move {
+            let mut answers = self.send(&line?).await?;
+            let mut items = Vec::new();
+            while let Some(item) = answers.next().await? {
+                items.push(item);
+            }
+            Ok(items)
+        })
     }
 }
 

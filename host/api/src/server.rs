@@ -6,8 +6,9 @@ use crate::{
     local::{self, Held},
     wire::{Ask, Code, Content, End, Head, Item, REQUEST_BYTES_MAX, Refusal, Reply, Request, VERSION},
 };
+use holdfast_types::Soon;
 use interprocess::local_socket::{tokio::Stream, traits::tokio::Listener as _};
-use std::{future::Future, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
     sync::{Semaphore, mpsc},
@@ -17,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// What answers a request: it sends items and ends with success or a refusal.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>>;
+pub type Answer<'a> = Soon<'a, Result<(), Refusal>>;
 
 /// What the server asks. The binary implements it.
 pub trait Host: Send + Sync + 'static {
@@ -105,7 +106,11 @@ impl Server {
     }
 
     /// Serves until `stop`; then following answers end, others have their grace, and the socket is removed.
-    pub async fn serve(self, host: Arc<dyn Host>, stop: CancellationToken) {
+    pub fn serve(self, host: Arc<dyn Host>, stop: CancellationToken) -> Soon<'static, ()> {
+        Box::pin(self.answer_all(host, stop))
+    }
+
+    async fn answer_all(self, host: Arc<dyn Host>, stop: CancellationToken) {
         let Self { held, limits } = self;
         let places = Arc::new(Semaphore::new(limits.connections_max));
         let mut connections = JoinSet::new();

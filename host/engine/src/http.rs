@@ -5,8 +5,10 @@
 
 use crate::instance::{Parts, Surroundings, answer_request};
 use crate::module::Version;
+use crate::outgoing::Connection;
 use crate::status::Shared;
 use bytes::Bytes;
+use holdfast_types::Soon;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -18,7 +20,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -84,7 +85,11 @@ impl HttpDoor {
     }
 
     /// Answers the requests of one connection until it ends.
-    pub async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    pub fn connection(&self, stream: Box<dyn Connection>) -> Soon<'_, ()> {
+        Box::pin(self.serve_connection(stream))
+    }
+
+    async fn serve_connection(&self, stream: Box<dyn Connection>) {
         let answering = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

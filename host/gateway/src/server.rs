@@ -18,7 +18,7 @@ use holdfast_auth::{Cut, Registry};
 use holdfast_broker::{Broker, RestoreError};
 use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener, Stream};
-use holdfast_types::{Name, Text};
+use holdfast_types::{Name, Soon, Text};
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -148,7 +148,11 @@ impl Gateway {
 
     /// Serves until `stop` is cancelled and every connection has ended: each waits a little for the records of messages
     /// that it has taken, acknowledges them, and says goodbye.
-    pub async fn run(self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> Soon<'static, ()> {
+        Box::pin(self.keep_open(stop))
+    }
+
+    async fn keep_open(self, stop: CancellationToken) {
         let doors = Arc::new(Semaphore::new(self.shared.limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let limits = &self.shared.limits;
         let lobby = Arc::new(Lobby::new(Bounds {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use holdfast_net::{DialError, Target, Timeouts};
-use holdfast_types::Text;
+use holdfast_types::{Soon, Text};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 pub use hyper::Method;
 use hyper::{
@@ -100,7 +100,16 @@ impl Client {
         format!("{}:{}", self.target.host, self.target.port)
     }
 
-    async fn request(
+    fn request<'a>(
+        &'a self,
+        method: Method,
+        path: &'a str,
+        body: Option<Bytes>,
+    ) -> Soon<'a, Result<(u16, Incoming), ClientError>> {
+        Box::pin(self.exchange(method, path, body))
+    }
+
+    async fn exchange(
         &self,
         method: Method,
         path: &str,

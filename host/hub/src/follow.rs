@@ -14,6 +14,7 @@ use crate::{
     hub::Hub,
     transfer::Item,
 };
+use holdfast_types::Soon;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
@@ -102,7 +103,11 @@ impl Following {
 }
 
 /// Follows until `stop`.
-pub async fn follow(hub: Arc<Hub>, primary: Client, stop: CancellationToken) {
+pub fn follow(hub: Arc<Hub>, primary: Client, stop: CancellationToken) -> Soon<'static, ()> {
+    Box::pin(keep_up(hub, primary, stop))
+}
+
+async fn keep_up(hub: Arc<Hub>, primary: Client, stop: CancellationToken) {
     *hub.following.now() = Some(Now { address: primary.address(), ..Now::default() });
     let mut failed: Option<String> = None;
     let mut known: Option<(String, u64)> = None;

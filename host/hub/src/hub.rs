@@ -14,7 +14,7 @@ use holdfast_auth::{Registry, Sealer};
 use holdfast_broker::Broker;
 use holdfast_link::{Assigned, Change, ChildState, DesiredChange, DesiredForm, IdentityRecord};
 use holdfast_links::{Counts, Down, Ingest, Link};
-use holdfast_types::{Identity, Name, UnixMillis};
+use holdfast_types::{Identity, Name, Soon, UnixMillis};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -116,7 +116,11 @@ impl Hub {
     ///
     /// # Errors
     /// The storage cannot be read.
-    pub async fn open(config: HubConfig) -> Result<Arc<Self>, HubError> {
+    pub fn open(config: HubConfig) -> Soon<'static, Result<Arc<Self>, HubError>> {
+        Box::pin(Self::open_on(config))
+    }
+
+    async fn open_on(config: HubConfig) -> Result<Arc<Self>, HubError> {
         let HubConfig { name, backend, registry, sealer, broker, peers } = config;
         // What comes from now on is taken upon what is read from now on.
         let heard = backend.heard().await?;

@@ -5,8 +5,8 @@ use crate::{
     hub::Hub,
 };
 use holdfast_link::Call;
-use holdfast_links::{Answered, Appended, Ingest, Keeps, Link, Soon, Upper};
-use holdfast_types::{Name, UnixMillis};
+use holdfast_links::{Answered, Appended, Ingest, Keeps, Link, Upper};
+use holdfast_types::{Name, Soon, UnixMillis};
 use std::sync::Arc;
 
 impl Upper for Hub {

@@ -36,7 +36,7 @@ use futures_util::StreamExt;
 use holdfast_hub::backend::{
     Answer, Appended, Backend, Batch, Changed, DocumentChange, Events, Progress, Space, Span, Stored, Write,
 };
-use holdfast_types::{Name, Text};
+use holdfast_types::{Name, Soon, Text};
 use lanes::Lanes;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -85,22 +85,32 @@ impl JetStream {
     ///
     /// # Errors
     /// What is wrong, and what to do.
-    pub async fn check(config: &JetStreamConfig) -> Result<String, OpenError> {
-        let cluster = Cluster::open(config).await?;
-        let info = cluster.client.server_info();
-        Ok(format!(
-            "NATS {} at {}, {} of each message",
-            info.version,
-            config.servers.join(", "),
-            if config.replicas == 1 { "one copy".to_owned() } else { format!("{} copies", config.replicas) }
-        ))
+    pub fn check(config: &JetStreamConfig) -> Soon<'_, Result<String, OpenError>> {
+        Box::pin(async {
+            let cluster = Cluster::open(config).await?;
+            let info = cluster.client.server_info();
+            Ok(format!(
+                "NATS {} at {}, {} of each message",
+                info.version,
+                config.servers.join(", "),
+                if config.replicas == 1 {
+                    "one copy".to_owned()
+                } else {
+                    format!("{} copies", config.replicas)
+                }
+            ))
+        })
     }
 
     /// Connects, and reads all documents.
     ///
     /// # Errors
     /// The cluster cannot be used; what is wrong, and what to do.
-    pub async fn open(config: &JetStreamConfig) -> Result<Self, OpenError> {
+    pub fn open(config: &JetStreamConfig) -> Soon<'_, Result<Self, OpenError>> {
+        Box::pin(Self::connect(config))
+    }
+
+    async fn connect(config: &JetStreamConfig) -> Result<Self, OpenError> {
         let cluster = Arc::new(Cluster::open(config).await?);
         let (documents, writer) = read(&cluster).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -150,13 +160,15 @@ impl JetStream {
     }
 
     /// Ends what is under way, and waits for it.
-    pub async fn close(self) {
+    pub fn close(self) -> Soon<'static, ()> {
         let Self { tasks, _stop, cluster, .. } = self;
         drop(_stop);
         tasks.close();
-        tasks.wait().await;
-        // What is not written to the socket yet is an answer that nobody waits for.
-        let _ = cluster.client.flush().await;
+        Box::pin(async move {
+            tasks.wait().await;
+            // What is not written to the socket yet is an answer that nobody waits for.
+            let _ = cluster.client.flush().await;
+        })
     }
 }
 

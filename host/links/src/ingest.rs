@@ -8,7 +8,6 @@
 //! stored, none of the later ones is, the marks are read again, and the edge sends again on its next connection. A
 //! connection that takes the place of another goes on with the same marks, so that what both bring is stored once.
 
-use crate::upper::Soon;
 use holdfast_gateway::Fates;
 use holdfast_link::Mark;
 use holdfast_mqtt::{
@@ -16,7 +15,7 @@ use holdfast_mqtt::{
     server::{Outcome, Ticket},
 };
 use holdfast_store::Chain;
-use holdfast_types::{Envelope, Name, Offset, Priority, StableId, UnixMillis};
+use holdfast_types::{Envelope, Name, Offset, Priority, Soon, StableId, UnixMillis};
 use std::{
     collections::{HashMap, HashSet},
     sync::{

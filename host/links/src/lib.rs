@@ -19,7 +19,7 @@ pub use answer::{bad, encoded, failed, twin_failed};
 pub use below::{Below, Moved, Point};
 pub use ingest::{Appended, Batch, Came, Counts, Event, Gap, Ingest, Keeps, Origin, Progress};
 pub use link::{CallFault, Door, Down, Link};
-pub use upper::{Answered, LEVELS_MAX, Soon, Upper, above, behind, record_of};
+pub use upper::{Answered, LEVELS_MAX, Upper, above, behind, record_of};
 
 /// Where an edge keeps what is assigned to each edge below it: [`holdfast_link::Assigned`] as JSON, under its name.
 pub const ASSIGNED_SPACE: &str = "below";

@@ -4,14 +4,11 @@ use crate::{ingest::Ingest, link::Link};
 use bytes::Bytes;
 use holdfast_auth::{Credential, Device, DeviceStatus, Registry, SharedKey};
 use holdfast_link::{Access, Call, IdentityRecord, Problem, Proof, Secret, Status};
-use holdfast_types::{Identity, Name, UnixMillis};
-use std::{future::Future, iter::successors, pin::Pin, sync::Arc};
+use holdfast_types::{Identity, Name, Soon, UnixMillis};
+use std::{iter::successors, sync::Arc};
 
 /// Most edges above one another (IoT Edge: 5 levels).
 pub const LEVELS_MAX: usize = 5;
-
-/// What is there later.
-pub type Soon<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The document that answers a call, or why there is none.
 pub type Answered = Result<Bytes, (Status, Problem)>;

@@ -6,6 +6,7 @@ use crate::{
     raw::Raw,
     websocket,
 };
+use holdfast_types::Soon;
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream, UdpSocket},
@@ -250,8 +251,10 @@ impl Incoming {
     ///
     /// # Errors
     /// Why the handshake failed, or that it did not end within `within`.
-    pub async fn handshake(self, within: Duration) -> Result<Stream, HandshakeFault> {
-        timeout(within, self.welcome()).await.unwrap_or(Err(HandshakeFault::TimedOut(within)))
+    pub fn handshake(self, within: Duration) -> Soon<'static, Result<Stream, HandshakeFault>> {
+        Box::pin(async move {
+            timeout(within, self.welcome()).await.unwrap_or(Err(HandshakeFault::TimedOut(within)))
+        })
     }
 
     async fn welcome(self) -> Result<Stream, HandshakeFault> {

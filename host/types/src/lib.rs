@@ -13,6 +13,7 @@ mod message;
 mod name;
 mod qos;
 mod queue;
+mod soon;
 mod topic_properties;
 
 pub use endpoint::{Sink, Source};
@@ -26,4 +27,5 @@ pub use message::{Envelope, Message, Properties, SystemKey, SystemProperties};
 pub use name::{InvalidName, InvalidTopic, Name, Text, Topic};
 pub use qos::QoS;
 pub use queue::{Durability, LogId, Offset, Priority, QueueId, StableId, UnixMillis, WhenFull};
+pub use soon::Soon;
 pub use topic_properties::TopicProperties;

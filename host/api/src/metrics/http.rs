@@ -2,6 +2,7 @@
 
 use super::{MetricFamily, metrics_text};
 use holdfast_net::{ListenConfig, ListenError, Listener};
+use holdfast_types::Soon;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -51,7 +52,11 @@ impl MetricsServer {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, source: Arc<dyn MetricsSource>, stop: CancellationToken) {
+    pub fn serve(self, source: Arc<dyn MetricsSource>, stop: CancellationToken) -> Soon<'static, ()> {
+        Box::pin(self.answer_all(source, stop))
+    }
+
+    async fn answer_all(self, source: Arc<dyn MetricsSource>, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {

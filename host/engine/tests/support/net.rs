@@ -39,7 +39,7 @@ pub async fn listen(door: HttpDoor) -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let door = door.clone();
-            tokio::spawn(async move { door.connection(stream).await });
+            tokio::spawn(async move { door.connection(Box::new(stream)).await });
         }
     });
     address

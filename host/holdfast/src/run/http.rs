@@ -38,7 +38,7 @@ pub async fn serve(listener: Listener, door: HttpDoor, stop: CancellationToken) 
         connections.spawn(async move {
             let _place = place;
             let Ok(stream) = incoming.handshake(HANDSHAKE_TIME_MAX).await else { return };
-            let _ = timeout(CONNECTION_TIME_MAX, door.connection(stream)).await;
+            let _ = timeout(CONNECTION_TIME_MAX, door.connection(Box::new(stream))).await;
         });
     }
     connections.shutdown().await;

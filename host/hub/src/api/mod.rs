@@ -15,6 +15,7 @@ pub use registry::{Credential, DeviceGiven};
 use crate::hub::Hub;
 use body::{Body, failed};
 use holdfast_net::{ListenConfig, ListenError, Listener};
+use holdfast_types::Soon;
 use hyper::{
     Method, Request, Response,
     body::Incoming,
@@ -89,7 +90,11 @@ impl ApiServer {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, hub: Arc<Hub>, stop: CancellationToken) {
+    pub fn serve(self, hub: Arc<Hub>, stop: CancellationToken) -> Soon<'static, ()> {
+        Box::pin(self.answer_all(hub, stop))
+    }
+
+    async fn answer_all(self, hub: Arc<Hub>, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         let context = Context { hub, stop: stop.clone(), concierge: self.concierge.clone() };

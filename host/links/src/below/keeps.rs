@@ -4,14 +4,11 @@
 //! `{"v":1,"sequence":n,"gaps":n,"missing":n,"last_gap":[from,to,at]}`. It is written with the messages below it and stays for
 //! as long as the store.
 
-use crate::{
-    ingest::{Appended, Batch, Event, Gap, Keeps, Origin, Progress},
-    upper::Soon,
-};
+use crate::ingest::{Appended, Batch, Event, Gap, Keeps, Origin, Progress};
 use holdfast_broker::{Broker, PassedOn};
 use holdfast_link::{Mark, event};
 use holdfast_store::DocumentWrite;
-use holdfast_types::{Envelope, Name, Offset, Priority, Source, SystemKey, Text, UnixMillis};
+use holdfast_types::{Envelope, Name, Offset, Priority, Soon, Source, SystemKey, Text, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -16,14 +16,14 @@ use crate::{
     ASSIGNED_SPACE,
     ingest::{Counts, Ingest},
     link::{Down, Link},
-    upper::{Answered, Soon, Upper, above, behind},
+    upper::{Answered, Upper, above, behind},
 };
 use bytes::Bytes;
 use holdfast_auth::Registry;
 use holdfast_broker::Broker;
 use holdfast_gateway::{EdgeLink, Links};
 use holdfast_link::{Assigned, Call, Change, DeploymentReport, DesiredChange, DesiredForm};
-use holdfast_types::{Identity, Name, Text, UnixMillis};
+use holdfast_types::{Identity, Name, Soon, Text, UnixMillis};
 use keeps::Recorder;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -109,7 +109,11 @@ impl Below {
     }
 
     /// Passes desired changes on until it is told to stop, and then waits for what is under way.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub fn run(self: Arc<Self>, stop: CancellationToken) -> Soon<'static, ()> {
+        Box::pin(self.pass_on(stop))
+    }
+
+    async fn pass_on(self: Arc<Self>, stop: CancellationToken) {
         let mut watch = self.broker.twins().watch_desired();
         loop {
             tokio::select! {

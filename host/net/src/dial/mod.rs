@@ -12,7 +12,7 @@ use crate::{
     ClientTls, HandshakeFault, HostName, PlainTcp, QuicTls, Settings, Stream, Transport, quic, raw::Raw,
     websocket,
 };
-use holdfast_types::Text;
+use holdfast_types::{Soon, Text};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::TcpStream,
@@ -109,7 +109,11 @@ impl Default for Timeouts {
 ///
 /// # Errors
 /// The situation and its fix. Nothing is retried here.
-pub async fn dial(target: &Target, timeouts: Timeouts) -> Result<Stream, DialError> {
+pub fn dial(target: &Target, timeouts: Timeouts) -> Soon<'_, Result<Stream, DialError>> {
+    Box::pin(reach(target, timeouts))
+}
+
+async fn reach(target: &Target, timeouts: Timeouts) -> Result<Stream, DialError> {
     match &target.way {
         Way::Quic(tls) => over_quic(target, tls, timeouts).await,
         Way::Tcp => {
