@@ -5,11 +5,10 @@ use super::{
     inspect::{self, Inspection},
     languages::{Language, LanguageError},
     settings_text,
-    toolchain::{NoToolchain, Toolchain},
+    toolchain::{NoToolchain, Remaps, Toolchain},
 };
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
     ffi::OsStr,
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -88,11 +87,13 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     let toolchain = Toolchain::find(&directory).map_err(BuildError::NoToolchain)?;
     progress(&format!("building with {toolchain}"));
     let project = Project::read(&toolchain, &directory)?;
-    let is_first = !project.component.parent().is_some_and(Path::exists);
+    let shared = cache().filter(|_| !project.is_built_elsewhere);
+    let shared = shared.as_deref();
+    let is_first = !shared.or(project.component.parent()).is_some_and(Path::exists);
     if is_first && matches!(toolchain, Toolchain::BuildStd { .. }) {
-        progress("the first time this takes about half a minute, since the standard library is built, too");
+        progress("the first time this takes a minute or two, since the standard library is built, too");
     }
-    let mut cargo = toolchain.cargo_build(project.remap_flags());
+    let mut cargo = toolchain.cargo_build(&project.remaps, shared);
     let status = cargo
         .args(["--package", &project.name])
         .current_dir(&directory)
@@ -154,8 +155,9 @@ fn finish(
 struct Project {
     name: String,
     component: PathBuf,
-    /// Folders on this machine whose names the compiler would write into the component, and what to write instead.
-    remaps: BTreeMap<String, String>,
+    remaps: Remaps,
+    /// Whether the user has said where to build what is on the way to the component.
+    is_built_elsewhere: bool,
 }
 
 impl Project {
@@ -198,24 +200,29 @@ impl Project {
         let file = format!("{}.wasm", library.replace('-', "_"));
         let component = target.join(TARGET).join("release").join(file);
 
-        // Packages that lie here are remapped to their names; for others the folder that they all lie in is left out.
-        let remap = |package: &Value| {
+        // Names of folders on the machine of the builder have no place in a component: they tell about the builder, and the
+        // same sources would give another component elsewhere. Packages that lie here are remapped to their names; for others
+        // the folder that they all lie in is left out.
+        let mut remaps = Remaps::default();
+        for package in &packages {
             let is_local = package.get("source").is_none_or(Value::is_null);
-            let folder = folder(package)?;
+            let (Some(folder), Some(name)) = (folder(package), text(package, "name")) else { continue };
             match is_local {
-                true => Some((folder.display().to_string(), text(package, "name")?)),
-                false => Some((parent(&folder).display().to_string(), "registry".to_owned())),
-            }
-        };
-        let remaps = packages.iter().filter_map(remap).collect();
-        Ok(Self { name, component, remaps })
+                true => remaps.own.insert(folder.display().to_string(), name),
+                false => remaps.foreign.insert(parent(&folder).display().to_string(), "registry".to_owned()),
+            };
+        }
+        let is_built_elsewhere =
+            text(metadata, "build_directory").is_some_and(|folder| Path::new(&folder) != target);
+        Ok(Self { name, component, remaps, is_built_elsewhere })
     }
+}
 
-    /// Names of folders on the machine of the builder have no place in a component: they tell about the builder, and
-    /// the same sources would give another component elsewhere.
-    fn remap_flags(&self) -> Vec<String> {
-        self.remaps.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect()
-    }
+/// Where the standard library is built once for all projects of this user, if there is such a place.
+fn cache() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
+    Some(cache.join("holdfast/modules"))
 }
 
 /// Puts the component where a running host sees it whole or not at all, and its settings before it.
@@ -293,6 +300,7 @@ impl std::error::Error for BuildError {}
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::collections::BTreeMap;
 
     fn metadata(crate_type: &str) -> Value {
         json!({
@@ -313,10 +321,12 @@ mod tests {
         let project = Project::from_metadata(&metadata("cdylib"), Path::new("/m")).unwrap();
         assert_eq!(project.name, "my-module");
         assert_eq!(project.component, Path::new("/t/wasm32-wasip2/release/my_module.wasm"));
-        let flags = project.remap_flags();
-        assert!(flags.contains(&"--remap-path-prefix=/m=my-module".to_owned()), "{flags:?}");
-        assert!(flags.contains(&"--remap-path-prefix=/sdk=sdk".to_owned()), "{flags:?}");
-        assert!(flags.contains(&"--remap-path-prefix=/r=registry".to_owned()), "{flags:?}");
+        let folders = |named: &[(&str, &str)]| {
+            named.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(project.remaps.own, folders(&[("/m", "my-module"), ("/sdk", "sdk")]));
+        assert_eq!(project.remaps.foreign, folders(&[("/r", "registry")]));
+        assert!(!project.is_built_elsewhere);
     }
 
     #[test]

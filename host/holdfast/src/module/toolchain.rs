@@ -6,6 +6,7 @@
 
 use super::TARGET;
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt,
     path::{Path, PathBuf},
@@ -31,6 +32,15 @@ pub enum Toolchain {
         /// Where `libc.a` of wasi-libc lies.
         libc: PathBuf,
     },
+}
+
+/// Folders of this machine, and what is written into components instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remaps {
+    /// The folders of the project's own packages, with the names of these.
+    pub own: BTreeMap<String, String>,
+    /// Folders of packages that were fetched.
+    pub foreign: BTreeMap<String, String>,
 }
 
 /// No tool chain was found. Says what to install, for each way.
@@ -111,13 +121,29 @@ impl Toolchain {
         }
     }
 
-    /// `cargo build` of the target, optimised. `flags` go to the compiler, behind those that the user has set.
-    pub fn cargo_build(&self, mut flags: Vec<String>) -> Command {
+    /// `cargo build` of the target, optimised. Folders of this machine that the compiler would write into the component are
+    /// written as `remaps` says; the flags for that stand behind those that the user has set. What need not lie in the
+    /// project may be built in `shared`.
+    pub fn cargo_build(&self, remaps: &Remaps, shared: Option<&Path>) -> Command {
         let mut command = self.cargo();
         command.args(["build", "--release", "--target", TARGET]);
-        if let Self::BuildStd { libc, .. } = self {
-            command.arg("-Zbuild-std=std,panic_abort");
-            flags.push(format!("-Lnative={}", libc.display()));
+        let mut flags: Vec<String> = remaps.foreign.iter().map(flag).collect();
+        match self {
+            Self::Ready { .. } => flags.extend(remaps.own.iter().map(flag)),
+            Self::BuildStd { libc, .. } => {
+                command.args(["-Zbuild-std=std,panic_abort", "-Zprofile-rustflags"]);
+                flags.push(format!("-Lnative={}", libc.display()));
+                // The library is built anew under other flags, so those that name this project are for its packages alone.
+                for remap in &remaps.own {
+                    let flags = toml_list(&[flag(remap)]);
+                    command
+                        .arg("--config")
+                        .arg(format!("profile.release.package.{}.rustflags={flags}", remap.1));
+                }
+                if let Some(shared) = shared {
+                    command.env("CARGO_BUILD_BUILD_DIR", shared);
+                }
+            }
         }
         // Flags of the environment put those of the command line out of force, so ours go where the user's are.
         let users = std::env::var_os("CARGO_ENCODED_RUSTFLAGS")
@@ -161,6 +187,10 @@ impl fmt::Display for Toolchain {
             }
         }
     }
+}
+
+fn flag((from, to): (&String, &String)) -> String {
+    format!("--remap-path-prefix={from}={to}")
 }
 
 /// Flags of `RUSTFLAGS`, which are separated by spaces, in the encoded form.
@@ -260,10 +290,31 @@ mod tests {
     fn with_every_package_there_the_compiler_is_used_by_its_full_path() {
         let root = system(&FILES);
         let found = Toolchain::debian(root.path()).unwrap();
-        let command = found.cargo_build(vec!["-Cx".to_owned()]);
+        let command = found.cargo_build(&Remaps::default(), None);
         assert_eq!(Path::new(command.get_program()), root.path().join("usr/bin/cargo"));
         let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
         assert!(arguments.contains(&"-Zbuild-std=std,panic_abort".to_owned()), "{arguments:?}");
+    }
+
+    #[test]
+    fn two_projects_have_the_library_built_under_the_same_flags_in_the_same_folder() {
+        let found = Toolchain::debian(system(&FILES).path()).unwrap();
+        let [one, other] = ["one", "other"].map(|project| {
+            let own = BTreeMap::from([(format!("/home/me/{project}"), project.to_owned())]);
+            let foreign = BTreeMap::from([("/registry".to_owned(), "registry".to_owned())]);
+            let command = found.cargo_build(&Remaps { own, foreign }, Some(Path::new("/cache")));
+            let shared = command
+                .get_envs()
+                .any(|set| set == ("CARGO_BUILD_BUILD_DIR".as_ref(), Some("/cache".as_ref())));
+            assert!(shared);
+            let all: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            let (of_project, of_all): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|argument| argument.contains("/home/me/"));
+            let flags = format!("[\"--remap-path-prefix=/home/me/{project}={project}\"]");
+            assert_eq!(of_project, [format!("profile.release.package.{project}.rustflags={flags}")]);
+            of_all
+        });
+        assert_eq!(one, other);
     }
 
     #[test]
