@@ -120,6 +120,26 @@ async fn http_handlers_answer_below_their_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_component_handles_messages_and_answers_requests_from_what_they_left() {
+    let mut edge = Plan::new(&["counter"]).with("counter", "http_counter", "").start().await;
+    edge.until_running("counter").await;
+    let address = listen(edge.http.clone()).await;
+    let (status, body) = ask(address, "GET", "/counter", "").await;
+    assert!(status == 200 && body.contains("Ok(0)"), "{status} {body}");
+    edge.feed("counter", "one").await;
+    edge.feed("counter", "two").await;
+    assert_eq!(edge.bodies(2).await, ["1", "2"]);
+    edge.until("counter", |status| status.messages_in == 2).await;
+    let (status, body) = ask(address, "GET", "/counter", "").await;
+    assert!(status == 200 && body.contains("Ok(2)"), "{status} {body}");
+    // A request belongs to no turn: what it would send is refused and goes nowhere.
+    assert!(body.contains("only what handles messages can send"), "{body}");
+    assert!(edge.nothing_more());
+    assert_eq!(edge.status("counter").unwrap().requests, 2);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_takes_too_long_and_too_many_at_once_are_bounded() {
     let settings = "[http]\npath = \"/\"\n[limits]\nhttp_ms = 300\nhttp_requests = 1\n";
     let edge = Plan::new(&[]).with_file("server", &published("http_server"), settings).start().await;
