@@ -1,11 +1,18 @@
 //! What hostile clients cost the others: `cargo bench -p holdfast-gateway --bench hostile`.
 //!
 //! Twenty clients with TLS publish a message of QoS 1 each every 10 ms and wait for its acknowledgement, while another process
-//! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure just before,
-//! how long one more client takes to connect, how long one that shares the address of the attackers does, and what the memory of the
-//! host has grown by. Everything runs on one machine, on which each has processors of its own, as it would have elsewhere: the host
-//! half of them, the twenty a quarter, the attackers a quarter. What the attackers cost is then what they cost the host. Needs
-//! `taskset` of util-linux, four processors, and IPv6 on the loopback. Names of ways as arguments run only these.
+//! attacks from another address, one way after the other. For each way: the latency of the twenty beside their quiet figure, how long
+//! one more client takes to connect, how long one that shares the address of the attackers does, and what the memory of the host has
+//! grown by. No durable route takes what the twenty send: what the disk does meanwhile is not the attackers' doing.
+//!
+//! What else the machine does moves these latencies by a factor of five from one minute to the next. So quiet and attack take turns in
+//! slices of half a second, and what is compared are the medians of all quiet slices and of all slices under attack of one way: what
+//! comes and goes hits both alike, and a slice that was hit alone does not count for more than one. Beside them stands how much of the
+//! processors other machines took in either.
+//!
+//! Everything runs on one machine, on which each has processors of its own, as it would have elsewhere: the host half of them, the
+//! twenty a quarter, the attackers a quarter. What the attackers cost is then what they cost the host. Needs `taskset` of util-linux,
+//! four processors, and IPv6 on the loopback. Names of ways as arguments run only these.
 
 #![expect(
     clippy::print_stdout,
@@ -27,10 +34,11 @@ use holdfast_net::{
 };
 use holdfast_test_measure::{Quiet, again_on, median, processors, resident_bytes};
 use std::{
-    io::Write,
+    fmt,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 use support::{Client, House, connect, hub};
@@ -39,12 +47,16 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet, time::timeout};
 /// The others, and the pace of each.
 const OTHERS: usize = 20;
 const PACE: Duration = Duration::from_millis(10);
-const COUNTED: Duration = Duration::from_secs(5);
-/// Before it is counted, so that the attack is under way.
-const WARM: Duration = Duration::from_secs(2);
-/// How often each way is tried: what else the machine does moves the last hundredth of the latencies by a factor of two, also
-/// in quiet, so that medians are compared, each attack after its own quiet.
-const ROUNDS: usize = 3;
+/// How long is counted at once, in quiet and under attack.
+const SLICE: Duration = Duration::from_millis(500);
+/// How long the acknowledgements of a slice are waited for.
+const LATE: Duration = Duration::from_millis(100);
+/// Before it is counted, so that the attack is under way: as long as it takes until all attackers are there, and for those who say
+/// nothing until places are taken from them.
+const WARM: Duration = Duration::from_secs(1);
+const WARM_SILENCE: Duration = Duration::from_secs(3);
+/// Slices of each kind for each way.
+const ROUNDS: usize = 12;
 /// Connections that attack at once.
 const AT_ONCE: usize = 64;
 /// What an attack may add to the memory of the host: the connections that say nothing, the buffers of those that do, the
@@ -89,16 +101,17 @@ fn main() {
     let from = |address| std::net::TcpStream::connect((address, port)).unwrap().local_addr().unwrap().ip();
     assert_ne!(from(OF_ATTACKERS), from(OF_OTHERS), "the others share the address of the attackers");
     let me = |part: &str| start(part, &certificate, port);
+    let mut others = Others::of(me("others"));
     let (mut quiet_connect, mut all) = (Vec::new(), WAYS.map(|_| Vec::new()));
     let machine = Quiet::look();
     for _ in 0..ROUNDS {
         for (way, rounds) in WAYS.iter().zip(&mut all).filter(|(way, _)| chosen(way)) {
-            let quiet = latency(me("others"));
+            let quiet = others.slice();
             quiet_connect.push(connecting(me("newcomers")));
             let before = (resident_bytes("self"), house.counted());
             let mut attack = me(way);
-            std::thread::sleep(WARM);
-            let found = latency(me("others"));
+            std::thread::sleep(if *way == "silence" { WARM_SILENCE } else { WARM });
+            let found = others.slice();
             let connect = connecting(me("newcomers"));
             let now = house.counted();
             let neighbours = said(me("neighbours"));
@@ -106,12 +119,8 @@ fn main() {
             attack.wait().unwrap();
             let grown = resident_bytes("self").saturating_sub(before.0);
             println!(
-                "  {way}: quiet {} and {} us, then {} and {} us; refused {}, protocol errors {}, pushed out {}, too late {}, \
-                 messages in {}, open {}",
-                quiet.0,
-                quiet.1,
-                found.0,
-                found.1,
+                "  {way}: quiet {quiet}, then {found}; refused {}, protocol errors {}, pushed out {}, too late {}, messages in {}, \
+                 open {}",
                 now.connects_refused - before.1.connects_refused,
                 now.protocol_errors - before.1.protocol_errors,
                 now.connections_pushed_out - before.1.connections_pushed_out,
@@ -121,14 +130,14 @@ fn main() {
             );
             rounds.push(Round { quiet, found, connect, neighbours: (neighbours[0], neighbours[1]), grown });
             let end = Instant::now() + Duration::from_secs(20);
-            while house.counted().connections > 0 && Instant::now() < end {
+            while house.counted().connections > OTHERS as u64 && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
     }
     machine.say();
     println!(
-        "medians of {ROUNDS} rounds; in quiet a new client is there in {} us",
+        "medians of {ROUNDS} slices; in quiet a new client is there in {} us",
         median(&quiet_connect).unwrap()
     );
     for (way, rounds) in WAYS.iter().zip(&all).filter(|(way, _)| chosen(way)) {
@@ -136,12 +145,26 @@ fn main() {
     }
 }
 
-/// What one way of attacking cost once: the latency at half and at 99 of 100 messages beside the quiet one just before, in
-/// microseconds; how long a new client takes; how long one at the attackers' address does, and how many of those were let in; what
-/// the memory has grown by.
+/// What the twenty saw in a slice: the latency at half and at 99 of 100 messages in microseconds, and the share of the processors that
+/// other machines took meanwhile.
+#[derive(Clone, Copy)]
+struct Slice {
+    half: u64,
+    most: u64,
+    stolen: f64,
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} and {} us (taken {:.0} %)", self.half, self.most, self.stolen * 100.0)
+    }
+}
+
+/// What one way of attacking cost once: the twenty in quiet and under attack; how long a new client takes; how long one at the
+/// attackers' address does, and how many of those were let in; what the memory has grown by.
 struct Round {
-    quiet: (u64, u64),
-    found: (u64, u64),
+    quiet: Slice,
+    found: Slice,
     connect: u64,
     neighbours: (u64, u64),
     grown: u64,
@@ -149,14 +172,20 @@ struct Round {
 
 fn verdict(rounds: &[Round]) -> String {
     let of = |what: &dyn Fn(&Round) -> u64| median(&rounds.iter().map(what).collect::<Vec<_>>()).unwrap();
-    let (half, most) = (of(&|one| one.found.0), of(&|one| one.found.1));
+    let stolen =
+        |what: &dyn Fn(&Round) -> f64| rounds.iter().map(what).sum::<f64>() * 100.0 / rounds.len() as f64;
+    let (half, most) = (of(&|one| one.found.half), of(&|one| one.found.most));
+    let (quiet_half, quiet_most) = (of(&|one| one.quiet.half), of(&|one| one.quiet.most));
     let times = |now: u64, then: u64| now as f64 / then as f64;
-    let (half_times, most_times) = (times(half, of(&|one| one.quiet.0)), times(most, of(&|one| one.quiet.1)));
+    let (half_times, most_times) = (times(half, quiet_half), times(most, quiet_most));
     let grown = rounds.iter().map(|one| one.grown).max().unwrap_or_default();
     let holds = half_times <= 2.0 && most_times <= 2.0 && grown <= GROWN_BYTES_MAX;
     format!(
-        "p50 {half} us ({half_times:.2}), p99 {most} us ({most_times:.2}); a new client is there in {} us, one beside the \
-         attackers in {} us ({} of {} let in); memory grown by {:.1} MiB; {}",
+        "p50 {half} us, {half_times:.2} times {quiet_half}, p99 {most} us, {most_times:.2} times {quiet_most} (taken {:.1} % and \
+         {:.1} % in quiet); a new client is there in {} us, one beside the attackers in {} us ({} of {} let in); memory grown by \
+         {:.1} MiB; {}",
+        stolen(&|one| one.found.stolen),
+        stolen(&|one| one.quiet.stolen),
         of(&|one| one.connect),
         of(&|one| one.neighbours.0),
         rounds.iter().map(|one| one.neighbours.1).sum::<u64>(),
@@ -164,6 +193,39 @@ fn verdict(rounds: &[Round]) -> String {
         grown as f64 / f64::from(1 << 20),
         if holds { "within the goals" } else { "OVER a goal" }
     )
+}
+
+/// The process of the twenty.
+struct Others {
+    _child: Child,
+    ask: ChildStdin,
+    hear: BufReader<ChildStdout>,
+}
+
+impl Others {
+    /// They are all connected when this returns.
+    fn of(mut child: Child) -> Self {
+        let (ask, hear) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut one = Self { _child: child, ask, hear };
+        assert_eq!(one.line(), "ready");
+        one
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.hear.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// What they see from now on.
+    fn slice(&mut self) -> Slice {
+        let machine = Quiet::silently();
+        self.ask.write_all(b"\n").unwrap();
+        let line = self.line();
+        let stolen = machine.stolen();
+        let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        Slice { half: numbers[0], most: numbers[1], stolen }
+    }
 }
 
 fn papers(folder: &Path) -> (PathBuf, Door) {
@@ -201,7 +263,7 @@ fn start(part: &str, certificate: &Path, port: u16) -> Child {
     let is_attack = WAYS.contains(&part);
     let mut command = placed(if is_attack { Part::Attackers } else { Part::Others });
     command.args(["--as", part]).arg(certificate).arg(port.to_string());
-    command.stdout(Stdio::piped()).spawn().unwrap()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 fn said(child: Child) -> Vec<u64> {
@@ -209,12 +271,6 @@ fn said(child: Child) -> Vec<u64> {
     assert!(out.status.success());
     let text = String::from_utf8(out.stdout).unwrap();
     text.split_whitespace().map(|number| number.parse().unwrap()).collect()
-}
-
-/// Half of the messages, and all but one of a hundred, are acknowledged in so many microseconds.
-fn latency(others: Child) -> (u64, u64) {
-    let found = said(others);
-    (found[0], found[1])
 }
 
 /// How long a new client needs, with handshake and proof, half of the times.
@@ -344,22 +400,22 @@ async fn greeted(door: &Target, id: &str, user: &str) -> Option<Client<Stream>> 
         .then_some(client)
 }
 
+/// Publishes until nobody asks any more, and says for each slice that is asked for what it saw.
 async fn others(door: &Arc<Target>) {
+    let times: Arc<Mutex<Vec<(Instant, Duration)>>> = Arc::default();
     let mut all = JoinSet::new();
     for n in 0..OTHERS {
-        let door = door.clone();
+        let mut client = greeted(door, &format!("other-{n}"), "press").await.expect("it is let in");
+        let times = times.clone();
         all.spawn(async move {
-            let mut client = greeted(&door, &format!("other-{n}"), "press").await.expect("it is let in");
-            let mut times = Vec::new();
             let mut next = Instant::now() + PACE * n as u32 / OTHERS as u32;
             let local = PublishProperties {
                 user_properties: vec![("local".into(), "1".into())],
                 ..PublishProperties::default()
             };
-            for number in 0..COUNTED.as_millis() / PACE.as_millis() {
+            for packet_id in (1..=u16::MAX).cycle().map(PacketId::new) {
                 tokio::time::sleep_until(next.into()).await;
                 next += PACE;
-                let packet_id = PacketId::new(number as u16 + 1);
                 let publish = Publish {
                     qos: QoS::AtLeastOnce,
                     packet_id,
@@ -370,15 +426,27 @@ async fn others(door: &Arc<Target>) {
                 client.send(&Packet::Publish(publish)).await;
                 let ack = client.next().await;
                 assert!(matches!(ack, Some(Packet::PubAck(_))), "{ack:?}");
-                times.push(sent.elapsed());
+                times.lock().unwrap().push((sent, sent.elapsed()));
             }
-            times
         });
     }
-    let mut times: Vec<Duration> = all.join_all().await.into_iter().flatten().collect();
-    times.sort();
-    let at = |share: usize| times[times.len() * share / 100].as_micros();
-    println!("{} {}", at(50), at(99));
+    let asked = tokio::task::spawn_blocking(move || {
+        println!("ready");
+        for _ in std::io::stdin().lines() {
+            let begin = Instant::now();
+            std::thread::sleep(SLICE + LATE);
+            let mut all = std::mem::take(&mut *times.lock().unwrap());
+            all.retain(|(sent, _)| (begin..begin + SLICE).contains(sent));
+            let mut all: Vec<Duration> = all.into_iter().map(|(_, took)| took).collect();
+            all.sort();
+            let at = |share: usize| all[all.len() * share / 100].as_micros();
+            println!("{} {}", at(50), at(99));
+        }
+    });
+    tokio::select! {
+        ended = asked => ended.unwrap(),
+        failed = all.join_next() => panic!("one of the others has ended: {failed:?}"),
+    }
 }
 
 /// How long half of them take at most, and how many are let in.

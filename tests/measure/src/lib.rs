@@ -74,6 +74,11 @@ impl Quiet {
     pub fn look() -> Self {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         println!("load of the machine before the run: {}", load.trim());
+        Self::silently()
+    }
+
+    /// Looks, and prints nothing: for a part of a run.
+    pub fn silently() -> Self {
         Self { before: Processors::now() }
     }
 
