@@ -17,7 +17,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -574,6 +574,46 @@ async fn subscribers_get_what_matches_and_a_slow_one_loses_without_holding_the_s
     drop(slow);
     let receipt = broker.publish(from_child("c", "plant/t"), Message::new("x")).await.unwrap();
     assert_eq!(receipt.subscribers, 1);
+}
+
+#[tokio::test]
+async fn many_subscriptions_are_changed_in_groups_and_messages_pass_between_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &[]);
+    // 320 filters that all match one topic: each level by its name or by a wildcard.
+    let levels = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let filter = |n: usize| {
+        let level = |(at, name)| if n >> at & 1 == 1 { "+" } else { name };
+        on(&levels.iter().copied().enumerate().map(level).collect::<Vec<_>>().join("/"))
+    };
+    let all: Vec<_> = (0..320).map(|n| (filter(n), numbered(n as u32 + 1))).collect();
+    let added: Vec<_> = all.iter().map(|(interest, options)| (interest, Some(*options))).collect();
+    let ended: Vec<_> = all.iter().map(|(interest, _)| (interest, None)).collect();
+    let room = Room { messages: 1_000_000, bytes: 1 << 30, budget: Budget::new(1 << 30) };
+    let mut subscriber = broker.subscribe_within(name("s"), room);
+    let (stop, topic) = (AtomicBool::new(false), levels.join("/"));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                broker.publish_then(from_child("c", &topic), Message::new("x"), |_| {});
+            }
+        });
+        for _ in 0..20 {
+            subscriber.change(&added);
+            subscriber.change(&ended);
+        }
+        subscriber.change(&added);
+        stop.store(true, Ordering::Relaxed);
+    });
+    broker.publish(from_child("c", &topic), Message::new("last")).await.unwrap();
+    loop {
+        let one = subscriber.next().await.unwrap();
+        assert_eq!(one.ids.len() % 32, 0, "a message came between two of a group");
+        if one.envelope.message.body == "last" {
+            assert_eq!(one.ids.len(), 320);
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,14 @@
 //! Messages to a client: subscriptions, retained messages, and the packets that carry them.
 
 use crate::{
-    connection::Client, durable::Durable, end::End, episodes::warn_once, plain::Plain, stats::Stats,
-    subscriptions::Wanted, translate,
+    connection::Client,
+    durable::Durable,
+    end::End,
+    episodes::{warn_once, warn_once_of},
+    plain::Plain,
+    stats::Stats,
+    subscriptions::Wanted,
+    translate,
 };
 use holdfast_auth::{Action, Refusal};
 use holdfast_broker::{Interest, Published, SubscriptionOptions};
@@ -37,6 +43,7 @@ impl Client {
                 }
             }
         }
+        self.subscriptions.settle(&self.shared, &self.key.user);
         let properties = AckProperties::default();
         let ack = SubAck { packet_id: subscribe.packet_id, reasons, properties };
         self.send_when_recorded(&Packet::SubAck(Box::new(ack)));
@@ -62,7 +69,7 @@ impl Client {
         let interest = interest(&wanted.filter)?;
         if let Err(refusal) = self.shared.registry.may(&self.key.user, Action::Subscribe(&interest.filter)) {
             let kind = format!("subscribe {}", self.key.user);
-            warn_once!(self.shared.episodes, &kind, %refusal, "a subscription is refused");
+            warn_once_of!(self.shared.episodes, &kind, &refusal.to_string(), %refusal, "a subscription is refused");
             return Err(match refusal {
                 // Of what is kept from it, the client does not learn that it is there.
                 Refusal::Denied { .. } => ReasonCode::UnspecifiedError,
@@ -96,7 +103,7 @@ impl Client {
             id: id.and_then(NonZeroU32::new),
         };
         let filter = send_retained.then(|| interest.filter.clone());
-        self.subscriptions.add(&self.shared, &self.key.user, interest, options);
+        self.subscriptions.add(interest, options);
         Stats::one(&self.shared.stats.subscriptions_granted);
         let reason = match wanted.qos {
             QoS::AtMostOnce => ReasonCode::Success,
@@ -113,6 +120,7 @@ impl Client {
             Err(reason) => reason,
         });
         let reasons = reasons.collect();
+        self.subscriptions.settle(&self.shared, &self.key.user);
         let properties = AckProperties::default();
         let ack = UnsubAck { packet_id: unsubscribe.packet_id, reasons, properties };
         self.send_when_recorded(&Packet::UnsubAck(Box::new(ack)));

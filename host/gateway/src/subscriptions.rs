@@ -51,6 +51,8 @@ pub(crate) struct Subscriptions {
     /// Made with the first subscription: a client that only publishes needs none.
     subscriber: Option<Subscriber>,
     interests: HashMap<Interest, SubscriptionOptions>,
+    /// Those that were added, given other options or ended, and that the broker has not heard of.
+    changed: Vec<Interest>,
     /// The session, if it outlives its connection.
     stored: Option<StoredSession>,
     /// Messages that the client has not acknowledged.
@@ -79,6 +81,7 @@ impl Subscriptions {
         Self {
             subscriber: None,
             interests: HashMap::new(),
+            changed: Vec::new(),
             stored: None,
             sent: HashMap::new(),
             facts: Arc::default(),
@@ -132,13 +135,14 @@ impl Subscriptions {
             match crate::outbound::interest(&one.filter) {
                 Ok(interest) => {
                     let options = SubscriptionOptions { qos, no_local, retain_as_published, id };
-                    self.add(shared, &record.user, interest, options);
+                    self.add(interest, options);
                 }
                 Err(reason) => {
                     tracing::warn!(user = %record.user, filter = %Plain(&one.filter), %reason, "a subscription cannot be restored");
                 }
             }
         }
+        self.settle(shared, &record.user);
         self.attended(false);
     }
 
@@ -167,32 +171,31 @@ impl Subscriptions {
         self.subscriber.as_ref().map(Subscriber::id)
     }
 
-    /// Adds a subscription or replaces the one with the same filter (MQTT-3.8.4-3).
-    pub(crate) fn add(
-        &mut self,
-        shared: &Shared,
-        user: &Name,
-        interest: Interest,
-        options: SubscriptionOptions,
-    ) {
-        if self.subscriber.is_none() {
-            self.attach(shared.broker.subscribe_within(user.clone(), room(shared)));
-        }
-        self.subscriber.iter().for_each(|subscriber| {
-            subscriber.add(&interest, options);
-        });
+    /// Adds a subscription or replaces the one with the same filter (MQTT-3.8.4-3), in force from [`Self::settle`] on.
+    pub(crate) fn add(&mut self, interest: Interest, options: SubscriptionOptions) {
+        self.changed.push(interest.clone());
         self.interests.insert(interest, options);
-        self.facts.subscriptions.store(self.interests.len(), Ordering::Relaxed);
     }
 
-    /// Ends a subscription. Says whether there was one.
+    /// Ends a subscription, from [`Self::settle`] on. Says whether there was one.
     pub(crate) fn remove(&mut self, interest: &Interest) -> bool {
-        if let Some(subscriber) = &self.subscriber {
-            subscriber.remove(interest);
-        }
         let known = self.interests.remove(interest).is_some();
-        self.facts.subscriptions.store(self.interests.len(), Ordering::Relaxed);
+        if known {
+            self.changed.push(interest.clone());
+        }
         known
+    }
+
+    /// Puts in force what was changed since.
+    pub(crate) fn settle(&mut self, shared: &Shared, user: &Name) {
+        let changed = std::mem::take(&mut self.changed);
+        if self.subscriber.is_none() && !self.interests.is_empty() {
+            self.attach(shared.broker.subscribe_within(user.clone(), room(shared)));
+        }
+        let now = |interest| (interest, self.interests.get(interest).copied());
+        let changes: Vec<_> = changed.iter().map(now).collect();
+        self.subscriber.iter().for_each(|subscriber| subscriber.change(&changes));
+        self.facts.subscriptions.store(self.interests.len(), Ordering::Relaxed);
     }
 
     /// Says whether the client is there.

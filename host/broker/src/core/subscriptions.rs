@@ -143,11 +143,19 @@ impl Subscriptions {
         known
     }
 
-    /// Removes every subscription of a subscriber.
-    pub(crate) fn forget(&mut self, subscriber: SubscriberId) {
-        for interest in self.interests.remove(&subscriber).into_iter().flatten() {
-            remove_below(&mut self.root, subscriber, &interest);
+    /// Removes up to so many subscriptions of a subscriber. Says whether there are more.
+    pub(crate) fn forget(&mut self, subscriber: SubscriberId, at_once: usize) -> bool {
+        let Some(all) = self.interests.get_mut(&subscriber) else { return false };
+        let these: Vec<Interest> = all.iter().take(at_once).cloned().collect();
+        for interest in &these {
+            all.remove(interest);
+            remove_below(&mut self.root, subscriber, interest);
         }
+        let has_more = !all.is_empty();
+        if !has_more {
+            self.interests.remove(&subscriber);
+        }
+        has_more
     }
 
     /// Whether nobody has subscribed to anything.
@@ -342,7 +350,8 @@ mod tests {
         assert!(!tree.remove(ONE, &interest("a/b/c")));
         assert!(!tree.remove(ONE, &interest("a/b")), "another's");
         tree.add(ONE, &interest("x/#"), numbered(1));
-        tree.forget(ONE);
+        assert!(tree.forget(ONE, 1), "there are more");
+        assert!(!tree.forget(ONE, usize::MAX));
         assert_eq!(tree.len(), 2);
         assert!(tree.remove(TWO, &interest("a/b")));
         assert!(!tree.remove(TWO, &shared("h", "a/b")), "another group");

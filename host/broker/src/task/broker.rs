@@ -9,7 +9,7 @@ use super::{
     queue::Queue,
     reader::Reader,
     sessions::SessionLog,
-    subscriber::{Account, Budget, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
+    subscriber::{Account, Budget, CHANGED_AT_ONCE, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
     tap::{Passing, Tap},
     twins::Halves,
 };
@@ -352,7 +352,7 @@ impl Inner {
     }
 
     pub(crate) fn forget_subscriber(&self, id: SubscriberId) {
-        self.subscriptions_mut().forget(id);
+        while self.subscriptions_mut().forget(id, CHANGED_AT_ONCE) {}
         write(&self.mailboxes).remove(&id);
     }
 }

@@ -24,6 +24,9 @@ pub(crate) const SUBSCRIBER_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 /// What a waiting message takes beside its own bytes: its place in the queue, its envelope, its filters.
 pub(crate) const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
+/// Subscriptions that are changed at once: some tens of microseconds in which no message is handed over.
+pub(crate) const CHANGED_AT_ONCE: usize = 32;
+
 /// Bytes that many subscribers may hold together. Cloning gives another handle to the same bytes.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Purse>);
@@ -399,6 +402,24 @@ impl Subscriber {
     /// Ends a subscription. Says whether there was one. What waits already is still delivered.
     pub fn remove(&self, interest: &Interest) -> bool {
         self.inner.subscriptions_mut().remove(self.id, interest)
+    }
+
+    /// Subscribes, or gives new options, or ends the subscription where there are none; many at once. Every message looks here for
+    /// those whom it reaches, and some look for long: to wait for them at each subscription would hold the caller for a hundred times as
+    /// long, and to change all in one go would hold the messages.
+    pub fn change(&self, changes: &[(&Interest, Option<SubscriptionOptions>)]) {
+        if changes.iter().any(|(interest, options)| interest.group.is_some() && options.is_some()) {
+            self.inner.sessions.members_changed();
+        }
+        for some in changes.chunks(CHANGED_AT_ONCE) {
+            let mut subscriptions = self.inner.subscriptions_mut();
+            for (interest, options) in some {
+                match options {
+                    Some(options) => subscriptions.add(self.id, interest, *options),
+                    None => subscriptions.remove(self.id, interest),
+                };
+            }
+        }
     }
 
     /// Says whether anybody reads. In a group, one whom nobody reads is picked only if the others cannot take more.
