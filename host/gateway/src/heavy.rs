@@ -16,7 +16,10 @@ use std::{
     thread::available_parallelism,
     time::{Duration, Instant},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
+};
 use tokio_util::sync::PollSemaphore;
 
 /// Longest time for packets of one client at once: a full read of small messages for a few subscribers, some hundred of them.
@@ -43,11 +46,12 @@ impl Heavy {
         Self { floods: Arc::new(Semaphore::new(turns)), handshakes: Arc::new(Semaphore::new(turns)) }
     }
 
-    /// Waits for a turn in a flood, behind those who wait already, and until the other connections of this thread were looked at. Cancel
-    /// safe.
+    /// Waits for a turn in a flood, behind those who wait already, and then until the other connections of this thread were looked at:
+    /// whose turn it becomes runs right behind the one before, and the runtime counts a row of them as one step. Cancel safe.
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        tokio::task::yield_now().await;
-        self.floods.clone().acquire_owned().await.ok()
+        let turn = self.floods.clone().acquire_owned().await.ok();
+        yield_now().await;
+        turn
     }
 
     /// Shakes hands with a stranger, or hears one out, each step in a turn. Who waits for the other side holds none.
