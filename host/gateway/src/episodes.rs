@@ -1,7 +1,9 @@
-//! Things that go on happening are logged once per episode: when they begin, and with a count when they begin again.
+//! Things that go on happening are logged once per episode: when they begin, and with a count when they begin again. What has several
+//! causes, as a refusal, is logged once for each of the first few: who mends one must see the next.
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,6 +17,9 @@ const REMINDER: Duration = Duration::from_secs(600);
 /// Episodes at once. A flood of different ones is forgotten and begins anew; memory stays bounded.
 const EPISODES_MAX: usize = 1024;
 
+/// Causes that are logged in one episode. Who makes up more of them is not heard.
+const CAUSES_MAX: usize = 4;
+
 #[derive(Default)]
 pub(crate) struct Episodes(Mutex<HashMap<String, Episode>>);
 
@@ -22,21 +27,36 @@ struct Episode {
     logged: Instant,
     last: Instant,
     unlogged: u64,
+    /// The causes that were logged, as digests.
+    causes: Vec<u64>,
 }
 
 impl Episodes {
     /// Something of this kind has happened. Gives how often it happened unlogged before, if it is to be logged now.
     pub(crate) fn log_now(&self, kind: &str, now: Instant) -> Option<u64> {
+        self.log_cause(kind, "", now)
+    }
+
+    /// The same for what has happened for a cause.
+    pub(crate) fn log_cause(&self, kind: &str, cause: &str, now: Instant) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        cause.hash(&mut hasher);
+        let cause = hasher.finish();
         let mut episodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(episode) = episodes.get_mut(kind) {
             let over =
                 now.duration_since(episode.last) >= QUIET || now.duration_since(episode.logged) >= REMINDER;
             episode.last = now;
             if !over {
+                if episode.causes.len() < CAUSES_MAX && !episode.causes.contains(&cause) {
+                    episode.causes.push(cause);
+                    return Some(0);
+                }
                 episode.unlogged += 1;
                 return None;
             }
             episode.logged = now;
+            episode.causes = vec![cause];
             return Some(std::mem::take(&mut episode.unlogged));
         }
         if episodes.len() >= EPISODES_MAX {
@@ -45,7 +65,8 @@ impl Episodes {
                 episodes.clear();
             }
         }
-        episodes.insert(kind.to_owned(), Episode { logged: now, last: now, unlogged: 0 });
+        episodes
+            .insert(kind.to_owned(), Episode { logged: now, last: now, unlogged: 0, causes: vec![cause] });
         Some(0)
     }
 }
@@ -59,6 +80,16 @@ macro_rules! warn_once {
     };
 }
 pub(crate) use warn_once;
+
+/// Logs a warning if its episode is not logged yet, or not for this cause.
+macro_rules! warn_once_of {
+    ($episodes:expr, $kind:expr, $cause:expr, $($fields:tt)*) => {
+        if let Some(before) = $episodes.log_cause($kind, $cause, std::time::Instant::now()) {
+            tracing::warn!(before, $($fields)*);
+        }
+    };
+}
+pub(crate) use warn_once_of;
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +107,18 @@ mod tests {
             assert_eq!(episodes.log_now("a", start + Duration::from_secs(second)), None);
         }
         assert_eq!(episodes.log_now("a", start + Duration::from_secs(720)), Some(58));
+    }
+
+    #[test]
+    fn another_cause_is_logged_in_the_same_episode_and_made_up_ones_are_not() {
+        let (episodes, start) = (Episodes::default(), Instant::now());
+        assert_eq!(episodes.log_cause("a", "wrong key", start), Some(0));
+        assert_eq!(episodes.log_cause("a", "wrong key", start), None);
+        assert_eq!(episodes.log_cause("a", "disabled", start), Some(0));
+        let logged = (0..1000).filter(|n| episodes.log_cause("a", &n.to_string(), start).is_some());
+        assert_eq!(logged.count(), CAUSES_MAX - 2);
+        assert_eq!(episodes.log_cause("a", "wrong key", start + Duration::from_secs(60)), Some(999));
+        assert_eq!(episodes.log_cause("a", "disabled", start + Duration::from_secs(61)), Some(0));
     }
 
     #[test]

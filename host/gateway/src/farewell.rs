@@ -1,6 +1,6 @@
 //! The end of a connection: counted, logged, and said to the client.
 
-use crate::{connection::Client, end::End, outbound, plain::Plain, stats::Stats};
+use crate::{connection::Client, end::End, episodes::warn_once_of, outbound, plain::Plain, stats::Stats};
 use holdfast_mqtt::{Disconnect, Packet, ReasonCode};
 
 impl Client {
@@ -28,7 +28,7 @@ impl Client {
         if let Some(counter) = counter {
             Stats::one(counter);
             let kind = format!("end {user} {client_id}");
-            crate::episodes::warn_once!(self.shared.episodes, &kind, %user, %client_id, why = %end, "a connection ends");
+            warn_once_of!(self.shared.episodes, &kind, &end.to_string(), %user, %client_id, why = %end, "a connection ends");
         } else {
             tracing::debug!(%user, %client_id, why = %end, "a connection ends");
         }

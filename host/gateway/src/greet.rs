@@ -4,7 +4,7 @@ use crate::{
     above::EdgeLink,
     connection::Terms,
     cuts::Thread,
-    episodes::warn_once,
+    episodes::warn_once_of,
     hub::{self, Caller},
     life,
     plain::Plain,
@@ -80,7 +80,8 @@ pub(crate) async fn greet(
                 if error.reason == ReasonCode::PacketTooLarge {
                     Stats::one(&shared.stats.packets_over_limit);
                 }
-                warn_once!(shared.episodes, &format!("greet {}", peer.ip()), %peer, error = %Plain(&error), "a client is refused");
+                let (kind, cause) = (format!("greet {}", peer.ip()), error.to_string());
+                warn_once_of!(shared.episodes, &kind, &cause, %peer, error = %Plain(&error), "a client is refused");
                 let version = announced(stream, head).await;
                 refuse(shared, stream, &Codec::client(version, 0), error.reason, version == Version::V5)
                     .await;
@@ -102,7 +103,8 @@ pub(crate) async fn greet(
         Err(Refused { reason, why, known }) => {
             Stats::one(&shared.stats.connects_refused);
             let known = known.map(|known| known.to_string()).unwrap_or_default();
-            warn_once!(shared.episodes, &format!("greet {} {known}", peer.ip()), %peer, why = %Plain(&why), %reason, "a client is refused");
+            let kind = format!("greet {} {known}", peer.ip());
+            warn_once_of!(shared.episodes, &kind, &why, %peer, why = %Plain(&why), %reason, "a client is refused");
             refuse(shared, stream, &codec, reason, true).await;
             None
         }

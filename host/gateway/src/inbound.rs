@@ -1,6 +1,13 @@
 //! Messages from a client: may it, what is it, and who hears of its fate.
 
-use crate::{board::Board, episodes::warn_once, plain::Plain, shared::Shared, stats::Stats, translate};
+use crate::{
+    board::Board,
+    episodes::{warn_once, warn_once_of},
+    plain::Plain,
+    shared::Shared,
+    stats::Stats,
+    translate,
+};
 use bytes::Bytes;
 use holdfast_auth::Action;
 use holdfast_broker::{Beside, SubscriberId};
@@ -120,7 +127,7 @@ impl Inbound {
         let topic = Topic::new(text).map_err(|_| ReasonCode::TopicNameInvalid)?;
         if let Err(refusal) = shared.registry.may(&self.user, Action::Publish(&topic)) {
             let kind = format!("publish {}", self.user);
-            warn_once!(shared.episodes, &kind, %refusal, "a message is refused");
+            warn_once_of!(shared.episodes, &kind, &refusal.to_string(), %refusal, "a message is refused");
             return Err(ReasonCode::NotAuthorized);
         }
         if self.granted.len() >= TOPICS_REMEMBERED {

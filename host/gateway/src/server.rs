@@ -3,7 +3,7 @@
 use crate::{
     above::{Above, Links},
     beside::Beside,
-    episodes::warn_once,
+    episodes::{warn_once, warn_once_of},
     greet::{Greeted, greet},
     life::{self, Admitted, serve},
     limits::Limits,
@@ -282,7 +282,8 @@ async fn let_in(
         let mut stream = match shared.heavy.in_turns(incoming.handshake(within)).await {
             Ok(stream) => stream,
             Err(fault) => {
-                warn_once!(shared.episodes, &format!("tls {}", peer.ip()), %peer, %fault, "a handshake failed");
+                let (kind, cause) = (format!("tls {}", peer.ip()), fault.to_string());
+                warn_once_of!(shared.episodes, &kind, &cause, %peer, %fault, "a handshake failed");
                 return None;
             }
         };
