@@ -105,8 +105,10 @@ fn messages_wait_for_a_child_over_a_kill_fifty_of_them() {
     edge.start();
     for n in 0..50 {
         let body = n.to_string();
-        edge.run(&["cloud-to-device", "press-7", &body, "-p", "kind=order", "--expires-in", "1h"])
+        let said = edge
+            .run(&["cloud-to-device", "press-7", &body, "-p", "kind=order", "--expires-in", "1h"])
             .expect_good();
+        assert!(said.contains("holdfast device add press-7"), "nobody of that name was added: {said}");
     }
     edge.run(&["cloud-to-device", "press-7", "51"]).expect_refused(&["50 messages wait for this child"]);
     edge.run(&["cloud-to-device", "press-7", "x", "--expires-in", "soon"]).expect_refused(&["90s, 10m"]);

@@ -138,7 +138,15 @@ impl RunningHost {
         let expires = UnixMillis(now().0.saturating_add(life));
         let sent = self.broker.cloud_to_device(&child, message, Some(expires)).await;
         sent.map_err(|refused| failed(refused.to_string()))?;
-        Ok(format!("recorded for {child}"))
+        // A device may be added afterwards, and one of a plain user's name takes nothing from here.
+        let is_known = self.identities.registry.device(&Identity::device(child.clone())).is_some();
+        Ok(match is_known {
+            true => format!("recorded for {child}"),
+            false => format!(
+                "recorded for {child}, but there is no such device here yet; if the name is right, add it before the message expires: \
+                 holdfast device add {child}"
+            ),
+        })
     }
 
     fn identity(&self, who: &str) -> Result<Identity, Refusal> {
