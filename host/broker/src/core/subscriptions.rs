@@ -350,6 +350,7 @@ mod tests {
         assert!(!tree.remove(ONE, &interest("a/b/c")));
         assert!(!tree.remove(ONE, &interest("a/b")), "another's");
         tree.add(ONE, &interest("x/#"), numbered(1));
+        tree.add(ONE, &interest("y"), numbered(1));
         assert!(tree.forget(ONE, 1), "there are more");
         assert!(!tree.forget(ONE, usize::MAX));
         assert_eq!(tree.len(), 2);
