@@ -55,6 +55,12 @@ async fn a_session_is_kept_as_long_as_was_agreed_and_a_clean_start_ends_it() {
         client.subscribe("plant/#", 1).await;
         client.leave().await;
         house.client(version, "sender").await.publish("plant/t", "while away", 1).await;
+        let (mut other, present) = session(&house, version, "keeps-2", false).await;
+        other.send(&Packet::PingReq).await;
+        let answer = other.next().await;
+        assert_eq!((present, answer), (false, Some(Packet::PingResp)), "another name is another session");
+        other.leave().await;
+        session(&house, version, "keeps-2", true).await.0.leave().await;
         let (mut client, present) = session(&house, version, "keeps", false).await;
         assert!(present);
         assert_eq!(client.message().await.payload, "while away");
@@ -94,40 +100,46 @@ async fn a_goodbye_can_shorten_the_life_of_a_session_but_not_begin_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_will_has_its_quality_its_retain_flag_and_its_properties_in_order() {
     let house = House::new().await;
-    let mut witness = house.client(Version::V5, "witness").await;
-    assert_eq!(witness.subscribe("plant/wills/#", 2).await, ReasonCode::GrantedQos2);
     let user = |pairs: &[(&'static str, &'static str)]| -> UserProperties {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
     };
-    let properties = PublishProperties {
-        user_properties: user(&[("b", "1"), ("a", "2"), ("b", "3")]),
-        payload_is_utf8: true,
-        ..PublishProperties::default()
-    };
-    for (qos, retain) in [(QoS::AtMostOnce, false), (QoS::AtLeastOnce, true), (QoS::ExactlyOnce, true)] {
-        let topic = format!("plant/wills/{}", qos.level());
-        let will = Will {
-            qos,
-            retain,
-            topic: topic.clone().into(),
-            payload: "gone".into(),
-            delay_s: 0,
-            properties: properties.clone(),
+    for version in BOTH {
+        let mut witness = house.client(version, "witness").await;
+        assert_eq!(witness.subscribe("plant/wills/#", 2).await, ReasonCode::GrantedQos2);
+        let properties = match version {
+            Version::V5 => PublishProperties {
+                user_properties: user(&[("b", "1"), ("a", "2"), ("b", "3")]),
+                payload_is_utf8: true,
+                ..PublishProperties::default()
+            },
+            Version::V311 => PublishProperties::default(),
         };
-        let mut client = Client::dial(house.address, Version::V5).await;
-        client.connect(Connect { will: Some(will), ..connect(Version::V5, "c") }).await;
-        drop(client);
-        let heard = witness.message().await;
-        assert_eq!((heard.topic.to_string(), heard.qos, heard.retain), (topic.clone(), qos, false));
-        assert_eq!(heard.properties.map(|all| *all), Some(properties.clone()));
-        let mut later = house.client(Version::V5, "later").await;
-        later.subscribe(&topic, 2).await;
-        if retain {
-            let kept = later.message().await;
-            assert_eq!((&*kept.payload, kept.retain), (&b"gone"[..], true));
-        } else {
-            later.send(&Packet::PingReq).await;
-            assert_eq!(later.next().await, Some(Packet::PingResp), "nothing was kept");
+        let expected = (version == Version::V5).then(|| properties.clone());
+        for (qos, retain) in [(QoS::AtMostOnce, false), (QoS::AtLeastOnce, true), (QoS::ExactlyOnce, true)] {
+            let topic = format!("plant/wills/{version}/{}", qos.level());
+            let will = Will {
+                qos,
+                retain,
+                topic: topic.clone().into(),
+                payload: "gone".into(),
+                delay_s: 0,
+                properties: properties.clone(),
+            };
+            let mut client = Client::dial(house.address, version).await;
+            client.connect(Connect { will: Some(will), ..connect(version, "c") }).await;
+            drop(client);
+            let heard = witness.message().await;
+            assert_eq!((heard.topic.to_string(), heard.qos, heard.retain), (topic.clone(), qos, false));
+            assert_eq!(heard.properties.map(|all| *all), expected);
+            let mut later = house.client(version, "later").await;
+            later.subscribe(&topic, 2).await;
+            if retain {
+                let kept = later.message().await;
+                assert_eq!((&*kept.payload, kept.retain), (&b"gone"[..], true));
+            } else {
+                later.send(&Packet::PingReq).await;
+                assert_eq!(later.next().await, Some(Packet::PingResp), "nothing was kept");
+            }
         }
     }
 }

@@ -43,9 +43,26 @@ async fn messages_of_one_sender_arrive_in_its_order() {
         let mut client = house.client(version, "c").await;
         client.subscribe("plant/#", 2).await;
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            // All of them are under way at once.
+            let mut ids = Vec::new();
             for n in 0..20 {
-                let publish_it = Publish { qos, ..Publish::new("plant/t", n.to_string()) };
-                publish(&mut sender, publish_it).await;
+                let packet_id = (qos != QoS::AtMostOnce).then(|| sender.id());
+                let one = Publish { qos, packet_id, ..Publish::new("plant/t", n.to_string()) };
+                sender.send(&Packet::Publish(one)).await;
+                ids.extend(packet_id);
+            }
+            for id in &ids {
+                let answer = match qos {
+                    QoS::ExactlyOnce => Packet::PubRec(Ack::new(*id)),
+                    _ => Packet::PubAck(Ack::new(*id)),
+                };
+                assert_eq!(sender.next().await, Some(answer), "answers are in the order of the messages");
+            }
+            if qos == QoS::ExactlyOnce {
+                for id in ids {
+                    sender.send(&Packet::PubRel(Ack::new(id))).await;
+                    assert_eq!(sender.next().await, Some(Packet::PubComp(Ack::new(id))));
+                }
             }
             for n in 0..20 {
                 assert_eq!(client.message().await.payload, n.to_string());
