@@ -114,6 +114,34 @@ fn a_certificate_of_ones_own_is_shown_and_so_is_the_one_that_replaces_it() {
 }
 
 #[test]
+fn a_certificate_that_is_over_is_named_at_the_start_and_authorities_that_are_none_by_check() {
+    let papers = tempfile::tempdir().unwrap();
+    let (certificate, key) = (papers.path().join("own.pem"), papers.path().join("own.key"));
+    let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2024, 1, 1), rcgen::date_time_ymd(2024, 2, 1));
+    let pair = rcgen::KeyPair::generate().unwrap();
+    fs::write(&certificate, params.self_signed(&pair).unwrap().pem()).unwrap();
+    fs::write(&key, pair.serialize_pem()).unwrap();
+    let listen = [format!("tls://127.0.0.1:{}", free_port())];
+    let keys = format!("tls.cert_file = {certificate:?}\ntls.key_file = {key:?}\n");
+    let mut edge = Edge::with_gateway("", &listen, &keys);
+    edge.start();
+    edge.wait_log("own.pem is past its time");
+    assert!(edge.stop().success());
+
+    let authorities = papers.path().join("devices.pem");
+    fs::write(&authorities, "these are no certificates").unwrap();
+    let keys = format!("tls.client_ca_file = {authorities:?}\n");
+    let edge = Edge::with_gateway("", &listen, &keys);
+    edge.run(&["check"]).expect_refused(&[
+        "gateway.tls.client_ca_file",
+        "devices.pem",
+        "it must be PEM text",
+    ]);
+}
+
+#[test]
 fn paho_and_mqtt_js_talk_over_websockets_plain_and_encrypted() {
     let mut edge = Edge::with_doors("", &["tls", "ws", "wss"]);
     edge.start();

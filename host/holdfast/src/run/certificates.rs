@@ -3,8 +3,11 @@
 use crate::certificates;
 use holdfast_config::Config;
 use holdfast_net::ServerTls;
-use holdfast_pki::{Folder, Kept, Names};
-use std::time::{Duration, SystemTime};
+use holdfast_pki::{Folder, Kept, Life, Names};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +19,8 @@ pub struct Keeper {
     tls: ServerTls,
     /// The local authority and the names of this edge; none where the certificate is somebody else's.
     local: Option<(Folder, Names)>,
+    /// That certificate, which nobody here can renew.
+    foreign: Option<PathBuf>,
     /// What was wrong at the last look. It is said when it begins.
     wrong: Option<String>,
 }
@@ -47,7 +52,8 @@ fn local(config: &Config) -> anyhow::Result<Option<(Folder, Names)>> {
 impl Keeper {
     /// Looks after what `tls` shows.
     pub fn new(config: &Config, tls: ServerTls) -> anyhow::Result<Self> {
-        Ok(Self { tls, local: local(config)?, wrong: None })
+        let foreign = config.gateway.identity.as_ref().map(|own| own.cert_file.clone());
+        Ok(Self { tls, local: local(config)?, foreign, wrong: None })
     }
 
     /// Looks until `stop`.
@@ -64,11 +70,11 @@ impl Keeper {
     }
 
     fn look(&mut self, now: SystemTime) {
-        let wrong = self.renew(now).and_then(|()| self.show()).err();
+        let wrong = self.renew(now).and_then(|()| self.show()).and_then(|()| self.is_good(now)).err();
         if let Some(fault) = &wrong
             && self.wrong.as_ref() != Some(fault)
         {
-            tracing::warn!(%fault, "the certificate that devices are shown cannot be renewed; the last one is shown on");
+            tracing::warn!(%fault, "devices are shown a certificate that is not in order; the last one that could be used is shown on");
         }
         self.wrong = wrong;
     }
@@ -79,6 +85,19 @@ impl Keeper {
             tracing::info!(%reason, "issued a new certificate for this edge");
         }
         Ok(())
+    }
+
+    /// Devices refuse a certificate that is past its time, and only they would say so.
+    fn is_good(&self, now: SystemTime) -> Result<(), String> {
+        let Some(file) = &self.foreign else { return Ok(()) };
+        let facts = certificates::facts(file).map_err(|error| format!("{error:#}"))?;
+        match facts.life(now) {
+            Life::Good | Life::Due => Ok(()),
+            Life::Expired | Life::NotYet => Err(format!(
+                "the certificate in {} is past its time or before it; put another one and its key there",
+                file.display()
+            )),
+        }
     }
 
     fn show(&self) -> Result<(), String> {

@@ -107,23 +107,26 @@ pub fn registry(config: &Config, devices_max: usize) -> anyhow::Result<Registry>
 fn authorities(config: &Config) -> anyhow::Result<TrustBundle> {
     let own = certificates::folder(config);
     let own = own.has_authority().then(|| own.authority());
-    let named = config.gateway.client_ca_file.as_deref();
-    let mut all = Vec::new();
-    for (file, what) in own
-        .as_deref()
-        .map(|file| (file, "the authority of this edge"))
-        .into_iter()
-        .chain(named.map(|file| (file, "gateway.tls.client_ca_file")))
-    {
-        all.extend(
-            authorities_in(file).with_context(|| format!("{what} {} cannot be used", file.display()))?,
-        );
-    }
+    let mut all = match &own {
+        Some(file) => authorities_in(file, "the authority of this edge")?,
+        None => Vec::new(),
+    };
+    all.extend(named_authorities(config)?);
     // Each was taken by itself before.
     TrustBundle::new(&all).map_err(|(_, why)| anyhow!(why))
 }
 
-fn authorities_in(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+/// Those of the configuration.
+pub fn named_authorities(config: &Config) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let named = config.gateway.client_ca_file.as_deref();
+    named.map_or(Ok(Vec::new()), |file| authorities_in(file, "gateway.tls.client_ca_file"))
+}
+
+fn authorities_in(file: &Path, what: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    read_authorities(file).with_context(|| format!("{what} {} cannot be used", file.display()))
+}
+
+fn read_authorities(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let text = fs::read(file)?;
     let all: Vec<_> =
         CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|why| anyhow!("{why}"))?;

@@ -1,13 +1,19 @@
 //! Whether the certificates that the doors show are good, and stay so.
 
 use super::Finding;
-use crate::{certificates, run::doors};
+use crate::{
+    certificates,
+    run::{doors, parts},
+};
 use holdfast_config::Config;
 use holdfast_net::{ClientAuth, ServerTls, ServerTlsConfig};
 use holdfast_pki::{Facts, Life};
 use std::{path::Path, time::SystemTime};
 
 pub fn check(config: &Config, running: bool) -> Finding {
+    if let Err(error) = parts::named_authorities(config) {
+        return Finding::Error(format!("{error:#}"));
+    }
     if !certificates::are_shown(config) {
         return Finding::Ok("nothing listens with TLS".to_owned());
     }
