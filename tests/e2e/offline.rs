@@ -121,6 +121,7 @@ fn o10_the_store_lies_where_it_is_told_stays_within_its_bound_and_drops_by_its_p
     let waiting = full["waiting"].as_u64().unwrap();
     assert_eq!(dropped + waiting, 40, "each is there or was counted: {full}");
     assert!(dropped > 0 && full["bytes"].as_u64().unwrap() <= 1 << 20, "{full}");
+    edge.wait_log("a log is full and loses messages");
     // The policy is to drop the oldest: what is kept are the newest, in order, also over a kill.
     let mut receiver = Receiver::start(broker.port(), "up");
     edge.kill();

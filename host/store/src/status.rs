@@ -40,6 +40,11 @@ pub struct Gone {
 }
 
 impl Gone {
+    /// Those that went for want of room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped_oldest.saturating_add(self.dropped_newest)
+    }
+
     pub(crate) fn plus(self, more: Self) -> Self {
         Self {
             dropped_oldest: self.dropped_oldest + more.dropped_oldest,

@@ -134,7 +134,14 @@ impl Prepared {
             if draft.next > queue.tail {
                 grown.insert(id.log.clone());
             }
-            if draft.apply(queue) {
+            let before = queue.gone.dropped();
+            let has_shrunk = draft.apply(queue);
+            let dropped = queue.gone.dropped();
+            // At the first one, and whenever they have become twice as many.
+            if dropped.checked_ilog2() > before.checked_ilog2() {
+                tracing::warn!(queue = %id, dropped, "a log is full and loses messages, as its routes say; see `holdfast queue list`");
+            }
+            if has_shrunk {
                 shrunk.push(id);
             }
         }
