@@ -105,7 +105,8 @@ async fn a_will_has_its_quality_its_retain_flag_and_its_properties_in_order() {
     };
     for version in BOTH {
         let mut witness = house.client(version, "witness").await;
-        assert_eq!(witness.subscribe("plant/wills/#", 2).await, ReasonCode::GrantedQos2);
+        let wills = format!("plant/wills/{version}/#");
+        assert_eq!(witness.subscribe(&wills, 2).await, ReasonCode::GrantedQos2);
         let properties = match version {
             Version::V5 => PublishProperties {
                 user_properties: user(&[("b", "1"), ("a", "2"), ("b", "3")]),
