@@ -44,10 +44,11 @@ pub use task::{
     pass_on::PassedOn,
     publish::Done,
     reader::{Delivery, ReadError, Reader, Send, StateWrite, Ticket, Turn},
+    room::{Budget, Held, Losses, Room},
     sessions::{
         KeptSession, KeptSessions, KeptWill, SESSION_MESSAGES_MAX, SessionTotals, StoredSession, Unfinished,
     },
-    subscriber::{Budget, Held, Losses, Published, Room, Subscriber},
+    subscriber::{Published, Subscriber},
     tap::{Passing, Tap, TapLagged},
     twins::{DesiredPatch, DesiredWatch, Report, TWINS_LISTED_MAX, Twin, TwinError, Twins, TwinsWatch},
 };

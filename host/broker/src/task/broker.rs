@@ -8,8 +8,9 @@ use super::{
     methods::Servers,
     queue::Queue,
     reader::Reader,
+    room::{Account, Budget, Room, SUBSCRIBER_BYTES_MAX},
     sessions::SessionLog,
-    subscriber::{Account, Budget, CHANGED_AT_ONCE, Mailbox, Room, SUBSCRIBER_BYTES_MAX, Subscriber},
+    subscriber::{CHANGED_AT_ONCE, Mailbox, Subscriber},
     tap::{Passing, Tap},
     twins::Halves,
 };

@@ -12,6 +12,7 @@ pub(crate) mod pending;
 pub(crate) mod publish;
 pub(crate) mod queue;
 pub(crate) mod reader;
+pub(crate) mod room;
 pub(crate) mod sessions;
 pub(crate) mod settle;
 pub(crate) mod subscriber;

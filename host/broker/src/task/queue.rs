@@ -174,7 +174,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::subscriber::{Account, Budget, Room};
+    use crate::task::room::{Account, Budget, Room};
     use holdfast_types::{Envelope, Message, Name, QoS, Source, Topic, UnixMillis};
     use std::{
         sync::atomic::AtomicBool,

@@ -21,7 +21,8 @@ pub use tidy::SessionTotals;
 use super::{
     admission::Refused,
     broker::Inner,
-    subscriber::{Account, Held, MESSAGE_OVERHEAD_BYTES, Offer, Published},
+    room::{Account, Held, MESSAGE_OVERHEAD_BYTES},
+    subscriber::{Offer, Published},
 };
 use crate::core::{
     ledger::{Ledger, LedgerLimits},

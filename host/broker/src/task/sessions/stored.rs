@@ -9,7 +9,8 @@ use crate::{
         admission::Refused,
         broker::{Broker, Inner},
         queue::Queue,
-        subscriber::{Account, Mailbox, Published, Room, Subscriber},
+        room::{Account, Room},
+        subscriber::{Mailbox, Published, Subscriber},
     },
 };
 use holdfast_store::{
