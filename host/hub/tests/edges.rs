@@ -262,6 +262,12 @@ async fn methods_and_messages_go_through_the_parent_and_wait_for_it_where_they_m
     }
     assert_eq!(hub.hub.pending(&name("press")).await.unwrap(), 0);
 
+    // One to the edge itself goes to it too.
+    hub.hub.send(&name("edge-1"), &Message::new("to you"), None).await.unwrap();
+    let (message, packet) = edge.called::<CloudToDevice>(Call::CloudToDevice).await;
+    assert_eq!(message.target, device("edge-1"));
+    edge.answer(&packet, 200, &Done {});
+
     let other = hub.hub.clone();
     let call =
         tokio::spawn(

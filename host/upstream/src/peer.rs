@@ -4,6 +4,10 @@ use crate::{LinkFault, hub::Hub, iot_hub::IotHub, tokens::Tokens};
 use holdfast_mqtt::{Publish, Subscription};
 use std::sync::Arc;
 
+/// What is told of a message to the edge itself that nobody here wants.
+pub(crate) const TAKEN_BY_NONE: &str = "a message from the cloud was taken by no route and by no subscriber; add FROM \
+                                        Topic(\"devices/+/messages/devicebound\") INTO … to [routes]";
+
 /// A hub on the other side.
 #[derive(Clone)]
 pub(crate) enum Peer {

@@ -21,6 +21,7 @@ use holdfast_link::{
     Settings, Status, SyncRequest, TwinGet, TwinRecord, TwinReport, Welcome, event,
 };
 use holdfast_mqtt::{Ack, Packet, PacketId, Publish, PublishProperties, QoS, ReasonCode, Version};
+use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_types::{Identity, LogId, Message, Name, UnixMillis};
 use holdfast_upstream::{Dialect, HubConfig, Identities, Keeper, Kept, Known, Sync, UpstreamConfig};
 use serde_json::{Map, Value, json};
@@ -573,9 +574,36 @@ async fn a_message_to_a_child_is_recorded_once_however_often_the_hub_sends_it() 
     let bodies: Vec<_> =
         reader.next(10).await.unwrap().iter().map(|one| one.envelope.message.body.clone()).collect();
     assert_eq!(bodies, ["1", "2", "3"]);
-    for (target, status) in [("press/m", Status::NOT_FOUND), ("edge-1", Status::NOT_FOUND)] {
-        assert_eq!(hub.call::<Done>(Call::CloudToDevice, &message(target, 9)).await.unwrap_err().0, status);
+    let refused = hub.call::<Done>(Call::CloudToDevice, &message("press/m", 9)).await.unwrap_err();
+    assert_eq!(refused.0, Status::NOT_FOUND);
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_to_the_edge_itself_enters_its_routes_once_however_often_the_hub_sends_it() {
+    let (edge, broker, notes, link) = start().await;
+    let orders = "FROM Topic(\"devices/+/messages/devicebound\") INTO BrokeredEndpoint(\"/modules/horn/inputs/orders\")";
+    let orders = RouteDefinition::new("orders", orders);
+    edge.broker.replace_routes(RouteTable::compile(vec![orders]).unwrap());
+    let mut hub = Side::welcomed(&broker).await;
+    hub.synchronise(1, vec![], vec![]).await;
+    until("it is applied", || notes.applied() == 1).await;
+    let message = |n: u64, expires: u64| CloudToDevice {
+        target: id("edge-1"),
+        id: format!("m{n}"),
+        expires: Some(UnixMillis(expires)),
+        message: (&Message::new(n.to_string())).into(),
+    };
+    for n in [1, 2, 1, 2, 3, 1] {
+        hub.call::<Done>(Call::CloudToDevice, &message(n, u64::MAX)).await.unwrap();
     }
+    let late = hub.call::<Done>(Call::CloudToDevice, &message(4, 1)).await.unwrap_err();
+    assert_eq!(late.0, Status::BAD);
+    let mut reader = edge.broker.reader(LogId::module(&Name::new("horn").unwrap()));
+    let bodies: Vec<_> =
+        reader.next(10).await.unwrap().iter().map(|one| one.envelope.message.body.clone()).collect();
+    assert_eq!(bodies, ["1", "2", "3"]);
+    assert_eq!(edge.waiting(), 0, "nothing of it goes up again");
     link.stop().await;
 }
 

@@ -41,6 +41,12 @@ struct Ids {
     ids: VecDeque<String>,
 }
 
+/// The identifiers of a receiver as they were, and with a new one.
+struct IdWrites {
+    before: DocumentWrite,
+    after: DocumentWrite,
+}
+
 /// Most messages that wait for one child when those are counted that have expired behind ones that have not.
 const RECORDED_MAX: u64 = 1000;
 
@@ -90,30 +96,12 @@ impl Broker {
         expires: Option<UnixMillis>,
         id: &str,
     ) -> Result<(), Refused> {
-        let store = &self.inner.store;
-        let unreadable = |why: String| Refused::NotRecorded(why);
-        let before = store.document(IDS_SPACE, child).map_err(|error| unreadable(error.to_string()))?;
-        let mut ids = match &before {
-            None => Ids { v: IDS_VERSION, ids: VecDeque::new() },
-            Some(bytes) => serde_json::from_slice::<Ids>(bytes).map_err(|error| {
-                unreadable(format!("the identifiers of messages to {child} cannot be read: {error}"))
-            })?,
-        };
-        if ids.ids.iter().any(|known| known == id) {
-            return Ok(());
-        }
-        ids.ids.push_back(id.to_owned());
-        while ids.ids.len() > DEVICEBOUND_IDS_KEPT {
-            ids.ids.pop_front();
-        }
-        let write = |value| DocumentWrite { space: IDS_SPACE.into(), key: child.text().clone(), value };
-        // Texts always have a JSON form.
-        let value = Some(serde_json::to_vec(&ids).unwrap_or_default().into());
-        let recorded = self.record_devicebound(child, message, expires, vec![write(value)]).await;
+        let Some(ids) = self.with_new_id(child, id)? else { return Ok(()) };
+        let recorded = self.record_devicebound(child, message, expires, vec![ids.after]).await;
         if recorded == Err(Refused::NoRoom) {
             // The log had no room and dropped it, but the identifier stands.
-            let documents = vec![write(before)];
-            store.commit_when_room(Commit { documents, ..Commit::default() }, |_| {});
+            let commit = Commit { documents: vec![ids.before], ..Commit::default() };
+            self.inner.store.commit_when_room(commit, |_| {});
         }
         recorded
     }
@@ -124,6 +112,54 @@ impl Broker {
         let edge = self.edge();
         let source = Source::Child { child: edge.clone(), topic: topic_from_above(edge) };
         self.publish(source, message).await
+    }
+
+    /// The same for a hub, as [`cloud_to_device_once`](Self::cloud_to_device_once); none if it was taken before. The identifier is
+    /// recorded behind the message: where the process is killed between the two, the message comes twice.
+    pub async fn cloud_to_edge_once(
+        &self,
+        message: Message,
+        expires: Option<UnixMillis>,
+        id: &str,
+    ) -> Result<Option<Receipt>, Refused> {
+        let Some(ids) = self.with_new_id(self.edge(), id)? else { return Ok(None) };
+        if expires.is_some_and(|expires| expires <= self.inner.clock.now()) {
+            return Err(Refused::Expired);
+        }
+        let receipt = self.cloud_to_edge(message).await?;
+        let (answer, wait) = oneshot::channel();
+        let commit = Commit { documents: vec![ids.after], ..Commit::default() };
+        let inner = self.inner.clone();
+        self.inner.store.commit_when_room(commit, move |result| {
+            // Who no longer waits is told again of the message, and then takes it twice.
+            let _ = answer.send(inner.recorded(result).0);
+        });
+        wait.await.unwrap_or(Err(Refused::Stopping))?;
+        Ok(Some(receipt))
+    }
+
+    /// The identifiers that are remembered for a receiver, without and with a new one; none if it is among them.
+    fn with_new_id(&self, receiver: &Name, id: &str) -> Result<Option<IdWrites>, Refused> {
+        let unreadable = |why: String| Refused::NotRecorded(why);
+        let before = self.inner.store.document(IDS_SPACE, receiver);
+        let before = before.map_err(|error| unreadable(error.to_string()))?;
+        let mut ids = match &before {
+            None => Ids { v: IDS_VERSION, ids: VecDeque::new() },
+            Some(bytes) => serde_json::from_slice::<Ids>(bytes).map_err(|error| {
+                unreadable(format!("the identifiers of messages to {receiver} cannot be read: {error}"))
+            })?,
+        };
+        if ids.ids.iter().any(|known| known == id) {
+            return Ok(None);
+        }
+        ids.ids.push_back(id.to_owned());
+        while ids.ids.len() > DEVICEBOUND_IDS_KEPT {
+            ids.ids.pop_front();
+        }
+        let write = |value| DocumentWrite { space: IDS_SPACE.into(), key: receiver.text().clone(), value };
+        // Texts always have a JSON form.
+        let after = Some(serde_json::to_vec(&ids).unwrap_or_default().into());
+        Ok(Some(IdWrites { before: write(before), after: write(after) }))
     }
 
     async fn record_devicebound(

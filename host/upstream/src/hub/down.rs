@@ -1,11 +1,12 @@
-//! What the hub calls: changes and messages to children one after the other, in its order; methods beside one another.
+//! What the hub calls: changes and messages to devices one after the other, in its order; methods beside one another.
 
 use super::{
     Hub, Identities, Sync,
     port::{CallFault, Incoming},
 };
+use crate::peer::TAKEN_BY_NONE;
 use bytes::Bytes;
-use holdfast_broker::{MethodTimes, Refused, TwinError};
+use holdfast_broker::{MethodTimes, Receipt, Refused, TwinError};
 use holdfast_link::{
     Call, Change, CloudToDevice, Delta, DesiredChange, DesiredForm, Document, DocumentFault, Done,
     MethodAnswer, MethodRequest, Problem, Revision, Status, TwinGet, TwinRecord,
@@ -204,11 +205,20 @@ impl Hub {
     async fn to_child(&self, body: &[u8]) -> Result<Done, Failure> {
         let CloudToDevice { target, id, expires, message } =
             CloudToDevice::decode(body).map_err(malformed)?;
-        if target.module.is_some() || target.device == *self.edge() {
-            let why = format!("{target} is no child device of this edge; messages go to devices only");
+        if target.module.is_some() {
+            let why = format!("{target} is a module; messages go to devices only");
             return Err(failure(Status::NOT_FOUND, why));
         }
-        let sent = self.broker.cloud_to_device_once(&target.device, message.into(), expires, &id).await;
+        let sent = if target.device == *self.edge() {
+            let taken = self.broker.cloud_to_edge_once(message.into(), expires, &id).await;
+            taken.map(|receipt| {
+                if receipt == Some(Receipt::default()) {
+                    tracing::warn!(id, "{TAKEN_BY_NONE}");
+                }
+            })
+        } else {
+            self.broker.cloud_to_device_once(&target.device, message.into(), expires, &id).await
+        };
         match sent {
             Ok(()) => Ok(Done {}),
             Err(refused) => {

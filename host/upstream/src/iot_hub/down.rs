@@ -2,7 +2,7 @@
 //! another.
 
 use super::{INBOX_MAX, Incoming, IotHub, bag};
-use crate::run::random;
+use crate::{peer::TAKEN_BY_NONE, run::random};
 use bytes::Bytes;
 use holdfast_broker::{MethodTimes, Receipt, Refused};
 use holdfast_mqtt::{Publish, hub::topics};
@@ -120,9 +120,7 @@ impl IotHub {
         loop {
             match self.broker.cloud_to_edge(message.clone()).await {
                 Ok(receipt) if receipt == Receipt::default() => {
-                    let text = "a message from the cloud was taken by no route and by no subscriber; add FROM \
-                                Topic(\"devices/+/messages/devicebound\") INTO … to [routes]";
-                    return self.warn_once("cloud-to-device", text);
+                    return self.warn_once("cloud-to-device", TAKEN_BY_NONE);
                 }
                 Ok(_) => return self.is_well("cloud-to-device"),
                 Err(refused) if refused.is_permanent() => {
