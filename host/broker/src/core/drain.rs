@@ -78,15 +78,14 @@ impl Shares {
     pub(crate) fn charge(
         &mut self,
         read: Priority,
-        messages: usize,
-        bytes: usize,
+        bodies: impl Iterator<Item = usize>,
         waiting: impl Iterator<Item = Priority>,
     ) {
         let Drain::Share(part) = self.drain else { return };
         let waiting: Vec<Priority> = waiting.collect();
         let before = waiting.iter().filter(|other| **other < read).count();
         let weight = weight(part, before, before + 1 >= waiting.len());
-        let bytes = bytes as u64 + messages as u64 * MESSAGE_BYTES;
+        let bytes: u64 = bodies.map(|body| body as u64 + MESSAGE_BYTES).sum();
         *self.accounts.entry(read).or_default() += bytes * WHOLE / weight;
     }
 }
@@ -120,7 +119,7 @@ mod tests {
             let mut waiting: Vec<Priority> = levels.iter().map(|one| level(*one)).collect();
             shares.order(&mut waiting, |one| *one);
             *read.get_mut(&waiting[0]).unwrap() += 1;
-            shares.charge(waiting[0], 100, 23_600, waiting.iter().copied());
+            shares.charge(waiting[0], [236; 100].into_iter(), waiting.iter().copied());
         }
         read.into_values().collect()
     }
@@ -176,7 +175,7 @@ mod tests {
             let is_bulk = waiting[0] == level(10);
             let bytes = if is_bulk { 65_472 } else { 192 };
             read[usize::from(is_bulk)] += bytes + 64;
-            shares.charge(waiting[0], 1, bytes, waiting.iter().copied());
+            shares.charge(waiting[0], [bytes].into_iter(), waiting.iter().copied());
         }
         assert!(read[0].abs_diff(read[1]) <= 65_536, "{read:?}");
     }

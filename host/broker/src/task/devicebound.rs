@@ -127,14 +127,9 @@ impl Broker {
             return Err(Refused::Expired);
         }
         let receipt = self.cloud_to_edge(message).await?;
-        let (answer, wait) = oneshot::channel();
-        let commit = Commit { documents: vec![ids.after], ..Commit::default() };
-        let inner = self.inner.clone();
-        self.inner.store.commit_when_room(commit, move |result| {
-            // Who no longer waits is told again of the message, and then takes it twice.
-            let _ = answer.send(inner.recorded(result).0);
-        });
-        wait.await.unwrap_or(Err(Refused::Stopping))?;
+        // Who no longer waits is told again of the message, and then takes it twice.
+        let DocumentWrite { space, key, value } = ids.after;
+        self.documents().write(&space, &key, value).await?;
         Ok(Some(receipt))
     }
 

@@ -263,8 +263,8 @@ impl Reader {
             }
             self.take_of(at, max, found)?;
             if !found.is_empty() {
-                let bytes = found.iter().map(|delivery| delivery.envelope.message.body.len()).sum();
-                self.shares.charge(priority, found.len(), bytes, waiting.iter().map(|at| at.queue.priority));
+                let bodies = found.iter().map(|delivery| delivery.envelope.message.body.len());
+                self.shares.charge(priority, bodies, waiting.iter().map(|at| at.queue.priority));
                 break;
             }
         }
