@@ -20,6 +20,14 @@ fn full() -> Config {
 }
 
 #[test]
+fn the_configuration_for_the_suite_of_eclipse_paho_is_read() {
+    let file = Path::new("/tests/conformance/paho.toml");
+    let config = Config::parse(include_str!("../../../tests/conformance/paho.toml"), file, "a-host").unwrap();
+    assert_eq!(config.gateway.anonymous.as_deref(), Some("anyone"));
+    assert_eq!(config.gateway.keep_alive_max, Some(Duration::from_secs(60)));
+}
+
+#[test]
 fn paths_store_modules_and_log_are_read_as_they_are_written() {
     let config = full();
     assert_eq!(config.edge.as_str(), "press-4.plant");
