@@ -27,12 +27,12 @@ const ATTEMPT: Duration = Duration::from_millis(10);
 /// Attempts without an answer after which it is silent: the first, and the first probe of QUIC.
 const SILENT_AFTER: u32 = 2;
 
-/// Of the silence so far, the part that is waited between two knocks: after a minute 50 ms. What knocks need not be what the
+/// Of the silence so far, the part that is waited between two knocks: after a minute 25 ms. What knocks need not be what the
 /// other side lacks; then it is sent one round trip after the knock was heard, so there is no time to lose before.
-const PART: u32 = 1200;
+const PART: u32 = 2400;
 
-/// Shortest wait between two knocks: about a round trip, so that a slow answer is not taken for none.
-const WAIT_MIN: Duration = Duration::from_millis(50);
+/// Shortest wait between two knocks: a knock that is lost costs no more than this.
+const WAIT_MIN: Duration = Duration::from_millis(25);
 
 /// The wait before the first: longer than round trips are, but for those by satellite.
 const WAIT_FIRST: Duration = Duration::from_millis(250);
