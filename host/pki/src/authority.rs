@@ -80,6 +80,11 @@ pub enum PkiError {
         "the authority cannot be used: {0}; bring its certificate and its key back from a backup, or make a new one"
     )]
     Unusable(String),
+    /// The private key of the authority cannot be read.
+    #[error(
+        "no private key of an authority can be read from it ({0}); bring it back from a backup, or make a new authority"
+    )]
+    BadKey(rcgen::Error),
     /// The certificate cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -122,8 +127,7 @@ impl Authority {
     /// One of the two cannot be read, or they do not belong together.
     pub fn load(certificate: String, key: &str) -> Result<Self, PkiError> {
         let facts = Facts::read(&certificate)?;
-        let key = KeyPair::from_pem(key)
-            .map_err(|error| PkiError::Unusable(format!("its key cannot be read ({error})")))?;
+        let key = KeyPair::from_pem(key).map_err(PkiError::BadKey)?;
         if !facts.authority {
             return Err(PkiError::Unusable(format!("{} is no authority", facts.subject)));
         }

@@ -83,7 +83,7 @@ pub enum FolderError {
     /// The files do not hold what they should, or nothing can be issued.
     #[error("{}: {fault}", path.display())]
     Authority {
-        /// The folder.
+        /// The file: the authority's certificate, or its key.
         path: PathBuf,
         /// What is wrong.
         fault: PkiError,
@@ -188,7 +188,11 @@ impl Folder {
     }
 
     fn fault(&self, fault: PkiError) -> FolderError {
-        FolderError::Authority { path: self.0.clone(), fault }
+        let path = match fault {
+            PkiError::BadKey(_) => self.authority_key(),
+            _ => self.authority(),
+        };
+        FolderError::Authority { path, fault }
     }
 }
 

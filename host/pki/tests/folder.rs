@@ -145,6 +145,17 @@ fn files_that_do_not_belong_together_are_named_with_the_way_out() {
 }
 
 #[test]
+fn a_file_of_the_authority_that_cannot_be_read_is_named() {
+    for name in ["authority.pem", "authority.key"] {
+        let (_dir, folder) = folder();
+        let file = folder.authority().with_file_name(name);
+        fs::write(&file, "-----BEGIN NOTHING-----\n").unwrap();
+        let error = folder.keep_server(&names(), today()).unwrap_err().to_string();
+        assert!(error.starts_with(&file.display().to_string()), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_certificate_for_a_device_proves_its_name() {
     let (authority, _) = Authority::create("edge", today()).unwrap();
     let issued = authority.issue_to_device("Sensor_1:a", DEVICE_LIFE, today()).unwrap();

@@ -164,28 +164,83 @@ impl<T> OrFail<T> for Option<T> {
 
 /// Makes a component of a [`Module`]: exports the world `full-module` of the contract.
 ///
-/// Call it once, in the root of a crate of type `cdylib`: `module!(Counter);`, or `module!(Counter, batches);` for a module that
-/// takes several messages at once where several wait (see [`batches`](crate::batches)). On targets other than WebAssembly it exports nothing, so the
-/// same crate runs its unit tests on the machine at hand.
+/// Call it once, in the root of a crate of type `cdylib`: `module!(Counter);`. What the module does besides stands behind its name, in
+/// any order: `module!(Counter, batches, http);`
+///
+/// - `batches`: it takes several messages at once where several wait (see [`batches`](crate::batches)).
+/// - `http`: it answers HTTP requests (`http::Handler`, with the feature `http`).
+///
+/// On targets other than WebAssembly it exports nothing, so the same crate runs its unit tests on the machine at hand.
 #[macro_export]
 macro_rules! module {
-    ($module:ty) => {
-        $crate::module_exports!($module, {});
+    ($module:ty $(, $more:ident)* $(,)?) => {
+        $crate::module_exports!($module, $($more)*);
     };
-    ($module:ty, batches) => {
-        $crate::module_exports!($module, {
-            impl $crate::batch_bindings::exports::holdfast::module::batch_handler::Guest for Exports {
-                fn handle_batch(
-                    messages: ::std::vec::Vec<
-                        $crate::batch_bindings::exports::holdfast::module::batch_handler::Delivered,
-                    >,
-                ) -> ::core::result::Result<(), ::std::string::String> {
-                    MODULE.with(|slot| slot.handle_batch(messages.into_iter().map(Into::into).collect()))
-                }
-            }
+}
 
-            $crate::batch_bindings::export!(Exports with_types_in $crate::batch_bindings);
-        });
+/// What a module does besides, by the word for it. Not for direct use.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! module_more {
+    (export batches $module:ty) => {
+        impl $crate::batch_bindings::exports::holdfast::module::batch_handler::Guest for Exports {
+            fn handle_batch(
+                messages: ::std::vec::Vec<
+                    $crate::batch_bindings::exports::holdfast::module::batch_handler::Delivered,
+                >,
+            ) -> ::core::result::Result<(), ::std::string::String> {
+                MODULE.with(|slot| slot.handle_batch(messages.into_iter().map(Into::into).collect()))
+            }
+        }
+
+        $crate::batch_bindings::export!(Exports with_types_in $crate::batch_bindings);
+    };
+    (check batches $module:ty) => {};
+    ($what:ident http $module:ty) => {
+        $crate::module_http!($what $module);
+    };
+    (export $other:ident $module:ty) => {};
+    (check $other:ident $module:ty) => {
+        ::core::compile_error!(::core::concat!(
+            "module! knows `batches` and `http`, not `",
+            ::core::stringify!($other),
+            "`"
+        ));
+    };
+}
+
+/// What becomes of the word `http`. Not for direct use.
+#[doc(hidden)]
+#[cfg(feature = "http")]
+#[macro_export]
+macro_rules! module_http {
+    (export $module:ty) => {
+        impl $crate::wasip2::exports::http::incoming_handler::Guest for Exports {
+            fn handle(
+                request: $crate::wasip2::http::types::IncomingRequest,
+                out: $crate::wasip2::http::types::ResponseOutparam,
+            ) {
+                $crate::http::serve::<$module>(request, out);
+            }
+        }
+
+        $crate::wasip2::http::proxy::export!(Exports with_types_in $crate::wasip2);
+    };
+    (check $module:ty) => {
+        const _: () = $crate::http::is_handler::<$module>();
+    };
+}
+
+/// What becomes of the word `http`. Not for direct use.
+#[doc(hidden)]
+#[cfg(not(feature = "http"))]
+#[macro_export]
+macro_rules! module_http {
+    (export $module:ty) => {};
+    (check $module:ty) => {
+        ::core::compile_error!(
+            "module!(…, http) needs the feature `http` of the SDK; write in Cargo.toml: holdfast-sdk = { …, features = [\"http\"] }"
+        );
     };
 }
 
@@ -193,7 +248,9 @@ macro_rules! module {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! module_exports {
-    ($module:ty, { $($more:tt)* }) => {
+    ($module:ty, $($more:ident)*) => {
+        $($crate::module_more!(check $more $module);)*
+
         #[cfg(target_family = "wasm")]
         const _: () = {
             ::std::thread_local! {
@@ -266,7 +323,7 @@ macro_rules! module_exports {
 
             $crate::bindings::export!(Exports with_types_in $crate::bindings);
 
-            $($more)*
+            $($crate::module_more!(export $more $module);)*
         };
 
         #[cfg(not(target_family = "wasm"))]

@@ -37,12 +37,15 @@
 //!
 //! The files mirror the contract in `wit/`: [`handler`], [`types`], [`outbox`], [`timers`], [`twins`], [`methods`], [`metrics`] and [`batches`] have the
 //! names of its interfaces; [`config`], [`state`] and [`log`] are the standard `wasi:config/store`, `wasi:keyvalue/store` and
-//! `wasi:logging/logging`. What a module declares of itself is in [`ports`].
+//! `wasi:logging/logging`. What a module declares of itself is in [`ports`]. With the feature `http` there is `http`: requests to other
+//! machines and answers to theirs, over `wasi:http`. It is a feature because it brings a crate with the bindings of WASI.
 
 pub mod batches;
 pub mod clock;
 pub mod config;
 pub mod handler;
+#[cfg(feature = "http")]
+pub mod http;
 mod imports;
 pub mod json;
 pub mod log;
@@ -67,3 +70,6 @@ pub use types::{BodyError, Message, Outgoing, Source, SystemProperties, UnixMill
 #[doc(hidden)]
 #[cfg(target_family = "wasm")]
 pub use imports::{batch_bindings, bindings};
+#[doc(hidden)]
+#[cfg(all(target_family = "wasm", feature = "http"))]
+pub use wasip2;

@@ -29,6 +29,8 @@
 //! ```
 
 mod twin;
+#[cfg(feature = "http")]
+mod web;
 mod world;
 
 pub(crate) use world::World;

@@ -91,11 +91,10 @@ pub fn build(options: &BuildOptions, progress: &mut dyn FnMut(&str)) -> Result<B
     let shared = shared.as_deref();
     let is_first = !shared.or(project.component.parent()).is_some_and(Path::exists);
     if is_first && matches!(toolchain, Toolchain::BuildStd { .. }) {
-        progress("the first time this takes a minute or two, since the standard library is built, too");
+        progress("the first time this takes about a minute, since the standard library is built, too");
     }
-    let mut cargo = toolchain.cargo_build(&project.remaps, shared);
+    let mut cargo = toolchain.cargo_build(&project.name, &project.remaps, shared);
     let status = cargo
-        .args(["--package", &project.name])
         .current_dir(&directory)
         .stdin(Stdio::null())
         .status()

@@ -13,6 +13,14 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Into how many units the standard library and other packages are cut, to be compiled side by side. They are put together again when
+/// the component is linked; one unit, as projects have it for the module itself, has most processors wait for that of `core`.
+const STD_UNITS: u32 = 16;
+
+/// What the standard library is built with: all that it usually has but traces of the stack, which are of no use to a component
+/// without symbols and take a tenth of the time.
+const STD_FEATURES: &str = "panic-unwind";
+
 /// A tool chain that can build components.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -121,20 +129,27 @@ impl Toolchain {
         }
     }
 
-    /// `cargo build` of the target, optimised. Folders of this machine that the compiler would write into the component are
-    /// written as `remaps` says; the flags for that stand behind those that the user has set. What need not lie in the
-    /// project may be built in `shared`.
-    pub fn cargo_build(&self, remaps: &Remaps, shared: Option<&Path>) -> Command {
+    /// `cargo` that builds the library of `package` for the target, optimised. Folders of this machine that the compiler would
+    /// write into the component are written as `remaps` says; the flags for that stand behind those that the user has set. What
+    /// need not lie in the project may be built in `shared`.
+    pub fn cargo_build(&self, package: &str, remaps: &Remaps, shared: Option<&Path>) -> Command {
         let mut command = self.cargo();
-        command.args(["build", "--release", "--target", TARGET]);
+        command.args(["rustc", "--lib", "--package", package, "--release", "--target", TARGET]);
         let mut flags: Vec<String> = remaps.foreign.iter().map(flag).collect();
+        let mut own: Vec<String> = Vec::new();
         match self {
             Self::Ready { .. } => flags.extend(remaps.own.iter().map(flag)),
             Self::BuildStd { libc, .. } => {
                 command.args(["-Zbuild-std=std,panic_abort", "-Zprofile-rustflags"]);
+                command.arg(format!("-Zbuild-std-features={STD_FEATURES}"));
+                command
+                    .arg("--config")
+                    .arg(format!("profile.release.package.\"*\".codegen-units={STD_UNITS}"));
                 flags.push(format!("-Lnative={}", libc.display()));
-                // The library is built anew under other flags, so those that name this project are for its packages alone.
-                for remap in &remaps.own {
+                // The library is built anew under other flags, so those that name this project are for its packages alone. The
+                // module itself gets them at the end: a profile of its own would lose the `strip` of the project's.
+                own.extend(remaps.own.iter().map(flag));
+                for remap in remaps.own.iter().filter(|(_, name)| *name != package) {
                     let flags = toml_list(&[flag(remap)]);
                     command
                         .arg("--config")
@@ -162,6 +177,9 @@ impl Toolchain {
             None => {
                 command.arg("--config").arg(format!("target.{TARGET}.rustflags={}", toml_list(&flags)));
             }
+        }
+        if !own.is_empty() {
+            command.arg("--").args(own);
         }
         command
     }
@@ -290,7 +308,7 @@ mod tests {
     fn with_every_package_there_the_compiler_is_used_by_its_full_path() {
         let root = system(&FILES);
         let found = Toolchain::debian(root.path()).unwrap();
-        let command = found.cargo_build(&Remaps::default(), None);
+        let command = found.cargo_build("module", &Remaps::default(), None);
         assert_eq!(Path::new(command.get_program()), root.path().join("usr/bin/cargo"));
         let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
         assert!(arguments.contains(&"-Zbuild-std=std,panic_abort".to_owned()), "{arguments:?}");
@@ -300,19 +318,25 @@ mod tests {
     fn two_projects_have_the_library_built_under_the_same_flags_in_the_same_folder() {
         let found = Toolchain::debian(system(&FILES).path()).unwrap();
         let [one, other] = ["one", "other"].map(|project| {
-            let own = BTreeMap::from([(format!("/home/me/{project}"), project.to_owned())]);
+            let own =
+                [(format!("/home/me/{project}"), project), (format!("/home/me/sdk-of-{project}"), "sdk")];
+            let own = own.map(|(folder, name)| (folder, name.to_owned())).into();
             let foreign = BTreeMap::from([("/registry".to_owned(), "registry".to_owned())]);
-            let command = found.cargo_build(&Remaps { own, foreign }, Some(Path::new("/cache")));
+            let command = found.cargo_build(project, &Remaps { own, foreign }, Some(Path::new("/cache")));
             let shared = command
                 .get_envs()
                 .any(|set| set == ("CARGO_BUILD_BUILD_DIR".as_ref(), Some("/cache".as_ref())));
             assert!(shared);
-            let all: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            let mut all: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            let of_module = all.split_off(all.iter().position(|argument| argument == "--").unwrap());
+            let [module, sdk] =
+                ["", "sdk-of-"].map(|folder| format!("--remap-path-prefix=/home/me/{folder}{project}="));
+            assert_eq!(of_module, ["--".to_owned(), format!("{module}{project}"), format!("{sdk}sdk")]);
             let (of_project, of_all): (Vec<_>, Vec<_>) =
                 all.into_iter().partition(|argument| argument.contains("/home/me/"));
-            let flags = format!("[\"--remap-path-prefix=/home/me/{project}={project}\"]");
-            assert_eq!(of_project, [format!("profile.release.package.{project}.rustflags={flags}")]);
-            of_all
+            // None for the module: a profile of its own would lose what the project's says of `strip`.
+            assert_eq!(of_project, [format!("profile.release.package.sdk.rustflags=[\"{sdk}sdk\"]")]);
+            of_all.into_iter().filter(|argument| argument != project).collect::<Vec<_>>()
         });
         assert_eq!(one, other);
     }

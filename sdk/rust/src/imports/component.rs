@@ -11,6 +11,11 @@ use crate::{
     twins::TwinError,
 };
 
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "http")]
+pub use http::{http_send, http_serve};
+
 /// Generated from `wit/`.
 #[allow(missing_docs, clippy::all)]
 pub mod bindings {

@@ -60,11 +60,19 @@ pub fn twin_reported() -> Result<String, TwinError> {
 }
 
 pub fn twin_report(patch: &str) -> Result<(), TwinError> {
-    with("twins::report", |world| world.twin.report(patch))
+    with("twins::report", |world| world.report(patch))
 }
 
 pub fn method_call(target: &str, name: &str, payload: &str, ms: u32) -> Result<Reply, MethodError> {
     with("methods::call", |world| world.call(target, name, payload, ms))
+}
+
+#[cfg(feature = "http")]
+pub fn http_send(
+    request: &crate::http::Request,
+    target: &crate::http::Target,
+) -> Result<crate::http::Response, crate::http::HttpError> {
+    with("http::Request::send", |world| world.web.send(request, target))
 }
 
 pub fn metric_count(name: &str, by: u64) -> Result<(), MetricError> {
@@ -92,12 +100,14 @@ pub fn state_get(key: &str) -> Result<Option<Vec<u8>>, StateError> {
 }
 
 pub fn state_set(key: &str, value: &[u8]) -> Result<(), StateError> {
-    with("state::set", |world| world.state().map(|state| state.insert(key.to_owned(), value.to_vec())))?;
+    with("state::set", |world| {
+        world.state_to_write().map(|state| state.insert(key.to_owned(), value.to_vec()))
+    })?;
     Ok(())
 }
 
 pub fn state_delete(key: &str) -> Result<(), StateError> {
-    with("state::delete", |world| world.state().map(|state| state.remove(key)))?;
+    with("state::delete", |world| world.state_to_write().map(|state| state.remove(key)))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::{
     ports::{self, Ports},
     state::StateError,
     timers::TimerError,
+    twins::TwinError,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ const PROPERTIES_MAX: usize = 256;
 /// Most bytes in a name.
 const NAME_BYTES_MAX: usize = 128;
 
+/// What the host says to what would record something while the module answers an HTTP request.
+const NO_TURN: &str = "only what handles messages can send, store and report: here nothing would be recorded";
+
 #[derive(Debug)]
 pub struct World {
     pub now: UnixMillis,
@@ -47,6 +51,10 @@ pub struct World {
     pub answers: BTreeMap<(String, String), Reply>,
     pub calls: Vec<Called>,
     pub metrics: BTreeMap<String, Measured>,
+    #[cfg(feature = "http")]
+    pub web: super::web::Web,
+    /// Whether the module answers an HTTP request, which records nothing.
+    pub answers_request: bool,
     timers: Vec<Timer>,
 }
 
@@ -78,6 +86,9 @@ impl Default for World {
             answers: BTreeMap::new(),
             calls: Vec::new(),
             metrics: BTreeMap::new(),
+            #[cfg(feature = "http")]
+            web: super::web::Web::default(),
+            answers_request: false,
             timers: Vec::new(),
         }
     }
@@ -96,6 +107,9 @@ impl World {
     }
 
     pub fn send(&mut self, output: &str, message: Outgoing) -> Result<(), SendError> {
+        if self.answers_request {
+            return Err(SendError::QuotaExceeded(NO_TURN.to_owned()));
+        }
         check_name(output).map_err(SendError::InvalidOutput)?;
         if !ports::have(self.outputs, output) {
             let known = self.outputs.join(", ");
@@ -118,6 +132,20 @@ impl World {
         match self.state_broken {
             true => Err(StateError::Other("the test broke it".to_owned())),
             false => Ok(&mut self.state),
+        }
+    }
+
+    pub fn state_to_write(&mut self) -> Result<&mut BTreeMap<String, Vec<u8>>, StateError> {
+        match self.answers_request {
+            true => Err(StateError::Other(NO_TURN.to_owned())),
+            false => self.state(),
+        }
+    }
+
+    pub fn report(&mut self, patch: &str) -> Result<(), TwinError> {
+        match self.answers_request {
+            true => Err(TwinError::Unavailable(NO_TURN.to_owned())),
+            false => self.twin.report(patch),
         }
     }
 
