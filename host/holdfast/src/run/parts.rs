@@ -10,7 +10,9 @@ use crate::{
 };
 use anyhow::{Context, anyhow};
 use holdfast_api::MetricsServer;
-use holdfast_auth::{DeviceRules, Grants, Password as UserPassword, Registry, SharedKey, TrustBundle};
+use holdfast_auth::{
+    BadKey, DeviceRules, Grants, Password as UserPassword, Registry, SharedKey, TrustBundle,
+};
 use holdfast_broker::{Broker, Drain, Percent};
 use holdfast_config::{self as config, Config};
 use holdfast_engine::{Compiler, EngineConfig};
@@ -304,7 +306,19 @@ pub fn hub_key(hub: &config::HubLink) -> anyhow::Result<Option<SharedKey>> {
     let Some(file) = &hub.key_file else { return Ok(None) };
     let bad = || format!("upstream.key_file {} cannot be used", file.display());
     let text = fs::read_to_string(file).with_context(bad)?;
-    SharedKey::parse(&text).map(Some).with_context(bad)
+    let key = SharedKey::parse(&text).map_err(|fault| {
+        let why = match fault {
+            BadKey::NotBase64(why) => format!("it is not base64 ({why})"),
+            BadKey::Length(bytes) => format!("it has {bytes} bytes"),
+        };
+        // Only the hub knows it: one that is made up here opens nothing there.
+        let fix = match hub.kind {
+            config::HubKind::Holdfast => "`holdfast hub device show EDGE --secrets` at the hub prints it",
+            config::HubKind::IotHub => "the IoT Hub shows it among the keys of the device",
+        };
+        anyhow!("what it holds is no key of a device: {why}; put the primary key of this edge's device there: {fix}")
+    });
+    key.map(Some).with_context(bad)
 }
 
 /// The password of the link, read from its file if it is in one.
@@ -334,6 +348,24 @@ pub fn password_file(path: &Path) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_a_key_of_the_hub_is_named_with_who_has_the_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("edge.key");
+        for (text, why, kind, fix) in [
+            ("not base64!", "it is not base64", config::HubKind::Holdfast, "hub device show EDGE --secrets"),
+            ("AAAA", "it has 3 bytes", config::HubKind::IotHub, "the IoT Hub shows it"),
+        ] {
+            fs::write(&file, text).unwrap();
+            let hub = config::HubLink { name: "hub".to_owned(), key_file: Some(file.clone()), kind };
+            let error = format!("{:#}", hub_key(&hub).unwrap_err());
+            for part in ["edge.key cannot be used", why, fix] {
+                assert!(error.contains(part), "{part:?} is not in {error}");
+            }
+            assert!(!error.contains("urandom"), "a key of one's own opens nothing there: {error}");
+        }
+    }
 
     #[test]
     fn a_password_file_loses_its_last_line_end_and_nothing_else() {

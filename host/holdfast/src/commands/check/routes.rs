@@ -2,7 +2,7 @@
 //! inputs and outputs.
 
 use super::Finding;
-use crate::{commands::ports::Modules, run::parts};
+use crate::{commands::ports::Modules, output, run::parts};
 use holdfast_config::Config;
 use holdfast_routes::Route;
 use holdfast_types::Sink;
@@ -16,9 +16,17 @@ pub fn check(config: &Config) -> Finding {
     let faults = |route| why_idle(config, route).into_iter().chain(modules.faults(route));
     let idle: Vec<String> = table.routes().iter().flat_map(faults).collect();
     if idle.is_empty() {
-        Finding::Ok(format!("{} routes", table.routes().len()))
+        Finding::Ok(in_words(config.routes.len()))
     } else {
         Finding::Warning(idle.join("\n"))
+    }
+}
+
+/// How many routes are configured.
+fn in_words(configured: usize) -> String {
+    match configured {
+        0 => "none is configured: all messages go upstream".to_owned(),
+        some => output::count(some, "route"),
     }
 }
 
@@ -39,5 +47,19 @@ fn why_idle(config: &Config, route: &Route) -> Option<String> {
             ))
         }
         Sink::Upstream | Sink::Input { .. } | Sink::Topic(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_not_counted() {
+        for (configured, words) in
+            [(0, "none is configured: all messages go upstream"), (1, "1 route"), (2, "2 routes")]
+        {
+            assert_eq!(in_words(configured), words);
+        }
     }
 }
