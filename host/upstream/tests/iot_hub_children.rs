@@ -18,7 +18,7 @@ use holdfast_mqtt::{
 };
 use holdfast_routes::RouteDefinition;
 use holdfast_types::{Identity, LogId, Message, Name, Source, UnixMillis};
-use holdfast_upstream::{ChildrenConfig, ChildrenStatus, Dialect, IotHubConfig, UpstreamConfig};
+use holdfast_upstream::{ChildrenConfig, ChildrenStatus, Dialect, IotHubConfig, Place, UpstreamConfig};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 use support::{
-    Edge, Link, config,
+    Edge, Link, config, target,
     iot_hub::Side,
     scripted::{Scripted, Visitor, welcome},
     until,
@@ -350,6 +350,39 @@ async fn what_a_cut_took_the_acknowledgement_of_comes_again_under_the_same_ident
     assert_eq!(told(&side.brings().await), first);
     assert_eq!(told(&side.brings().await).2, "press/1");
     plant.drained("press").await;
+    link.stop().await;
+}
+
+#[tokio::test]
+async fn children_go_where_the_edge_is_and_wait_while_it_is_nowhere() {
+    let plant = Plant::with(&["press"]).await;
+    let other = Scripted::new().await;
+    let mut config = plant.config(Some(plant.own.clone()));
+    config.places.push(Place::of(target(other.port)));
+    let link = plant.edge.link(config);
+    plant.send("press", "1").await;
+    // The edge is refused: nobody else comes.
+    let mut visitor = plant.hub.visitor().await;
+    for _ in 0..3 {
+        assert_eq!(&*visitor.connect.client_id, "edge-1");
+        visitor.send(Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::NotAuthorized)))).await;
+        visitor = plant.hub.visitor().await;
+    }
+    visitor.send(Packet::ConnAck(Box::new(welcome()))).await;
+    let edge = Served::begin(visitor);
+    let mut press = Served::begin(plant.hub.welcomed(welcome()).await);
+    assert_eq!(told(&press.brings().await).2, "press/0");
+    plant.drained("press").await;
+
+    // It is sent to the other hub, and the child goes with it.
+    link.status.use_place(Some(&format!("127.0.0.1:{}", other.port))).unwrap();
+    edge.ends().await;
+    let _edge = Served::begin(other.welcomed(welcome()).await);
+    press.ends().await;
+    plant.send("press", "2").await;
+    let visitor = other.welcomed(welcome()).await;
+    assert_signed(&visitor, "press", &key(1));
+    assert_eq!(told(&Served::begin(visitor).brings().await).2, "press/1");
     link.stop().await;
 }
 
