@@ -13,8 +13,8 @@ mod support;
 use holdfast_auth::{Credential, Device, DeviceStatus, Registry, SharedKey, sas};
 use holdfast_broker::MethodReply;
 use holdfast_mqtt::{
-    Ack, ConnAck, Packet, Publish, QoS, ReasonCode, Version,
-    hub::{Operation, topics},
+    Ack, ConnAck, Packet, PacketId, Publish, QoS, ReasonCode, Version,
+    hub::{Operation, PropertyBag, topics},
 };
 use holdfast_routes::RouteDefinition;
 use holdfast_types::{Identity, LogId, Message, Name, Source, UnixMillis};
@@ -26,10 +26,10 @@ use std::{
     time::Duration,
 };
 use support::{
-    Edge, Link, config, target,
+    Edge, Link, config,
     iot_hub::Side,
     scripted::{Scripted, Visitor, welcome},
-    until,
+    target, until,
 };
 use tokio::task::JoinHandle;
 
@@ -292,14 +292,19 @@ async fn what_comes_down_for_a_child_is_the_childs() {
     let mut side = Side::resumed(&plant.hub, true).await;
     side.orders(1, "a", true).await;
     side.orders(2, "b", false).await;
-    let publish = Publish::new(topics::cloud_to_device("press", &Default::default()), "c");
-    let packet_id = holdfast_mqtt::PacketId::new(3);
-    side.visitor.send(Packet::Publish(Publish { qos: QoS::AtLeastOnce, packet_id, ..publish })).await;
+    // Without an identifier each is one, and so is another under the same.
+    let mut named = PropertyBag::new();
+    named.set("$.mid", "m-a");
+    for (packet, bag) in [(3, PropertyBag::new()), (4, named)] {
+        let publish = Publish::new(topics::cloud_to_device("press", &bag), "c");
+        let packet_id = PacketId::new(packet);
+        side.visitor.send(Packet::Publish(Publish { qos: QoS::AtLeastOnce, packet_id, ..publish })).await;
+    }
     side.gives_twin(json!({}), 5, json!({ "rpm": 3, "serial": "x", "modules": "mine" })).await;
-    side.has_acknowledged(3).await;
+    side.has_acknowledged(4).await;
     let waiting = broker.reader(LogId::child(&name("press"))).next(9).await.unwrap();
     let bodies: Vec<_> = waiting.iter().map(|one| one.envelope.message.body.clone()).collect();
-    assert_eq!(bodies, ["a", "b", "c"]);
+    assert_eq!(bodies, ["a", "b", "c", "c"]);
     assert_eq!(waiting[0].envelope.message.properties.value("kind"), Some("a/b"));
     link.stop().await;
 }

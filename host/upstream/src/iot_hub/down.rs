@@ -3,10 +3,12 @@
 
 use super::{INBOX_MAX, Incoming, IotHub, bag};
 use crate::{peer::TAKEN_BY_NONE, run::random};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use holdfast_broker::{MethodTimes, Receipt, Refused};
 use holdfast_mqtt::{Publish, hub::topics};
 use holdfast_types::{Identity, InvalidName, Message, Name, SystemKey};
+use ring::digest;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
@@ -152,12 +154,27 @@ impl IotHub {
 impl IotHub {
     /// Puts a message into the child's queue: once, if it has an identifier by which one that comes again is known.
     async fn queue(&self, message: Message) -> Result<(), Refused> {
-        let (child, id) = (self.device(), message.system.value(SystemKey::MessageId).map(str::to_owned));
-        match id {
+        let child = self.device();
+        match known_by(&message) {
             Some(id) => self.broker.cloud_to_device_once(child, message, None, &id).await,
             None => self.broker.cloud_to_device(child, message, None).await,
         }
     }
+}
+
+/// By what a message is known that comes again: its identifier and what it says, since nobody keeps services from giving one identifier
+/// to several messages.
+fn known_by(message: &Message) -> Option<String> {
+    let id = message.system.value(SystemKey::MessageId)?;
+    let mut says = digest::Context::new(&digest::SHA256);
+    says.update(&message.body);
+    for (name, value) in message.properties.iter() {
+        for part in [name, value] {
+            says.update(b"\0");
+            says.update(part.as_bytes());
+        }
+    }
+    Some(format!("{id} {}", URL_SAFE_NO_PAD.encode(says.finish())))
 }
 
 /// As the agent says what is wrong.
