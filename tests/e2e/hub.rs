@@ -10,7 +10,7 @@ fn hub_at(host: &str) -> Hub {
 }
 
 /// What a device and a service do, once; `round` is another number each time.
-fn converse(hub: &Hub, sdk: &mut Sdk, device: &str, round: u64) {
+pub(crate) fn converse(hub: &Hub, sdk: &mut Sdk, device: &str, round: u64) {
     sdk.send(&json!({ "t": round }).to_string(), json!({ "a/b": "c+d e%&=é" }));
     let event = hub.json(&["monitor", "--from", "-1", "-n", "1"]).remove(0);
     assert_eq!((&event["device"], &event["body"]["t"]), (&json!(device), &json!(round)), "{event}");

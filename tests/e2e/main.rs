@@ -38,6 +38,7 @@ mod modules;
 mod nats;
 mod nested;
 mod offline;
+mod own_children;
 mod registry;
 mod service;
 mod sessions;

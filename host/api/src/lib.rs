@@ -48,7 +48,7 @@ pub use local::{BindError, check_control_path};
 pub use metrics::{MetricFamily, MetricKind, MetricSample, MetricsServer, MetricsSource, metrics_text};
 pub use server::{Answer, Gone, Host, Items, Limits, Server};
 pub use wire::{
-    Body, CheckResult, Code, DeadLetter, DeployedModuleItem, DeploymentAction, DeploymentItem,
+    Body, CheckResult, ChildrenItem, Code, DeadLetter, DeployedModuleItem, DeploymentAction, DeploymentItem,
     DeploymentRequest, DesireRequest, DeviceAction, DeviceCredential, DeviceItem, DeviceRequest,
     DeviceboundRequest, End, InvalidMessage, Item, Level, LogLine, LogsRequest, MessageText, MethodReplyItem,
     MethodRequest, ModuleAction, ModuleItem, ModuleRequest, NotCarriedItem, OPERATOR_PROPERTY, OwnMetric,

@@ -30,6 +30,7 @@ pub use holdfast_store::{SessionRecord, SubscriptionRecord, WillRecord};
 pub use task::{
     admission::{Receipt, Refused},
     broker::{Broker, BrokerConfig, Counters, CountersSnapshot},
+    child_links::ChildLinks,
     deployments::{
         DeployedModule, DeploymentOrder, DeploymentOrigin, DeploymentPhase, DeploymentStatus, Deployments,
     },

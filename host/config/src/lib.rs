@@ -23,7 +23,7 @@
 //! | `store.time_to_live` | `"2 h"` | time a message is kept whose route names none; a number is seconds; `"forever"` or -1 |
 //! | `store.linger` | `"auto"` | wait before an fsync for more messages to share it, at most 1 s |
 //! | `store.profile` | `"standard"` | `"small"` for devices with little memory |
-//! | `store.quotas.LOG` | none | most bytes of one log: `upstream`, `"module/NAME"` |
+//! | `store.quotas.LOG` | none | most bytes of one log: `upstream`, `"upstream/CHILD"`, `"module/NAME"` |
 //! | `routes.NAME` | none | a route as text, or a section with the keys below |
 //! | `routes.NAME.route` | needed | the text: `FROM … WHERE … INTO …` |
 //! | `routes.NAME.priority` | lowest | 0 (highest) to 9 |
@@ -35,6 +35,9 @@
 //! | | | `"iot-hub"`: what is above is an IoT Hub of Azure, and the edge is a device of it; then the same are decided |
 //! | `upstream.hub` | needed with `"hub"` or `"iot-hub"` and `url` | name of the hub, as tokens say it |
 //! | `upstream.url` | one of two | `mqtts://host:8883`, `wss://host:443/mqtt`, `quic://host:14567`; `mqtt://` and `ws://` are plain |
+//! | `upstream.children` | `"edge"` | with `"iot-hub"`: what children send goes up as the edge's, or, with `"own"`, as that of each child that has a symmetric key here, over a connection of its own |
+//! | `upstream.children_connections_max` | 100 | most of these connections at once, 1 to 10000; with more children they take turns |
+//! | `upstream.children_idle` | `"10 min"` | how long such a connection stays when its child is not connected and has nothing to send, 1 s to 1 d |
 //! | `upstream.hubs` | one of two | several hubs or brokers: `[{ address = "hub-a.example", priority = 1 }]` |
 //! | `upstream.hubs.address` | needed | a host, or an address as in `upstream.url` |
 //! | `upstream.hubs.name` | `upstream.hub`, else the host of the address | name of this one: in tokens, for `holdfast upstream --use`, and for a concierge |
@@ -148,8 +151,8 @@ pub use nearest::nearest;
 pub use secret::Secret;
 pub use settings::{
     Config, Deployment, Devices, Drain, Gateway, Http, Hub, HubKind, HubLink, Identity, Level, Linger,
-    Listen, Log, Metrics, Modules, MqttVersion, Password, Paths, Payload, PrimaryHub, Profile, Proof,
-    Storage, Store, Transport, User,
+    Listen, Log, Metrics, Modules, MqttVersion, OwnChildren, Password, Paths, Payload, PrimaryHub, Profile,
+    Proof, Storage, Store, Transport, User,
 };
 pub use settings_upstream::{Carrier, Concierge, Net, Proxy, Upstream, UpstreamAddress, UpstreamPlace};
 pub use template::TOPIC_PLACES;
@@ -177,6 +180,9 @@ pub const KEYS: &[&str] = &[
     "upstream.profile",
     "upstream.hub",
     "upstream.url",
+    "upstream.children",
+    "upstream.children_connections_max",
+    "upstream.children_idle",
     "upstream.hubs",
     "upstream.hubs.address",
     "upstream.hubs.name",

@@ -106,6 +106,17 @@ pub struct HubLink {
     pub key_file: Option<PathBuf>,
     /// Whose hub it is.
     pub kind: HubKind,
+    /// Children that go up to an IoT Hub under their own identities; none: all go up as the edge's.
+    pub children: Option<OwnChildren>,
+}
+
+/// How children go up under their own identities (`upstream.children = "own"`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnChildren {
+    /// Most of them that are connected upstream at once.
+    pub connections_max: u32,
+    /// How long such a connection stays when its child is not connected and has nothing to send.
+    pub idle_after: Duration,
 }
 
 /// Whose hub is above.

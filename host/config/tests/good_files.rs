@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use holdfast_config::{
-    Carrier, Config, ConfigError, Drain, HubKind, KEYS, Level, Linger, MqttVersion, Password, Payload,
-    Profile, Proof, Secret, edge_name,
+    Carrier, Config, ConfigError, Drain, HubKind, KEYS, Level, Linger, MqttVersion, OwnChildren, Password,
+    Payload, Profile, Proof, Secret, edge_name,
 };
 use holdfast_types::{Durability, LogId, Priority, WhenFull};
 use std::{
@@ -204,6 +204,28 @@ fn an_iot_hub_is_reached_by_the_two_ways_that_it_has_and_at_its_own_path() {
 }
 
 #[test]
+fn children_go_up_as_the_edges_unless_an_iot_hub_is_to_know_each() {
+    let children = |text: &str| {
+        let text = format!(
+            "[upstream]\nprofile = \"iot-hub\"\nhub = \"plant.azure-devices.net\"\nkey_file = \"k\"\n{text}"
+        );
+        Config::parse(&text, Path::new("/etc/h.toml"), "a-host")
+            .unwrap()
+            .upstream
+            .unwrap()
+            .hub
+            .unwrap()
+            .children
+    };
+    assert_eq!((children(""), children("children = \"edge\"")), (None, None));
+    let usual = OwnChildren { connections_max: 100, idle_after: Duration::from_secs(600) };
+    assert_eq!(children("children = \"own\""), Some(usual));
+    let text = "children = \"own\"\nchildren_connections_max = 7\nchildren_idle = \"2 h\"";
+    let own = OwnChildren { connections_max: 7, idle_after: Duration::from_secs(7200) };
+    assert_eq!(children(text), Some(own));
+}
+
+#[test]
 fn each_hub_of_a_list_has_the_name_that_tokens_say_and_keeps_what_it_acknowledged_for_the_others() {
     let upstream = |text: &str| {
         let text = format!("[upstream]\nprofile = \"hub\"\nkey_file = \"edge.key\"\n{text}");
@@ -232,8 +254,9 @@ fn every_key_is_in_the_full_file_and_in_the_table_of_the_documentation() {
     for key in KEYS {
         let last = key.rsplit('.').next().unwrap();
         let chosen = matches!(last, "NAME" | "LOG");
-        // The full file shows one of the two places of a password, and one of the two profiles.
-        let left_out = matches!(*key, "upstream.password" | "upstream.url" | "upstream.hub");
+        // The full file shows one of the two places of a password, and one of the profiles.
+        let left_out = matches!(*key, "upstream.password" | "upstream.url" | "upstream.hub")
+            || key.starts_with("upstream.children");
         assert!(chosen || left_out || FULL.contains(&format!("{last} = ")), "{key} is not in the full file");
         assert!(documentation.contains(&format!("//! | `{key}` | ")), "{key} is not in the table");
     }

@@ -75,7 +75,8 @@ pub enum Sink {
 
 impl Sink {
     /// The log that messages for this sink are kept in. All inputs of a module share one log, so that their order is
-    /// kept; a topic has none.
+    /// kept; a topic has none. What a child sends upstream that goes up under its own identity has a log of its own
+    /// instead, [`LogId::upstream_of`].
     pub fn log(&self) -> Option<LogId> {
         match self {
             Self::Upstream => Some(LogId::upstream()),

@@ -7,6 +7,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub u64);
 
+/// What stands before the child in the name of its log upstream.
+const UPSTREAM_OF: &str = "upstream/";
+
 /// A log: the ordered messages for one sink, in one queue for each priority.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(Text);
@@ -15,6 +18,16 @@ impl LogId {
     /// The log of what is bound upstream.
     pub fn upstream() -> Self {
         Self("upstream".into())
+    }
+
+    /// The log of what a child that goes up under its own identity sends upstream.
+    pub fn upstream_of(child: &Name) -> Self {
+        Self(format!("{UPSTREAM_OF}{child}").into())
+    }
+
+    /// The child whose log upstream this is; none of any other log.
+    pub fn upstream_child(&self) -> Option<Name> {
+        self.0.strip_prefix(UPSTREAM_OF).and_then(|child| Name::new(child).ok())
     }
 
     /// The log of a module's inputs.
@@ -37,7 +50,7 @@ impl LogId {
         Self(name.into())
     }
 
-    /// The full name: `upstream`, `sessions`, `module/{name}` or `child/{name}`.
+    /// The full name: `upstream`, `upstream/{child}`, `sessions`, `module/{name}` or `child/{name}`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -129,7 +142,7 @@ impl fmt::Display for Offset {
 /// highest sequence for each (edge, epoch, priority) can drop every duplicate and see every gap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StableId {
-    /// The edge.
+    /// The edge; of a message in the log of a child that goes up under its own identity, the child.
     pub edge: Name,
     /// The life of the store: drawn at random when a store is made, and again when recovery found a loss.
     pub epoch: u64,
@@ -137,6 +150,15 @@ pub struct StableId {
     pub priority: Priority,
     /// The position in it.
     pub sequence: Offset,
+}
+
+impl StableId {
+    /// That of a message in a log of an edge. A child's own log upstream is numbered by itself, so that its messages are told
+    /// from those of the edge by the name of the child.
+    pub fn in_log(log: &LogId, edge: &Name, epoch: u64, priority: Priority, sequence: Offset) -> Self {
+        let edge = log.upstream_child().unwrap_or_else(|| edge.clone());
+        Self { edge, epoch, priority, sequence }
+    }
 }
 
 /// `edge/epoch/priority/sequence`; epoch in hexadecimal, the default priority as `d`.

@@ -6,13 +6,22 @@ use holdfast_net::{DialError, Settings};
 use holdfast_types::Name;
 use std::fmt;
 
+/// Who a link speaks as, at a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtHub {
+    /// This edge.
+    Edge(Name),
+    /// A child, for which this edge acts.
+    Child(Name),
+}
+
 /// Why a connection did not come about, or ended.
 #[derive(Debug)]
 pub enum LinkFault {
     /// Nobody could be reached.
     Dial(DialError),
-    /// The session failed. Holds the name of this edge where the other side is a hub, at which it is a device.
-    Session(Fault, Box<Settings>, Option<Name>),
+    /// The session failed. Holds who is connected where the other side is a hub.
+    Session(Fault, Box<Settings>, Option<AtHub>),
     /// The other side broke the protocol.
     Protocol(String),
     /// A packet that every server must take cannot be written.
@@ -97,10 +106,29 @@ impl fmt::Display for LinkFault {
 }
 
 /// What to do, where the fault itself does not say so.
-fn fix(fault: &Fault, settings: &Settings, at_hub: Option<&Name>) -> Option<String> {
+fn fix(fault: &Fault, settings: &Settings, at_hub: Option<&AtHub>) -> Option<String> {
     let (Fault::Refused { reason, .. } | Fault::Disconnected { reason, .. }) = fault else { return None };
     let section = settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section);
-    if let Some(edge) = at_hub {
+    if let Some(AtHub::Child(child)) = at_hub {
+        match reason {
+            ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::Banned
+            | ReasonCode::ClientIdentifierNotValid => {
+                return Some(format!(
+                    "register the device {child} at the hub, enabled, with the key that it has here (`holdfast device show {child} \
+                     --secrets` shows it); or remove it here, and it goes up as the edge's"
+                ));
+            }
+            ReasonCode::SessionTakenOver => {
+                return Some(format!(
+                    "something else is connected to the hub as {child}; it can go one way only"
+                ));
+            }
+            _ => {}
+        }
+    }
+    if let Some(AtHub::Edge(edge)) = at_hub {
         match reason {
             ReasonCode::BadUserNameOrPassword
             | ReasonCode::NotAuthorized

@@ -1,12 +1,12 @@
 //! How messages look to the other side, a broker or a hub, and what else is sent to a hub.
 
-use crate::{Payload, Secret, hub::Hub, iot_hub, peer::Peer, topics::Topics, wire};
+use crate::{AtHub, Payload, Secret, hub::Hub, iot_hub, peer::Peer, topics::Topics, wire};
 use bytes::Bytes;
 use bytestring::ByteString;
 use holdfast_broker::Delivery;
 use holdfast_link::{CALL_TOPIC_PREFIX, EVENTS_TOPIC};
 use holdfast_mqtt::{Publish, ReasonCode, Subscription, Version};
-use holdfast_types::{InvalidTopic, Name, UnixMillis};
+use holdfast_types::{InvalidTopic, UnixMillis};
 use std::{sync::Arc, time::Duration};
 
 /// How messages look to the other side.
@@ -54,9 +54,9 @@ impl Form {
         self.peer().map(Peer::subscriptions).unwrap_or_default()
     }
 
-    /// What this edge is called as a device of the hub, if the link is to one.
-    pub(crate) fn device(&self) -> Option<&Name> {
-        self.peer().map(|peer| peer.tokens().device())
+    /// Who it speaks as at the hub, if the link is to one.
+    pub(crate) fn at_hub(&self) -> Option<AtHub> {
+        self.peer().map(Peer::at_hub)
     }
 
     /// How long a connection may live before it is made anew with another token; none if it needs none.
@@ -80,7 +80,7 @@ impl Form {
             Self::Plain(topics, payload) => {
                 Ok(wire::publish(delivery, topics.of(delivery)?, version, *payload, now))
             }
-            Self::Peer(Peer::IotHub(hub)) => iot_hub::telemetry(hub.edge(), delivery),
+            Self::Peer(Peer::IotHub(hub)) => iot_hub::telemetry(hub.device(), delivery),
             Self::Peer(Peer::Hub(_)) => Ok(wire::event(delivery, ByteString::from_static(EVENTS_TOPIC))),
         }
     }

@@ -9,7 +9,8 @@
 //!
 //! To a hub of Holdfast (`hub/`) the same connection carries calls as well: the edge learns who its children are, what is
 //! desired and how to keep messages, and tells what was reported. To an IoT Hub of Azure (`iot_hub/`) all goes in its own dialect,
-//! in which the edge is one device: messages up, its twin both ways, methods and messages down.
+//! in which the edge is one device: messages up, its twin both ways, methods and messages down. Children may be devices of their
+//! own there, each with a connection of its own (`children/`).
 //!
 //! What it does not do: it holds no queue of its own beside the window, decides no route, and opens no socket but
 //! through `net`.
@@ -21,6 +22,7 @@
 
 mod acknowledged;
 mod backoff;
+mod children;
 mod choice;
 mod concierge;
 mod config;
@@ -47,10 +49,11 @@ mod verdict;
 mod wire;
 
 pub use backoff::{Backoff, BackoffConfig};
+pub use children::{CHILDREN_TURN, ChildTrouble, ChildrenConfig, ChildrenStatus};
 pub use choice::ChoiceRules;
 pub use concierge::{Concierge, ConciergeFault};
 pub use config::{BuildError, ConfigFault, Dialect, Payload, Place, Secret, UpstreamConfig};
-pub use fault::LinkFault;
+pub use fault::{AtHub, LinkFault};
 pub use holdfast_mqtt::Version;
 pub use horizon::KeepAcknowledged;
 pub use hub::{HubConfig, Identities, Keeper, Kept, Known, Sync};

@@ -1,6 +1,6 @@
 //! A hub on the other side, of Holdfast or of Azure: what is asked and answered beside the messages of the log.
 
-use crate::{LinkFault, hub::Hub, iot_hub::IotHub, tokens::Tokens};
+use crate::{AtHub, LinkFault, hub::Hub, iot_hub::IotHub, tokens::Tokens};
 use holdfast_mqtt::{Publish, Subscription};
 use std::sync::Arc;
 
@@ -25,7 +25,16 @@ impl Peer {
         }
     }
 
-    /// Who this edge is at the hub of a place.
+    /// Who the link speaks as.
+    pub(crate) fn at_hub(&self) -> AtHub {
+        let device = self.tokens().device().clone();
+        match self {
+            Self::IotHub(hub) if !hub.is_edge() => AtHub::Child(device),
+            Self::Hub(_) | Self::IotHub(_) => AtHub::Edge(device),
+        }
+    }
+
+    /// The user name for the hub of a place.
     pub(crate) fn user_name(&self, place: usize) -> String {
         match self {
             Self::Hub(hub) => hub.user_name(place),

@@ -1,7 +1,9 @@
 //! The task: dial, run a connection, wait, again.
 
 use crate::{
-    Backoff, BuildError, ConfigFault, Dialect, LinkFault, LinkState, Place, StatusHandle, UpstreamConfig,
+    Backoff, BuildError, ConfigFault, Dialect, IotHubConfig, LinkFault, LinkState, Place, StatusHandle,
+    UpstreamConfig,
+    children::{Board, Children, Template},
     choice::Choice,
     concierge::Asking,
     form::Form,
@@ -12,17 +14,19 @@ use crate::{
     probe::{Moved, Probe, Shared},
     sender::Sender,
     status::Teller,
+    tokens::Tokens,
     topics::Topics,
 };
-use holdfast_broker::Broker;
+use holdfast_broker::{Broker, ChildLinks, Reader};
 use holdfast_mqtt::{
     Version,
     client::{Client, Options},
 };
 use holdfast_net::{Stream, Timeouts, dial};
-use holdfast_types::LogId;
+use holdfast_types::{Identity, LogId, Name};
 use std::{
     collections::VecDeque,
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -43,6 +47,7 @@ const RECORD_WITHIN: Duration = Duration::from_secs(5);
 pub struct Upstream {
     run: Run,
     asking: Option<Asking>,
+    children: Children,
     handle: StatusHandle,
     notes: Vec<ConfigFault>,
 }
@@ -60,13 +65,65 @@ pub struct Drained {
     pub unacknowledged: usize,
 }
 
-struct Run {
+/// A link that is ready to run.
+pub(crate) struct Run {
     places: Arc<Vec<Place>>,
     timeouts: Timeouts,
     shared: Shared,
     probe: Probe,
     sender: Sender,
     backoff: Backoff,
+}
+
+/// What the checks of the configuration made of it, for every link.
+#[derive(Clone, Copy)]
+pub(crate) struct Checks {
+    window: NonZeroU16,
+    keep_alive_s: u16,
+}
+
+/// A link, and what shows it.
+pub(crate) struct Made {
+    pub(crate) run: Run,
+    pub(crate) status: StatusHandle,
+    shared: Shared,
+}
+
+/// Makes a link that carries what a reader reads: the edge's, or that of a child. The configuration was checked.
+pub(crate) fn make(
+    config: &UpstreamConfig,
+    checks: Checks,
+    form: Form,
+    reader: Reader,
+    child: Option<Name>,
+) -> Made {
+    let options = Options {
+        version: config.version,
+        client_id: (*config.client_id).into(),
+        user_name: config.user.as_deref().map(Into::into),
+        password: config.password.as_ref().map(|secret| secret.0.clone()),
+        clean_start: config.clean_start,
+        session_expiry_s: u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX),
+        keep_alive_s: checks.keep_alive_s,
+        window: checks.window,
+        window_bytes: config.window_bytes,
+        topic_aliases_max: if config.version == Version::V5 { config.topic_aliases_max } else { 0 },
+        answer_within: config.answer_within,
+        ack_within: config.ack_within,
+        maximum_packet_bytes: INBOUND_PACKET_BYTES_MAX,
+        will: None,
+        user_properties: Vec::new(),
+        acknowledge_by_hand: matches!(form.peer(), Some(Peer::IotHub(_))),
+    };
+    let places = Arc::new(config.places.clone());
+    let choice = Choice::new(config.choice, places.iter().map(|place| place.targets.len()));
+    let shared = Shared::new(choice);
+    let (teller, status) = Teller::new(places.clone(), shared.clone(), child);
+    let probe = Probe::new(places.clone(), config.timeouts, shared.clone());
+    let sender = Sender::new(config, form, Client::new(options), reader, teller);
+    let backoff = Backoff::new(config.backoff);
+    let run = Run { timeouts: config.timeouts, places, shared: shared.clone(), probe, sender, backoff };
+    Made { run, status, shared }
 }
 
 /// How one round of attempts ended.
@@ -86,6 +143,7 @@ impl Upstream {
     /// # Errors
     /// Everything that is wrong, at once.
     pub fn build(mut config: UpstreamConfig, broker: &Broker) -> Result<Self, BuildError> {
+        let mut own_children = None;
         let peer = match std::mem::take(&mut config.dialect) {
             Dialect::Plain => None,
             Dialect::Hub(hub) => {
@@ -100,7 +158,12 @@ impl Upstream {
                 config.clean_start = false;
                 config.client_id = broker.edge().as_str().into();
                 config.packet_bytes_max = config.packet_bytes_max.min(iot_hub::PACKET_BYTES_MAX);
-                Some(Peer::IotHub(IotHub::new(hub, &config.places, broker.clone(), config.backoff)))
+                let who = Identity::device(broker.edge().clone());
+                let tokens =
+                    Tokens::new(who, hub.hub.clone(), &config.places, hub.key.clone(), hub.token_life);
+                let peer = IotHub::new(tokens, broker.clone(), config.backoff);
+                own_children = hub.children.clone().map(|children| (children, hub));
+                Some(Peer::IotHub(peer))
             }
         };
         if let Some(peer) = &peer {
@@ -108,29 +171,8 @@ impl Upstream {
             config.password = None;
         }
         let checked = config.check()?;
-        let options = Options {
-            version: config.version,
-            client_id: (*config.client_id).into(),
-            user_name: config.user.as_deref().map(Into::into),
-            password: config.password.as_ref().map(|secret| secret.0.clone()),
-            clean_start: config.clean_start,
-            session_expiry_s: u32::try_from(config.session_expiry.as_secs()).unwrap_or(u32::MAX),
-            keep_alive_s: checked.keep_alive_s,
-            window: checked.window,
-            window_bytes: config.window_bytes,
-            topic_aliases_max: if config.version == Version::V5 { config.topic_aliases_max } else { 0 },
-            answer_within: config.answer_within,
-            ack_within: config.ack_within,
-            maximum_packet_bytes: INBOUND_PACKET_BYTES_MAX,
-            will: None,
-            user_properties: Vec::new(),
-            acknowledge_by_hand: matches!(peer, Some(Peer::IotHub(_))),
-        };
-        let places = Arc::new(config.places.clone());
-        let choice = Choice::new(config.choice, places.iter().map(|place| place.targets.len()));
-        let shared = Shared::new(choice);
-        let (teller, handle) = Teller::new(places.clone(), shared.clone());
-        let probe = Probe::new(places.clone(), config.timeouts, shared.clone());
+        let checks = Checks { window: checked.window, keep_alive_s: checked.keep_alive_s };
+        let concierge = config.concierge.take();
         let (form, notes) = match peer {
             Some(peer) => (Form::Peer(peer), Vec::new()),
             None => {
@@ -147,21 +189,25 @@ impl Upstream {
             }
         };
         let reader = broker.reader(LogId::upstream());
-        let sender = Sender::new(&config, form, Client::new(options), reader, teller);
-        let backoff = Backoff::new(config.backoff);
-        let asking = config.concierge.map(|concierge| Asking {
+        let Made { run, status, shared } = make(&config, checks, form, reader, None);
+        let asking = concierge.map(|concierge| Asking {
             concierge,
-            places: places.iter().map(|place| place.name.clone()).collect(),
-            shared: shared.clone(),
+            places: run.places.iter().map(|place| place.name.clone()).collect(),
+            shared,
             timeouts: config.timeouts,
             documents: broker.documents(),
         });
-        Ok(Self {
-            asking,
-            run: Run { timeouts: config.timeouts, places, shared, probe, sender, backoff },
-            handle,
-            notes,
-        })
+        let (own, template) = match own_children {
+            Some((own, IotHubConfig { hub, token_life, .. })) => {
+                (Some(own), Some(Template { config, checks, hub, token_life }))
+            }
+            None => (None, None),
+        };
+        let board = Board::new(broker.edge(), own);
+        broker.set_child_links(template.is_some().then(|| board.clone() as Arc<dyn ChildLinks>));
+        let handle = status.with_children(board.clone());
+        let children = Children::new(broker, board, template, handle.clone());
+        Ok(Self { run, asking, children, handle, notes })
     }
 
     /// What works, but not as well as it could; for `holdfast check`.
@@ -179,7 +225,7 @@ impl Upstream {
         for note in &self.notes {
             tracing::warn!(setting = note.setting, "{}", note.text);
         }
-        let Self { run, asking, handle, .. } = self;
+        let Self { run, asking, children, handle, .. } = self;
         // Before the first attempt, which then goes where the concierge said last.
         let asked = asking.map(Asking::begin);
         let task = tokio::spawn(async move {
@@ -189,8 +235,12 @@ impl Upstream {
                     None => std::future::pending().await,
                 }
             };
+            let links = async {
+                let (own, of_children) = tokio::join!(run.run(stop.clone()), children.run(stop));
+                Drained { unacknowledged: own.unacknowledged + of_children }
+            };
             tokio::select! {
-                drained = run.run(stop) => drained,
+                drained = links => drained,
                 never = asks => match never {},
             }
         });
@@ -214,7 +264,8 @@ impl Running {
 }
 
 impl Run {
-    async fn run(mut self, stop: CancellationToken) -> Drained {
+    /// Runs the link until it is told to stop.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Drained {
         let mut attempt = 1;
         let unacknowledged = loop {
             match self.round(&mut attempt, &stop).await {

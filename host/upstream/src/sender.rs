@@ -194,8 +194,8 @@ impl Sender {
                     }
                 }
                 Action::Fail(fault) => {
-                    let device = self.form.device().cloned();
-                    return Err(LinkFault::Session(fault, Box::new(self.settings.clone()), device));
+                    let at_hub = self.form.at_hub();
+                    return Err(LinkFault::Session(fault, Box::new(self.settings.clone()), at_hub));
                 }
             }
         }

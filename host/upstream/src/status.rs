@@ -1,13 +1,15 @@
 //! What the link is doing, for those who show it.
 
 use crate::{
-    Place,
+    ChildrenStatus, Place,
+    children::Board,
     choice::{At, Known},
     probe,
 };
 use holdfast_net::Transport;
-use holdfast_types::Text;
+use holdfast_types::{Name, Text};
 use std::{
+    ops::AddAssign,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -63,6 +65,17 @@ pub struct Counters {
     pub given_up: u64,
 }
 
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.connected += other.connected;
+        self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
+        self.acknowledged += other.acknowledged;
+        self.deferred += other.deferred;
+        self.given_up += other.given_up;
+    }
+}
+
 /// The last thing that went wrong. It stays after the link is up again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastError {
@@ -109,10 +122,12 @@ pub struct Status {
     pub ways: Vec<WayStatus>,
     /// What it is doing.
     pub state: LinkState,
-    /// Messages sent and not acknowledged.
+    /// Messages sent and not acknowledged, those of children with links of their own among them.
     pub in_flight: usize,
-    /// What has passed.
+    /// What has passed, over the links of children too.
     pub counters: Counters,
+    /// What children do that go up under their own identities; none where they go up as the edge's.
+    pub children: Option<ChildrenStatus>,
     /// The last thing that went wrong.
     pub last_error: Option<LastError>,
     /// How it is encrypted, such as `TLSv1_3 TLS13_AES_256_GCM_SHA384`; none for plain TCP or without connection.
@@ -124,6 +139,8 @@ pub struct Status {
 pub struct StatusHandle {
     shared: Arc<Shared>,
     state: watch::Receiver<LinkState>,
+    /// The links of children beside that of the edge.
+    children: Option<Arc<Board>>,
 }
 
 struct Shared {
@@ -159,16 +176,70 @@ impl StatusHandle {
         let ways = self.ways();
         let used = ways.iter().find(|way| way.in_use);
         let transport = used.map(|way| way.transport);
+        let (mut in_flight, mut counters) = self.own_numbers();
+        if let Some(children) = &self.children {
+            let (more, counted) = children.numbers();
+            in_flight += more;
+            counters += counted;
+        }
         let numbers = self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
             target: self.shared.name(numbers.at),
             transport,
             ways,
             state,
-            in_flight: numbers.in_flight,
-            counters: numbers.counters,
+            in_flight,
+            counters,
+            children: self.children.as_ref().and_then(|children| children.status()),
             last_error: numbers.last_error.clone(),
             encryption: numbers.encryption.clone(),
+        }
+    }
+
+    /// The same, with the links of children.
+    pub(crate) fn with_children(self, children: Arc<Board>) -> Self {
+        Self { children: Some(children), ..self }
+    }
+
+    /// What this link alone has in flight and has counted.
+    pub(crate) fn own_numbers(&self) -> (usize, Counters) {
+        let numbers = self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        (numbers.in_flight, numbers.counters)
+    }
+
+    /// What the link is doing.
+    pub(crate) fn state(&self) -> LinkState {
+        self.state.borrow().clone()
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state.borrow().is_connected()
+    }
+
+    /// The way that is up, if one is.
+    pub(crate) fn up(&self) -> Option<At> {
+        self.shared.choice.choice().up()
+    }
+
+    /// Waits until the state changes; for ever once the link has ended.
+    pub(crate) async fn changed(&mut self) {
+        if self.state.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the link is up and tells which way; none if it has ended.
+    pub(crate) async fn connected_at(&self) -> Option<At> {
+        let mut own = self.clone();
+        loop {
+            if !own.wait_for(LinkState::is_connected).await.is_connected() {
+                return None;
+            }
+            match own.up() {
+                Some(at) => return Some(at),
+                // It has just gone down.
+                None => own.changed().await,
+            }
         }
     }
 
@@ -224,17 +295,23 @@ pub(crate) struct Teller {
     state: watch::Sender<LinkState>,
     /// What was last told in the log, so that one that repeats is told once.
     logged: Option<Text>,
+    /// The child whose link it is; none: the edge's.
+    child: Option<Name>,
 }
 
 impl Teller {
-    pub(crate) fn new(places: Arc<Vec<Place>>, choice: probe::Shared) -> (Self, StatusHandle) {
+    pub(crate) fn new(
+        places: Arc<Vec<Place>>,
+        choice: probe::Shared,
+        child: Option<Name>,
+    ) -> (Self, StatusHandle) {
         let at = At { place: 0, way: 0 };
         let (in_flight, counters, last_error, encryption) = (0, Counters::default(), None, None);
         let numbers = Mutex::new(Numbers { at, in_flight, counters, last_error, encryption });
         let shared = Arc::new(Shared { places, choice, numbers });
         let (sender, receiver) = watch::channel(LinkState::Connecting { attempt: 1 });
-        let handle = StatusHandle { shared: shared.clone(), state: receiver };
-        (Self { shared, state: sender, logged: None }, handle)
+        let handle = StatusHandle { shared: shared.clone(), state: receiver, children: None };
+        (Self { shared, state: sender, logged: None, child }, handle)
     }
 
     pub(crate) fn state(&self, state: LinkState) {
@@ -266,7 +343,13 @@ impl Teller {
         };
         self.shared.choice.choice().welcomed(at, now);
         let transport = self.shared.transport(at).map(tracing::field::display);
-        tracing::info!(target = %self.shared.name(at), transport, "upstream is connected");
+        match &self.child {
+            None => tracing::info!(target = %self.shared.name(at), transport, "upstream is connected"),
+            // They come and go.
+            Some(child) => {
+                tracing::debug!(%child, target = %self.shared.name(at), transport, "a child is connected upstream");
+            }
+        }
         self.state(LinkState::Connected { since: SystemTime::now() });
     }
 
@@ -274,7 +357,13 @@ impl Teller {
         let now = SystemTime::now();
         if self.logged.as_ref() != Some(&reason) {
             let at = self.shared.numbers.lock().unwrap_or_else(PoisonError::into_inner).at;
-            tracing::warn!(target = %self.shared.name(at), retry_in_ms = delay.as_millis(), %reason, "upstream is not connected");
+            let (target, retry_in_ms) = (self.shared.name(at), delay.as_millis());
+            match &self.child {
+                None => tracing::warn!(%target, retry_in_ms, %reason, "upstream is not connected"),
+                Some(child) => {
+                    tracing::warn!(%child, %target, retry_in_ms, %reason, "a child is not connected upstream");
+                }
+            }
             self.logged = Some(reason.clone());
         }
         {

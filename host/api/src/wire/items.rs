@@ -144,6 +144,23 @@ pub struct UpstreamItem {
     /// Every way to every hub or broker, the preferred ones first.
     #[serde(default)]
     pub ways: Vec<WayItem>,
+    /// Children that go up under their own identities; absent where they go up as the edge's.
+    #[serde(default)]
+    pub children: Option<ChildrenItem>,
+}
+
+/// What children do that go up under their own identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildrenItem {
+    /// Those that are connected upstream.
+    pub connected: u64,
+    /// Most that may be at once.
+    pub connections_max: u64,
+    /// Those that wait for their turn, because there are as many connections as may be.
+    pub waiting: u64,
+    /// Those that should be connected and are not: why, and the fix, by name.
+    #[serde(default)]
+    pub troubled: BTreeMap<String, String>,
 }
 
 /// One way upstream.

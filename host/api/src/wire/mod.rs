@@ -11,9 +11,9 @@ pub use deployments::{
     DeployedModuleItem, DeploymentAction, DeploymentItem, DeploymentRequest, NotCarriedItem,
 };
 pub use items::{
-    CheckResult, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, OwnMetric, PassingItem, QueueItem,
-    ReceiptItem, RouteExplanation, RouteItem, SessionItem, ShadowItem, StatusItem, StoredItem, Taken,
-    UpstreamItem, WayItem,
+    CheckResult, ChildrenItem, DeadLetter, DeviceItem, Item, LogLine, ModuleItem, OwnMetric, PassingItem,
+    QueueItem, ReceiptItem, RouteExplanation, RouteItem, SessionItem, ShadowItem, StatusItem, StoredItem,
+    Taken, UpstreamItem, WayItem,
 };
 pub use message::{Body, InvalidMessage, MessageText, Sender};
 pub use requests::{

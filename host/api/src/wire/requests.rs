@@ -212,7 +212,7 @@ pub struct TailRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeekRequest {
-    /// The log: `upstream` or `module/NAME`.
+    /// The log: `upstream`, `upstream/CHILD`, `module/NAME` or `child/NAME`.
     pub log: String,
     /// One priority, 0 to 10; all of them, highest first, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,9 @@
 //! Which sinks take a message.
 
 use holdfast_routes::{Origin, RouteTable};
-use holdfast_types::{Durability, Envelope, Name, Priority, Sink, Source, Text, Topic, UnixMillis, WhenFull};
+use holdfast_types::{
+    Durability, Envelope, LogId, Name, Priority, Sink, Source, Text, Topic, UnixMillis, WhenFull,
+};
 use std::collections::HashSet;
 
 /// The name that the route of a module has which no configured route mentions.
@@ -26,9 +28,16 @@ pub struct Taken {
     pub durability: Durability,
     /// What happens when the sink's log is full.
     pub when_full: WhenFull,
+    /// The child in whose own log it is kept, if it goes upstream under the identity of one.
+    pub child: Option<Name>,
 }
 
 impl Taken {
+    /// The log that it is kept in; a topic has none.
+    pub fn log(&self) -> Option<LogId> {
+        self.child.as_ref().map(LogId::upstream_of).or_else(|| self.sink.log())
+    }
+
     /// The message itself is of no use after `expires`, whatever the route says.
     pub(crate) fn expire_by(&mut self, expires: UnixMillis) {
         self.expires = Some(self.expires.map_or(expires, |by_route| by_route.min(expires)));
@@ -42,12 +51,14 @@ pub struct Decision {
     pub taken: Vec<Taken>,
 }
 
-/// Decides. `default_ttl_ms` is the time to live of routes that have none of their own; none means for ever.
+/// Decides. `default_ttl_ms` is the time to live of routes that have none of their own; none means for ever. `own_log` says
+/// whether what goes to a sink is kept in the own log of the child that sent it.
 pub(crate) fn decide(
     table: &RouteTable,
     present: &HashSet<Name>,
     edge: &Name,
     default_ttl_ms: Option<u64>,
+    own_log: &dyn Fn(&Sink) -> Option<Name>,
     envelope: &Envelope,
 ) -> Decision {
     let expires = |ttl_ms: Option<u64>| ttl_ms.map(|ms| UnixMillis(envelope.received.0.saturating_add(ms)));
@@ -67,6 +78,7 @@ pub(crate) fn decide(
             expires: expires(matched.route.time_to_live_secs.map(|s| u64::from(s) * 1000).or(default_ttl_ms)),
             durability: matched.route.durability,
             when_full: matched.route.when_full,
+            child: own_log(&matched.route.sink),
         })
         .collect();
     if taken.is_empty() && goes_upstream_by_default(table, present, &envelope.source) {
@@ -77,6 +89,7 @@ pub(crate) fn decide(
             expires: expires(default_ttl_ms),
             durability: Durability::Durable,
             when_full: WhenFull::default(),
+            child: None,
         });
     }
     Decision { taken }

@@ -1,6 +1,7 @@
 //! The broker itself: what it holds, and how it is made.
 
 use super::{
+    child_links::{ChildLinks, own_log},
     deployments::Board,
     devicebound::Devicebound,
     documents::Documents,
@@ -15,7 +16,7 @@ use super::{
     twins::Halves,
 };
 use crate::core::{
-    decide::{Decision, decide},
+    decide::{Decision, Taken, decide},
     publishing::SubscriberId,
     subscriptions::Subscriptions,
 };
@@ -81,9 +82,16 @@ pub(crate) struct Routing {
     table: Arc<RouteTable>,
     time_to_live_ms: Option<u64>,
     present: Arc<HashSet<Name>>,
+    /// Who says which children have a log of their own upstream.
+    pub(super) child_links: Option<Arc<dyn ChildLinks>>,
 }
 
 impl Routing {
+    /// The child whose own log takes what it sends to a sink, if it has one.
+    pub(crate) fn own_log(&self, source: &Source, sink: &Sink) -> Option<Name> {
+        own_log(self.child_links.as_deref(), source, sink)
+    }
+
     /// Whether all messages of this source go the same ways.
     pub(crate) fn decides_by_source(&self, source: &Source) -> bool {
         self.table.decides_by_source(source)
@@ -143,6 +151,7 @@ impl Broker {
             table: Arc::new(config.routes),
             time_to_live_ms: milliseconds(config.time_to_live),
             present: Arc::default(),
+            child_links: None,
         });
         let sessions = SessionLog::new(&store);
         let inner = Inner {
@@ -201,21 +210,21 @@ impl Broker {
 
     /// Takes new routes. Messages that are in a log already keep the route that took them.
     pub fn replace_routes(&self, table: RouteTable) {
-        Arc::make_mut(&mut write(&self.inner.routing)).table = Arc::new(table);
+        self.inner.change_routing(|routing| routing.table = Arc::new(table));
     }
 
     /// Takes new routes together with the time to live of those that name none: each message is decided by the old ones
     /// or by the new ones, never by a mixture. Messages that are in a log already keep their priority and their time.
     pub fn replace_routing(&self, table: RouteTable, time_to_live: Option<Duration>) {
-        let mut routing = write(&self.inner.routing);
-        let routing = Arc::make_mut(&mut routing);
-        routing.table = Arc::new(table);
-        routing.time_to_live_ms = milliseconds(time_to_live);
+        self.inner.change_routing(|routing| {
+            routing.table = Arc::new(table);
+            routing.time_to_live_ms = milliseconds(time_to_live);
+        });
     }
 
     /// Changes the time to live of routes that name none, and leaves the routes.
     pub fn set_time_to_live(&self, time_to_live: Option<Duration>) {
-        Arc::make_mut(&mut write(&self.inner.routing)).time_to_live_ms = milliseconds(time_to_live);
+        self.inner.change_routing(|routing| routing.time_to_live_ms = milliseconds(time_to_live));
     }
 
     /// The time to live of routes that name none; none means for ever.
@@ -230,9 +239,7 @@ impl Broker {
 
     /// Says whether the host runs a module. Outputs of a present module that no route's `FROM` could match go upstream.
     pub fn module_present(&self, module: &Name, present: bool) {
-        {
-            let mut routing = write(&self.inner.routing);
-            let routing = Arc::make_mut(&mut routing);
+        self.inner.change_routing(|routing| {
             let mut names = (*routing.present).clone();
             if present {
                 names.insert(module.clone());
@@ -240,7 +247,7 @@ impl Broker {
                 names.remove(module);
             }
             routing.present = Arc::new(names);
-        }
+        });
         if !present {
             let dropped = self.inner.lane(&LogId::module(module)).clear();
             self.inner.counters.dropped_volatile.fetch_add(dropped as u64, Ordering::Relaxed);
@@ -304,7 +311,23 @@ impl Inner {
     }
 
     pub(crate) fn decide(&self, routing: &Routing, envelope: &Envelope) -> Decision {
-        decide(&routing.table, &routing.present, &self.edge, routing.time_to_live_ms, envelope)
+        let own_log = |sink: &Sink| routing.own_log(&envelope.source, sink);
+        decide(&routing.table, &routing.present, &self.edge, routing.time_to_live_ms, &own_log, envelope)
+    }
+
+    /// Changes what decides.
+    pub(super) fn change_routing(&self, change: impl FnOnce(&mut Routing)) {
+        change(Arc::make_mut(&mut write(&self.routing)));
+    }
+
+    /// How many volatile messages wait in the lanes of children's own logs upstream.
+    pub(super) fn volatile_of_children(&self) -> Vec<(Name, u64)> {
+        let waiting = |(log, lane): (&LogId, &Arc<Lane>)| {
+            let (ready, parked) = lane.lengths();
+            let child = log.upstream_child().filter(|_| ready + parked > 0)?;
+            Some((child, (ready + parked) as u64))
+        };
+        read(&self.lanes).iter().filter_map(waiting).collect()
     }
 
     pub(crate) fn lane(&self, log: &LogId) -> Arc<Lane> {
@@ -321,9 +344,9 @@ impl Inner {
         lane.clone()
     }
 
-    /// The lane of what reads at a sink; a topic has none.
-    pub(crate) fn lane_of(&self, sink: &Sink) -> Option<Arc<Lane>> {
-        let Sink::Input { module, .. } = sink else { return sink.log().map(|log| self.lane(&log)) };
+    /// The lane of what reads what was taken; a topic has none.
+    pub(crate) fn lane_of(&self, taken: &Taken) -> Option<Arc<Lane>> {
+        let Sink::Input { module, .. } = &taken.sink else { return taken.log().map(|log| self.lane(&log)) };
         if let Some(lane) = read(&self.module_lanes).get(module) {
             return Some(lane.clone());
         }

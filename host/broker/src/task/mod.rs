@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod broker;
+pub(crate) mod child_links;
 pub(crate) mod deployments;
 pub(crate) mod devicebound;
 pub(crate) mod documents;

@@ -50,6 +50,7 @@ impl Broker {
             let mut entered = inner.enter(source, message, Publishing::default(), 0);
             let life_ms = self.time_to_live().map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
             let received = entered.envelope.received;
+            let child = inner.routing().own_log(&entered.envelope.source, &Sink::Upstream);
             let decision = &mut entered.decision;
             match decision.taken.iter_mut().find(|taken| taken.sink == Sink::Upstream) {
                 Some(taken) => (taken.priority, taken.durability) = (priority, Durability::Durable),
@@ -60,6 +61,7 @@ impl Broker {
                     expires: life_ms.map(|life| UnixMillis(received.0.saturating_add(life))),
                     durability: Durability::Durable,
                     when_full: WhenFull::default(),
+                    child,
                 }),
             }
             inner.push_volatile(entered.group(), &mut || pending.open_part());

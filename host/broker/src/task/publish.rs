@@ -139,7 +139,7 @@ impl Group<'_> {
             let durable = self.decision.taken.iter().filter(|taken| taken.durability == Durability::Durable);
             appends.extend(durable.filter_map(|taken| {
                 Some(Append {
-                    queue: QueueId { log: taken.sink.log()?, priority: taken.priority },
+                    queue: QueueId { log: taken.log()?, priority: taken.priority },
                     entry: Entry {
                         envelope: envelope.clone(),
                         input: input_of(taken),
@@ -296,7 +296,7 @@ impl Inner {
     ) -> Receipt {
         let mut receipt = Receipt::default();
         for taken in group.decision.taken.iter().filter(|taken| taken.durability == Durability::Volatile) {
-            let Some(lane) = self.lane_of(&taken.sink) else { continue };
+            let Some(lane) = self.lane_of(taken) else { continue };
             for envelope in group.envelopes {
                 let delivery = Delivery {
                     ticket: Ticket::VOLATILE,

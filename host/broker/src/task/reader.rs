@@ -232,7 +232,8 @@ impl Reader {
     /// Whether routes give the messages of this log several priorities.
     pub fn has_priorities(&self) -> bool {
         let table = self.inner.routes();
-        let here = Some(&self.log);
+        let upstream = self.log.upstream_child().map(|_| LogId::upstream());
+        let here = Some(upstream.as_ref().unwrap_or(&self.log));
         let mut all = table
             .routes()
             .iter()
@@ -329,12 +330,13 @@ impl Reader {
         let entry = stored.entry;
         Delivery {
             ticket: Ticket(Place::Durable { priority: queue.priority, offset: stored.offset, generation }),
-            id: Some(StableId {
-                edge: self.inner.edge.clone(),
-                epoch: self.inner.store.epoch(),
-                priority: queue.priority,
-                sequence: stored.offset,
-            }),
+            id: Some(StableId::in_log(
+                &queue.log,
+                &self.inner.edge,
+                self.inner.store.epoch(),
+                queue.priority,
+                stored.offset,
+            )),
             input: entry.input,
             route: entry.route,
             expires: entry.expires,

@@ -72,15 +72,20 @@ fn linger(value: Value<'_, '_>) -> Result<Linger, Problem> {
 fn log_quotas(section: &Section<'_, '_, '_>, whole: u64) -> BTreeMap<LogId, u64> {
     let mut quotas = BTreeMap::new();
     for (name, at, value) in section.entries() {
-        let log = match name.strip_prefix("module/") {
-            _ if name == "upstream" => Ok(LogId::upstream()),
-            Some(module) => {
-                Name::new(module).map(|module| LogId::module(&module)).map_err(|why| why.to_string())
-            }
-            None => Err(format!("there is no log {name:?}")),
+        let named = |name: &str, log: fn(&Name) -> LogId| {
+            Name::new(name).map(|name| log(&name)).map_err(|why| why.to_string())
+        };
+        let log = match name.split_once('/') {
+            None if name == "upstream" => Ok(LogId::upstream()),
+            Some(("upstream", child)) => named(child, LogId::upstream_of),
+            Some(("module", module)) => named(module, LogId::module),
+            _ => Err(format!("there is no log {name:?}")),
         };
         let log = log.map_err(|reason| {
-            let problem = Problem::new(reason, "write upstream, or \"module/NAME\" with the quotation marks");
+            let problem = Problem::new(
+                reason,
+                "write upstream, or \"upstream/CHILD\" or \"module/NAME\" with the quotation marks",
+            );
             section.report().push(at, section.key(name), problem);
         });
         match (log, values::size(value, LOG_QUOTA_BYTES_MIN, whole)) {

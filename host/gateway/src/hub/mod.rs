@@ -95,8 +95,9 @@ impl Hub {
     /// A client that has just connected.
     pub(crate) fn begin(shared: &Arc<Shared>, board: &Arc<Board>, caller: Caller, session: Session) -> Self {
         shared.hub.connected(&shared.broker, &caller.identity);
-        if let Some(above) = &shared.above {
-            above.present(&caller.identity, true);
+        match &shared.above {
+            Some(above) => above.present(&caller.identity, true),
+            None => shared.broker.present(&caller.identity, true),
         }
         let kept = Filters::load(&shared.broker, &caller.identity);
         let on_disk = !kept.is_empty();
@@ -192,8 +193,9 @@ pub(crate) async fn next(hub: &mut Option<Box<Hub>>, room: usize) -> Vec<Event> 
 impl Drop for Hub {
     fn drop(&mut self) {
         self.shared.hub.left(&self.shared.broker, &self.caller.identity);
-        if let Some(above) = &self.shared.above {
-            above.present(&self.caller.identity, false);
+        match &self.shared.above {
+            Some(above) => above.present(&self.caller.identity, false),
+            None => self.shared.broker.present(&self.caller.identity, false),
         }
     }
 }

@@ -3,8 +3,11 @@
 use super::client;
 use crate::output::{self, Table};
 use anyhow::bail;
-use holdfast_api::{Item, Request, StatusItem};
+use holdfast_api::{ChildrenItem, Item, Request, StatusItem};
 use std::path::Path;
+
+/// Most children in trouble that are named.
+const TROUBLED_SHOWN: usize = 10;
 
 /// Shows it.
 pub async fn run(control: &Path, json: bool) -> anyhow::Result<()> {
@@ -19,6 +22,9 @@ pub async fn run(control: &Path, json: bool) -> anyhow::Result<()> {
     table.row(["version".into(), format!("{}, process {}", status.version, status.pid)]);
     table.row(["running for".into(), output::span(status.uptime_ms)]);
     table.row(["upstream".into(), link(status)]);
+    if let Some(children) = status.upstream.as_ref().and_then(|link| link.children.as_ref()) {
+        table.row(["children".into(), children_upstream(children)]);
+    }
     table.row([
         "gateway".into(),
         if status.gateway.is_empty() { "none".into() } else { status.gateway.join(", ") },
@@ -42,10 +48,32 @@ pub async fn run(control: &Path, json: bool) -> anyhow::Result<()> {
             output::line(format!("not by {} to {}: {fault}", way.transport, way.place));
         }
     }
+    let children = status.upstream.iter().filter_map(|link| link.children.as_ref());
+    let troubled: Vec<_> = children.flat_map(|children| &children.troubled).collect();
+    for (child, reason) in troubled.iter().take(TROUBLED_SHOWN) {
+        output::line(format!("child {child} is not connected upstream: {reason}"));
+    }
+    if let Some(more @ 1..) = troubled.len().checked_sub(TROUBLED_SHOWN) {
+        output::line(format!("and {more} more children; --json shows all"));
+    }
     for warning in &status.warnings {
         output::line(format!("warning: {warning}"));
     }
     Ok(())
+}
+
+fn children_upstream(children: &ChildrenItem) -> String {
+    let ChildrenItem { connected, connections_max, waiting, troubled } = children;
+    let mut text = format!("{connected} connected upstream under their own identities");
+    if !troubled.is_empty() {
+        text += &format!(", {} not", troubled.len());
+    }
+    if *waiting > 0 {
+        text += &format!(
+            "; {waiting} wait for their turn, since upstream.children_connections_max is {connections_max}"
+        );
+    }
+    text
 }
 
 fn link(status: &StatusItem) -> String {

@@ -73,11 +73,12 @@ impl RunningHost {
         Err(Refusal::new(Code::BadRequest, text).with_fix(fix))
     }
 
-    /// Whether an IoT Hub says what is desired: of the edge itself always, of a module if the edge's twin names it.
+    /// Whether an IoT Hub says what is desired: of the edge itself always, of a module if the edge's twin names it, of a child if it
+    /// goes up under its own identity.
     fn is_desired_by_iot_hub(&self, who: &Identity) -> Result<bool, Refusal> {
         let edge = self.broker.edge();
         if who.device != *edge {
-            return Ok(false);
+            return Ok(who.module.is_none() && self.broker.goes_up_itself(&who.device));
         }
         let Some(module) = &who.module else { return Ok(true) };
         let own = self.broker.twins().read(&Identity::device(edge.clone())).map_err(twin_refused)?;

@@ -425,12 +425,7 @@ impl RunningHost {
                 continue;
             }
             for one in store.peek(&position.queue, from, left).map_err(|error| store_refused(&error))? {
-                let id = StableId {
-                    edge: self.broker.edge().clone(),
-                    epoch: store.epoch(),
-                    priority,
-                    sequence: one.offset,
-                };
+                let id = StableId::in_log(&log, self.broker.edge(), store.epoch(), priority, one.offset);
                 let item = stored(&log, priority, one.offset, Some(&id), &one.entry, request);
                 left = left.saturating_sub(1);
                 items.send(Item::Stored(item)).await?;

@@ -155,8 +155,23 @@ impl RunningHost {
             let transport = way.transport.to_string();
             ways.push(&[("place", &way.place), ("transport", &transport), ("state", state)], 1);
         }
+        let mut children = MetricFamily::new(
+            "holdfast_upstream_children",
+            Gauge,
+            "Children under their own identities upstream by state: connected, waiting for a turn, or in trouble.",
+        );
+        if let Some(status) = &status.children {
+            for (state, count) in [
+                ("connected", status.connected),
+                ("waiting", status.waiting),
+                ("trouble", status.troubled.len()),
+            ] {
+                children.push(&[("state", state)], count as u64);
+            }
+        }
         vec![
             ways,
+            children,
             one(
                 "holdfast_upstream_up",
                 Gauge,

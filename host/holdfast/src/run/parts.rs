@@ -22,8 +22,8 @@ use holdfast_net::{Door, ListenConfig, Listener, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
 use holdfast_store::{Linger, MemoryProfile, StoreConfig};
 use holdfast_upstream::{
-    ChoiceRules, Dialect, HubConfig, IotHubConfig, KeepAcknowledged, Payload, Secret, TOKEN_LIFE, Upstream,
-    UpstreamConfig, Version,
+    CHILDREN_TURN, ChildrenConfig, ChoiceRules, Dialect, HubConfig, IotHubConfig, KeepAcknowledged, Payload,
+    Secret, TOKEN_LIFE, Upstream, UpstreamConfig, Version,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{fs, path::Path, sync::Arc};
@@ -294,7 +294,13 @@ pub fn upstream(
                 upstream.dialect = Dialect::Hub(HubConfig { hub: name, key, token_life, keeper });
             }
             config::HubKind::IotHub => {
-                upstream.dialect = Dialect::IotHub(IotHubConfig { hub: name, key, token_life });
+                let children = hub.children.map(|children| ChildrenConfig {
+                    registry: identities.registry.clone(),
+                    connections_max: usize::try_from(children.connections_max).unwrap_or(usize::MAX),
+                    idle_after: children.idle_after,
+                    turn: CHILDREN_TURN,
+                });
+                upstream.dialect = Dialect::IotHub(IotHubConfig { hub: name, key, token_life, children });
             }
         }
     }

@@ -1,15 +1,15 @@
 //! From what the rooms hold to what the control socket shows.
 
 use holdfast_api::{
-    Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, SessionItem, StoredItem,
-    UpstreamItem, WayItem,
+    ChildrenItem, Code, InvalidMessage, MessageText, PeekRequest, Refusal, SendRequest, Sender, SessionItem,
+    StoredItem, UpstreamItem, WayItem,
 };
 use holdfast_engine::{CommandError, ModuleStatus, RuntimeStatus, ShadowReport};
 use holdfast_gateway::ShownSession;
 use holdfast_routes::Origin;
 use holdfast_store::StoreError;
 use holdfast_types::{LogId, Offset, Priority, Source, StableId, UnixMillis, WhenFull};
-use holdfast_upstream::{LinkState, StatusHandle, WayState, WayStatus};
+use holdfast_upstream::{ChildTrouble, ChildrenStatus, LinkState, StatusHandle, WayState, WayStatus};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A stored message.
@@ -70,7 +70,18 @@ pub fn upstream(handle: &StatusHandle) -> UpstreamItem {
     let acknowledged = status.counters.acknowledged;
     let transport = status.transport.map(|transport| transport.to_string());
     let ways = status.ways.iter().map(way).collect();
-    UpstreamItem { address, connected, since_ms, reason, acknowledged, transport, ways }
+    let children = status.children.as_ref().map(children);
+    UpstreamItem { address, connected, since_ms, reason, acknowledged, transport, ways, children }
+}
+
+fn children(status: &ChildrenStatus) -> ChildrenItem {
+    let trouble = |one: &ChildTrouble| (one.child.to_string(), one.reason.to_string());
+    ChildrenItem {
+        connected: status.connected as u64,
+        connections_max: status.connections_max as u64,
+        waiting: status.waiting as u64,
+        troubled: status.troubled.iter().map(trouble).collect(),
+    }
 }
 
 fn way(way: &WayStatus) -> WayItem {

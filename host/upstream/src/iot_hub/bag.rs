@@ -15,9 +15,9 @@ use holdfast_mqtt::{
 };
 use holdfast_types::{InvalidTopic, Message, Name, SystemKey, TOPIC_BYTES_MAX};
 
-/// The PUBLISH of a message, without identifier and quality of service.
-pub(crate) fn telemetry(edge: &Name, delivery: &Delivery) -> Result<Publish, InvalidTopic> {
-    let topic = format!("devices/{edge}/messages/events/{}", bag(delivery));
+/// The PUBLISH of a message of a device, without identifier and quality of service.
+pub(crate) fn telemetry(device: &Name, delivery: &Delivery) -> Result<Publish, InvalidTopic> {
+    let topic = format!("devices/{device}/messages/events/{}", bag(delivery));
     if topic.len() > TOPIC_BYTES_MAX {
         return Err(InvalidTopic::TooLong(topic.len()));
     }

@@ -1,12 +1,14 @@
-//! What an IoT Hub wants of the edge: desired changes and messages one after the other, in its order; methods beside one
+//! What an IoT Hub wants of a device: desired changes and messages one after the other, in its order; methods beside one
 //! another.
 
 use super::{INBOX_MAX, Incoming, IotHub, bag};
 use crate::{peer::TAKEN_BY_NONE, run::random};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use holdfast_broker::{MethodTimes, Receipt, Refused};
 use holdfast_mqtt::{Publish, hub::topics};
-use holdfast_types::{Identity, Message, Name};
+use holdfast_types::{Identity, InvalidName, Message, Name, SystemKey};
+use ring::digest;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
@@ -56,7 +58,7 @@ impl IotHub {
                 // As many can wait as there are that are not acknowledged, which is bounded.
                 Incoming::Message { bag, body, id } => {
                     if messages.try_send((bag::message(&bag, body), id)).is_err() {
-                        tracing::warn!("a message from the cloud is not taken: {INBOX_MAX} wait already");
+                        tracing::warn!(device = %self.device(), "a message from the cloud is not taken: {INBOX_MAX} wait already");
                     }
                 }
                 Incoming::Method { rid, .. } if methods.len() >= METHODS_MAX => self.busy(&rid),
@@ -73,26 +75,33 @@ impl IotHub {
 
     /// A call for which there is no room.
     pub(super) fn busy(&self, rid: &str) {
-        let why = format!("{METHODS_MAX} methods are being called at this edge; try again");
+        let why = format!("{METHODS_MAX} methods of {} are being called; try again", self.device());
         let answer = topics::method_response(BUSY.into(), rid);
         self.line.send(Publish::new(answer, message(&why)));
     }
 
     async fn method(&self, name: &str, payload: Bytes) -> (i32, Bytes) {
-        let (module, method) = name.split_once(SEPARATOR).unwrap_or((AGENT, name));
-        let module = match Name::new(module) {
-            Ok(module) => module,
+        let (target, method) = match self.method_of(name) {
+            Ok(found) => found,
             Err(why) => {
                 let why = format!("{why}; a method of a module is called MODULE{SEPARATOR}METHOD");
                 return (400, message(&why));
             }
         };
-        let target = Identity::module(self.edge().clone(), module);
         let times = MethodTimes { response: REPLY_WITHIN, ..MethodTimes::default() };
         match self.broker.methods().call(&target, method, payload, times).await {
             Ok(reply) => (reply.status, reply.payload),
             Err(error) => (error.status().into(), message(&error.to_string())),
         }
+    }
+
+    /// Whose method it is, and what it is called there: a child has its own, and the edge those of its modules.
+    fn method_of<'a>(&self, name: &'a str) -> Result<(Identity, &'a str), InvalidName> {
+        if !self.is_edge() {
+            return Ok((self.own(), name));
+        }
+        let (module, method) = name.split_once(SEPARATOR).unwrap_or((AGENT, name));
+        Ok((Identity::module(self.device().clone(), Name::new(module)?), method))
     }
 
     async fn change_in_order(&self, mut line: mpsc::Receiver<Change>) {
@@ -118,13 +127,17 @@ impl IotHub {
     async fn take(&self, message: Message) {
         let mut backoff = self.new_backoff();
         loop {
-            match self.broker.cloud_to_edge(message.clone()).await {
-                Ok(receipt) if receipt == Receipt::default() => {
+            let taken = match self.is_edge() {
+                true => self.broker.cloud_to_edge(message.clone()).await.map(Some),
+                false => self.queue(message.clone()).await.map(|()| None),
+            };
+            match taken {
+                Ok(Some(receipt)) if receipt == Receipt::default() => {
                     return self.warn_once("cloud-to-device", TAKEN_BY_NONE);
                 }
                 Ok(_) => return self.is_well("cloud-to-device"),
                 Err(refused) if refused.is_permanent() => {
-                    tracing::error!(%refused, "a message from the cloud is dropped");
+                    tracing::error!(device = %self.device(), %refused, "a message from the cloud is dropped");
                     return;
                 }
                 Err(Refused::Stopping) => std::future::pending().await,
@@ -136,6 +149,32 @@ impl IotHub {
             }
         }
     }
+}
+
+impl IotHub {
+    /// Puts a message into the child's queue: once, if it has an identifier by which one that comes again is known.
+    async fn queue(&self, message: Message) -> Result<(), Refused> {
+        let child = self.device();
+        match known_by(&message) {
+            Some(id) => self.broker.cloud_to_device_once(child, message, None, &id).await,
+            None => self.broker.cloud_to_device(child, message, None).await,
+        }
+    }
+}
+
+/// By what a message is known that comes again: its identifier and what it says, since nobody keeps services from giving one identifier
+/// to several messages.
+fn known_by(message: &Message) -> Option<String> {
+    let id = message.system.value(SystemKey::MessageId)?;
+    let mut says = digest::Context::new(&digest::SHA256);
+    says.update(&message.body);
+    for (name, value) in message.properties.iter() {
+        for part in [name, value] {
+            says.update(b"\0");
+            says.update(part.as_bytes());
+        }
+    }
+    Some(format!("{id} {}", URL_SAFE_NO_PAD.encode(says.finish())))
 }
 
 /// As the agent says what is wrong.

@@ -1,4 +1,5 @@
-//! The link to an Azure IoT Hub, in its own dialect: MQTT 3.1.1, the edge as one device of it.
+//! A link to an Azure IoT Hub, in its own dialect: MQTT 3.1.1, one device of it. That is the edge, or a child for which the edge
+//! acts (`children/`).
 //!
 //! ```text
 //!            log `upstream`            twins of the edge and its modules, methods, routes (broker)
@@ -7,8 +8,9 @@
 //!   sender ──  telemetry   ── one connection ──      line ── twin both ways, methods and messages down
 //! ```
 //!
-//! A message goes to `devices/{edge}/messages/events/{bag}` (`bag.rs`). What comes down is for the one device that the edge is
-//! there, and goes on by fixed rules, since nothing else can be said to one device:
+//! A message goes to `devices/{device}/messages/events/{bag}` (`bag.rs`). What comes down for a child is the child's: its twin, its
+//! methods, messages into its queue. What comes down for the edge goes on by fixed rules, since nothing else can be said to one
+//! device:
 //!
 //! - *Twin* (`twin.rs`): what stands under `modules.NAME` is the twin of the module NAME, desired and reported; the rest is that
 //!   of the edge itself.
@@ -25,9 +27,9 @@
 //! What is durable here: the twins, by the broker, and which version of each half that was reported the hub has taken
 //! (`acknowledged.rs`).
 //!
-//! What it does not do: IoT Hub knows one identity for each connection, and this is one connection, so what children send
-//! goes up as the edge's, and nothing comes down for them. Deployments are desired properties of the module `$edgeAgent`, another
-//! identity, and do not come down.
+//! What it does not do: IoT Hub knows one identity for each connection, so what children without a link of their own send goes up
+//! as the edge's, and nothing comes down for them. Deployments are desired properties of the module `$edgeAgent`, another identity,
+//! and do not come down.
 
 mod bag;
 mod down;
@@ -35,7 +37,7 @@ mod twin;
 
 pub(crate) use bag::telemetry;
 
-use crate::{Backoff, BackoffConfig, LinkFault, Place, line::Line, tokens::Tokens};
+use crate::{Backoff, BackoffConfig, ChildrenConfig, LinkFault, line::Line, tokens::Tokens};
 use bytes::Bytes;
 use holdfast_auth::SharedKey;
 use holdfast_broker::Broker;
@@ -81,9 +83,11 @@ pub struct IotHubConfig {
     pub key: Option<SharedKey>,
     /// How long a token is good for; the connection is made anew in time.
     pub token_life: Duration,
+    /// Children that go up under their own identities; none: all go up as the edge's.
+    pub children: Option<ChildrenConfig>,
 }
 
-/// This edge as a device of an IoT Hub.
+/// One device of an IoT Hub: this edge, or a child.
 pub(crate) struct IotHub {
     broker: Broker,
     pub(crate) tokens: Tokens,
@@ -100,7 +104,7 @@ pub(crate) struct IotHub {
     is_subscribed: AtomicBool,
 }
 
-/// What the hub wants of this edge.
+/// What the hub wants of the device.
 pub(crate) enum Incoming {
     Desired { version: u64, body: Bytes },
     Method { name: String, rid: String, body: Bytes },
@@ -131,14 +135,8 @@ impl Unacknowledged {
 }
 
 impl IotHub {
-    pub(crate) fn new(
-        config: IotHubConfig,
-        places: &[Place],
-        broker: Broker,
-        backoff: BackoffConfig,
-    ) -> Arc<Self> {
-        let IotHubConfig { hub, key, token_life } = config;
-        let tokens = Tokens::new(Identity::device(broker.edge().clone()), hub, places, key, token_life);
+    /// As the device that the tokens are for.
+    pub(crate) fn new(tokens: Tokens, broker: Broker, backoff: BackoffConfig) -> Arc<Self> {
         Arc::new(Self {
             broker,
             tokens,
@@ -152,14 +150,24 @@ impl IotHub {
         })
     }
 
-    /// Who this edge is at the hub of a place.
+    /// Who the device is at the hub of a place.
     pub(crate) fn user_name(&self, place: usize) -> String {
-        format!("{}/{}/?api-version={API_VERSION}", self.tokens.name(place), self.edge())
+        format!("{}/{}/?api-version={API_VERSION}", self.tokens.name(place), self.device())
     }
 
-    /// This edge itself, by name.
-    pub(crate) fn edge(&self) -> &Name {
-        self.broker.edge()
+    /// The device, by name.
+    pub(crate) fn device(&self) -> &Name {
+        self.tokens.device()
+    }
+
+    /// The device, whose twin it is and who answers methods.
+    fn own(&self) -> Identity {
+        Identity::device(self.device().clone())
+    }
+
+    /// Whether it is this edge itself, and not a child.
+    pub(crate) fn is_edge(&self) -> bool {
+        self.device() == self.broker.edge()
     }
 
     /// What to subscribe to at the next connection.
@@ -168,14 +176,14 @@ impl IotHub {
         if self.unsubscribed_ends.load(Ordering::Relaxed) >= UNSUBSCRIBED_ENDS_MAX {
             self.warn_once(
                 "subscriptions",
-                "the hub ends the connection over each subscription; is it of the basic tier? Only telemetry goes up until \
-                 this edge is started anew",
+                "the hub ends the connection over each subscription; is it of the basic tier? Only telemetry goes up over this \
+                 link until it is begun anew",
             );
             return Vec::new();
         }
         // Messages alone are worth to be sent again; an answer that is lost is lost with its connection.
         let qos = |filter: &str| if filter.starts_with('$') { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        let filters = topics::filters(self.edge()).into_iter();
+        let filters = topics::filters(self.device()).into_iter();
         filters.map(|filter| Subscription::new(filter.as_str(), qos(&filter))).collect()
     }
 
@@ -219,7 +227,7 @@ impl IotHub {
         }
         let (topic, body) = (publish.topic, publish.payload);
         match Arrival::parse(&topic) {
-            Some(Arrival::CloudToDevice { device, bag }) if device == self.edge().as_str() => {
+            Some(Arrival::CloudToDevice { device, bag }) if device == self.device().as_str() => {
                 if self.line.came(Incoming::Message { bag, body, id }, INBOX_MAX).is_ok() {
                     return Ok(());
                 }
@@ -242,7 +250,7 @@ impl IotHub {
                     self.busy(rid);
                 }
             }
-            _ => tracing::warn!(%topic, "the hub sent what this edge does not know; it is passed over"),
+            _ => tracing::warn!(%topic, "the hub sent what is not known here; it is passed over"),
         }
         self.done(id);
         Ok(())
@@ -264,9 +272,9 @@ impl IotHub {
     fn warn_once(&self, about: &str, text: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.insert(about.to_owned(), text.to_owned()).as_deref() == Some(text) {
-            tracing::debug!(about, "{text}");
+            tracing::debug!(device = %self.device(), about, "{text}");
         } else {
-            tracing::warn!(about, "{text}");
+            tracing::warn!(device = %self.device(), about, "{text}");
         }
     }
 

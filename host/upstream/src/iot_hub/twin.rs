@@ -1,6 +1,6 @@
-//! The twin of the device that the edge is to an IoT Hub, both ways.
+//! The twin of a device of an IoT Hub, both ways.
 //!
-//! The hub's twin is one document for the edge and all its modules: under `modules.NAME` stands what is desired of the module NAME and
+//! That of a child is the child's, as it is. That of the edge is one document for the edge and all its modules: under `modules.NAME` stands what is desired of the module NAME and
 //! what it reports, the rest is the edge's own. Here each has a twin of its own.
 //!
 //! - *Desired* is the hub's and counted by it. After each connection the whole of it is asked for; then patches come. What is
@@ -107,7 +107,10 @@ impl IotHub {
         let desired = half(twin.remove("desired"))?;
         let mut there = self.parts(half(twin.remove("reported"))?.document);
         self.take_desired(desired).await?;
-        let mut changed: BTreeSet<Identity> = self.broker.twins().identities()?.into_iter().collect();
+        let mut changed: BTreeSet<Identity> = match self.is_edge() {
+            true => self.broker.twins().identities()?.into_iter().collect(),
+            false => BTreeSet::from([self.own()]),
+        };
         changed.extend(there.keys().cloned());
         loop {
             for who in changed.iter().filter(|who| self.is_told(who)) {
@@ -134,24 +137,21 @@ impl IotHub {
         Ok(answer)
     }
 
-    fn own(&self) -> Identity {
-        Identity::device(self.edge().clone())
-    }
-
     /// Whether the hub's twin has a place for somebody's.
     fn is_told(&self, who: &Identity) -> bool {
         // Keys of a twin hold no `.`, `$` and `#`.
-        who.device == *self.edge()
-            && who.module.as_ref().is_none_or(|module| !module.contains(['.', '$', '#']))
+        let has_place = |module: &Name| self.is_edge() && !module.contains(['.', '$', '#']);
+        who.device == *self.device() && who.module.as_ref().is_none_or(has_place)
     }
 
     /// Takes the hub's document apart.
     fn parts(&self, mut document: Object) -> There {
         let mut parts = There::new();
-        if let Some(Value::Object(modules)) = document.remove(MODULES) {
+        let modules = if self.is_edge() { document.remove(MODULES) } else { None };
+        if let Some(Value::Object(modules)) = modules {
             for (name, part) in modules {
                 if let (Ok(name), Value::Object(part)) = (Name::new(&name), part) {
-                    parts.insert(Identity::module(self.edge().clone(), name), part);
+                    parts.insert(Identity::module(self.device().clone(), name), part);
                 }
             }
         }
@@ -183,7 +183,7 @@ impl IotHub {
             }
             here = twins.read(who)?;
         }
-        if who.module.is_none() {
+        if who.module.is_none() && self.is_edge() {
             // There stand the modules.
             here.reported.remove(MODULES);
         }
@@ -259,10 +259,10 @@ impl IotHub {
             return self.put_desired(here.desired, desired).await;
         }
         if desired.version < here.desired_version && desired.document != here.desired {
-            let (edge, theirs, ours) = (self.edge(), desired.version, here.desired_version);
+            let (device, theirs, ours) = (self.device(), desired.version, here.desired_version);
             let text = format!(
-                "the hub has version {theirs} of the desired properties, and this edge has had version {ours} of them: what is \
-                 older is not taken. If the device was made anew there, run `holdfast twin remove {edge}`"
+                "the hub has version {theirs} of the desired properties of {device}, and version {ours} of them was here: what \
+                 is older is not taken. If the device was made anew there, run `holdfast twin remove {device}`"
             );
             self.warn_once("desired", &text);
         }

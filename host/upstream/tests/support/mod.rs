@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 pub mod account;
+pub mod iot_hub;
 pub mod mosquitto;
 pub mod proxy;
 pub mod receiver;
