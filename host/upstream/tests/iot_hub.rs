@@ -265,6 +265,12 @@ async fn what_modules_report_goes_up_with_what_was_reported_offline_and_over_cut
     })
     .await;
 
+    until("it is on disk that the hub has taken them", || {
+        let taken = |who: &str| edge.broker.documents().value("link/reported", who).unwrap().is_some();
+        ["edge-1", "edge-1/horn", "edge-1/lamp"].into_iter().all(taken)
+    })
+    .await;
+
     // From here on what is here counts, deletions too, whatever the hub has.
     drop(side);
     twins.report(&id("edge-1"), json!({ "firmware": null, "site": "north" })).await.unwrap();

@@ -364,7 +364,12 @@ mod tests {
             ("AAAA", "it has 3 bytes", config::HubKind::IotHub, "the IoT Hub shows it"),
         ] {
             fs::write(&file, text).unwrap();
-            let hub = config::HubLink { name: "hub".to_owned(), key_file: Some(file.clone()), kind };
+            let hub = config::HubLink {
+                name: "hub".to_owned(),
+                key_file: Some(file.clone()),
+                kind,
+                children: None,
+            };
             let error = format!("{:#}", hub_key(&hub).unwrap_err());
             for part in ["edge.key cannot be used", why, fix] {
                 assert!(error.contains(part), "{part:?} is not in {error}");
