@@ -1,5 +1,6 @@
 //! What a call costs through the whole engine, beside the bare call of the same component by wasmtime in the same run.
 //! Prints a table of figures and ratios; fails nothing. `-- call` (or hop, chain, peer, restart, hundred) prints a part of it.
+//! With `HOLDFAST_PEER_EXTISM` naming the program of `tests/peers`, extism is among the peers.
 
 #![allow(
     clippy::unwrap_used,
@@ -144,6 +145,9 @@ fn main() {
         }
         if is_wanted("peer") {
             native_peer();
+            if let Some(program) = std::env::var_os("HOLDFAST_PEER_EXTISM") {
+                extism_peer(&program).await;
+            }
         }
         if is_wanted("restart") {
             restart().await;
@@ -347,6 +351,21 @@ fn native_echo() {
     while stream.read_exact(&mut body).is_ok() {
         stream.write_all(&body).unwrap();
     }
+}
+
+/// Extism, in a program of its own (tests/peers): it brings another wasmtime.
+async fn extism_peer(program: &std::ffi::OsStr) {
+    let said = std::process::Command::new(program).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    let time = |what: &str| {
+        let number = said.lines().find_map(|line| line.strip_prefix(what)?.trim().parse().ok());
+        Duration::from_nanos(number.unwrap_or_else(|| panic!("extism said no {what}: {said}")))
+    };
+    let ours = through_the_engine("outbox_echo").await.busy;
+    let call = time("call");
+    row("handler call through the engine, beside extism", nanos(ours), &ratio(ours, call), "");
+    row("peer: extism, a call with 256 bytes there and back", nanos(call), "", "");
+    row("peer: extism, a fresh instance and its first call", nanos(time("instance")), "", "");
 }
 
 async fn latency(modules: usize) -> Duration {
