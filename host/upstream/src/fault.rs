@@ -109,40 +109,8 @@ impl fmt::Display for LinkFault {
 fn fix(fault: &Fault, settings: &Settings, at_hub: Option<&AtHub>) -> Option<String> {
     let (Fault::Refused { reason, .. } | Fault::Disconnected { reason, .. }) = fault else { return None };
     let section = settings.address.rsplit_once('.').map_or("upstream", |(section, _)| section);
-    if let Some(AtHub::Child(child)) = at_hub {
-        match reason {
-            ReasonCode::BadUserNameOrPassword
-            | ReasonCode::NotAuthorized
-            | ReasonCode::Banned
-            | ReasonCode::ClientIdentifierNotValid => {
-                return Some(format!(
-                    "register the device {child} at the hub, enabled, with the key that it has here (`holdfast device show {child} \
-                     --secrets` shows it); or remove it here, and it goes up as the edge's"
-                ));
-            }
-            ReasonCode::SessionTakenOver => {
-                return Some(format!(
-                    "something else is connected to the hub as {child}; it can go one way only"
-                ));
-            }
-            _ => {}
-        }
-    }
-    if let Some(AtHub::Edge(edge)) = at_hub {
-        match reason {
-            ReasonCode::BadUserNameOrPassword
-            | ReasonCode::NotAuthorized
-            | ReasonCode::Banned
-            | ReasonCode::ClientIdentifierNotValid => {
-                return Some(format!(
-                    "check {section}.hub (or {section}.hubs.name) and {section}.key_file, and the device {edge} at the hub"
-                ));
-            }
-            ReasonCode::SessionTakenOver => {
-                return Some(format!("another edge is called {edge} as well; give each a name of its own"));
-            }
-            _ => {}
-        }
+    if let Some(fix) = at_hub.and_then(|who| fix_at_hub(*reason, section, who)) {
+        return Some(fix);
     }
     Some(match reason {
         ReasonCode::BadUserNameOrPassword => {
@@ -167,4 +135,31 @@ fn fix(fault: &Fault, settings: &Settings, at_hub: Option<&AtHub>) -> Option<Str
         }
         _ => return None,
     })
+}
+
+/// The same for one who is a device of a hub; none if it is nothing about devices.
+fn fix_at_hub(reason: ReasonCode, section: &str, who: &AtHub) -> Option<String> {
+    match reason {
+        ReasonCode::BadUserNameOrPassword
+        | ReasonCode::NotAuthorized
+        | ReasonCode::Banned
+        | ReasonCode::ClientIdentifierNotValid => Some(match who {
+            AtHub::Edge(edge) => format!(
+                "check {section}.hub (or {section}.hubs.name) and {section}.key_file, and the device {edge} at the hub"
+            ),
+            AtHub::Child(child) => format!(
+                "register the device {child} at the hub, enabled, with the key that it has here (`holdfast device show {child} \
+                 --secrets` shows it); or remove it here, and it goes up as the edge's"
+            ),
+        }),
+        ReasonCode::SessionTakenOver => Some(match who {
+            AtHub::Edge(edge) => {
+                format!("another edge is called {edge} as well; give each a name of its own")
+            }
+            AtHub::Child(child) => {
+                format!("something else is connected to the hub as {child}; it can go one way only")
+            }
+        }),
+        _ => None,
+    }
 }
