@@ -1,5 +1,6 @@
 //! What a call costs through the whole engine, beside the bare call of the same component by wasmtime in the same run.
 //! Prints a table of figures and ratios; fails nothing. `-- call` (or hop, chain, peer, restart, hundred) prints a part of it.
+//! The bare call and the engine take turns in short slices, and the medians are of those that other machines disturbed least.
 //! With `HOLDFAST_PEER_EXTISM` naming the program of `tests/peers`, extism is among the peers.
 
 #![allow(
@@ -16,16 +17,22 @@ mod support;
 
 use holdfast_broker::{Subscriber, SubscriptionOptions};
 use holdfast_engine::RuntimeStatus;
-use holdfast_test_measure::{Quiet, resident_bytes};
+use holdfast_test_measure::{Calmest, Quiet, median, resident_bytes};
 use holdfast_types::{Durability, Message, QoS, TopicFilter};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::guests::guest;
 use support::{Edge, Plan, feeder, name};
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 const BODY: usize = 256;
-const CALLS: usize = 200_000;
+/// Messages of a slice, which is short: what other machines take of the processors comes and goes.
+const CALLS: usize = 20_000;
+const LATENCIES: usize = 500;
+/// Slices that count, and the most that are run for them.
+const SLICES: usize = 20;
+const SLICES_MAX: usize = 200;
 /// Messages that a sender has under way.
 const UNDER_WAY: usize = 1_000;
 const TOPIC: &str = "bench/out";
@@ -117,45 +124,28 @@ fn main() {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let quiet = Quiet::look();
-    runtime.block_on(async {
-        println!("{:<58} {:>12} {:>10}  goal", "", "measured", "ratio");
-        if is_wanted("call") {
-            let bare = bare_call().await;
-            row("bare wasmtime call, 256 bytes, one send", nanos(bare), "", "");
-            let alone = through_the_engine("outbox_echo").await;
-            let task = "handler call through the engine: module's task, per call";
-            row(task, nanos(alone.busy), &ratio(alone.busy, bare), "<= 1.5");
-            let wall = "the same, wall time publish -> module -> subscriber";
-            row(wall, nanos(alone.wall), &ratio(alone.wall, bare), "");
-            row("messages of 256 bytes through one module, volatile", alone.rate(), "", "");
-            let batches = through_the_engine("batches_echo").await;
-            row(
-                "in batches: module's task, per message",
-                nanos(batches.busy),
-                &ratio(batches.busy, bare),
-                "",
-            );
-            row("messages of 256 bytes in batches, volatile", batches.rate(), "", ">= 300000/s");
+    println!("{:<58} {:>12} {:>10}  goal", "", "measured", "ratio");
+    if is_wanted("call") {
+        calls(&runtime);
+    }
+    if is_wanted("hop") {
+        hop(&runtime);
+    }
+    if is_wanted("chain") {
+        runtime.block_on(chain_of_ten());
+    }
+    if is_wanted("peer") {
+        native_peer();
+        if let Some(program) = std::env::var_os("HOLDFAST_PEER_EXTISM") {
+            extism_peer(&runtime, &program);
         }
-        if is_wanted("hop") {
-            hop().await;
-        }
-        if is_wanted("chain") {
-            chain_of_ten().await;
-        }
-        if is_wanted("peer") {
-            native_peer();
-            if let Some(program) = std::env::var_os("HOLDFAST_PEER_EXTISM") {
-                extism_peer(&program).await;
-            }
-        }
-        if is_wanted("restart") {
-            restart().await;
-        }
-        if is_wanted("hundred") {
-            hundred_modules().await;
-        }
-    });
+    }
+    if is_wanted("restart") {
+        runtime.block_on(restart());
+    }
+    if is_wanted("hundred") {
+        runtime.block_on(hundred_modules());
+    }
     quiet.say();
 }
 
@@ -177,22 +167,45 @@ fn nanos(time: Duration) -> String {
     }
 }
 
+fn rate(each: Duration) -> String {
+    format!("{:.0}/s", 1.0 / each.as_secs_f64())
+}
+
 fn ratio(one: Duration, other: Duration) -> String {
     format!("{:.2}", one.as_secs_f64() / other.as_secs_f64())
 }
 
-async fn bare_call() -> Duration {
-    let mut bare = bare::Bare::new(&guest("outbox_echo"), BODY).await;
-    let mut best = Duration::MAX;
-    for _ in 0..5 {
-        let start = Instant::now();
-        for _ in 0..CALLS {
-            bare.call().await;
-        }
-        best = best.min(start.elapsed() / CALLS as u32);
-    }
-    assert!(bare.sent() >= 5 * CALLS * BODY);
-    best
+/// What a call costs, bare and through the engine, alone and in batches, in turns.
+fn calls(runtime: &Runtime) {
+    let mut bare = runtime.block_on(bare::Bare::new(&guest("outbox_echo"), BODY));
+    let mut alone = runtime.block_on(Through::new("outbox_echo"));
+    let mut batches = runtime.block_on(Through::new("batches_echo"));
+    let slices = Calmest::run(SLICES, SLICES_MAX, || {
+        let bare = runtime.block_on(async {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                bare.call().await;
+            }
+            start.elapsed() / CALLS as u32
+        });
+        [Cost { busy: bare, wall: bare }, runtime.block_on(alone.slice()), runtime.block_on(batches.slice())]
+    });
+    assert!(bare.sent() >= SLICES * CALLS * BODY);
+    runtime.block_on(alone.stop());
+    runtime.block_on(batches.stop());
+    let busy = |of: usize| nanos(slices.median(|slice| slice[of].busy).unwrap());
+    let wall = |of: usize| slices.median(|slice| slice[of].wall).unwrap();
+    let to_bare = |of: usize| {
+        let ratio = |slice: &[Cost; 3]| slice[of].busy.as_secs_f64() / slice[0].busy.as_secs_f64();
+        format!("{:.2}", slices.median(ratio).unwrap())
+    };
+    row("bare wasmtime call, 256 bytes, one send", busy(0), "", "");
+    row("handler call through the engine: module's task, per call", busy(1), &to_bare(1), "<= 1.5");
+    row("the same, wall time publish -> module -> subscriber", nanos(wall(1)), "", "");
+    row("messages of 256 bytes through one module, volatile", rate(wall(1)), "", "");
+    row("in batches: module's task, per message", busy(2), &to_bare(2), "");
+    row("messages of 256 bytes in batches, volatile", rate(wall(2)), "", ">= 300000/s");
+    println!("  medians of {slices}");
 }
 
 /// An edge with modules in a row, each sending to the next by a volatile route, the last to a topic.
@@ -228,20 +241,24 @@ struct Cost {
     wall: Duration,
 }
 
-impl Cost {
-    fn rate(&self) -> String {
-        format!("{:.0}/s", 1.0 / self.wall.as_secs_f64())
-    }
+/// An edge with one module, and a subscriber behind it.
+struct Through {
+    edge: Edge,
+    subscriber: Option<Subscriber>,
 }
 
-async fn through_the_engine(guest: &str) -> Cost {
-    let (edge, mut subscriber) = chain(1, guest).await;
-    let mut best_busy = Duration::MAX;
-    let mut best_wall = Duration::MAX;
-    for _ in 0..5 {
-        let before = edge.status("m0").unwrap();
+impl Through {
+    async fn new(guest: &str) -> Self {
+        let (edge, subscriber) = chain(1, guest).await;
+        Self { edge, subscriber: Some(subscriber) }
+    }
+
+    /// Many messages, as fast as they are taken.
+    async fn slice(&mut self) -> Cost {
+        let mut subscriber = self.subscriber.take().unwrap();
+        let before = self.edge.status("m0").unwrap();
         let start = Instant::now();
-        let (broker, source) = (edge.broker.clone(), feeder("m0"));
+        let (broker, source) = (self.edge.broker.clone(), feeder("m0"));
         let feeding = tokio::spawn(async move {
             // Many under way at a time, as devices and modules have them.
             let under_way = Arc::new(Semaphore::new(UNDER_WAY));
@@ -265,22 +282,36 @@ async fn through_the_engine(guest: &str) -> Cost {
             }
             subscriber
         });
-        subscriber = receiving.await.unwrap();
-        best_wall = best_wall.min(start.elapsed() / CALLS as u32);
+        self.subscriber = Some(receiving.await.unwrap());
+        let wall = start.elapsed() / CALLS as u32;
         feeding.await.unwrap();
         let target = before.messages_in + CALLS as u64;
-        let after = edge.until("m0", |status| status.messages_in == target).await;
-        best_busy = best_busy.min(Duration::from_micros(after.busy_us - before.busy_us) / CALLS as u32);
+        let after = self.edge.until("m0", |status| status.messages_in == target).await;
+        Cost { busy: Duration::from_micros(after.busy_us - before.busy_us) / CALLS as u32, wall }
     }
-    edge.stop().await;
-    Cost { busy: best_busy, wall: best_wall }
+
+    async fn stop(self) {
+        self.edge.stop().await;
+    }
 }
 
 /// Median time of one message from publish to the subscriber behind a chain, less that of a shorter chain.
-async fn hop() {
-    let short = latency(1).await;
-    let long = latency(5).await;
-    row("volatile hop module -> module, median of 4 in a row", nanos((long - short) / 4), "", "<= 20 us");
+fn hop(runtime: &Runtime) {
+    let (short, behind_short) = runtime.block_on(chain(1, "outbox_echo"));
+    let (long, behind_long) = runtime.block_on(chain(5, "outbox_echo"));
+    let mut behind = Some((behind_short, behind_long));
+    let hops = Calmest::run(SLICES, SLICES_MAX, || {
+        let (behind_short, behind_long) = behind.take().unwrap();
+        let (one, behind_short) = runtime.block_on(latency(&short, behind_short));
+        let (five, behind_long) = runtime.block_on(latency(&long, behind_long));
+        behind = Some((behind_short, behind_long));
+        five.saturating_sub(one) / 4
+    });
+    runtime.block_on(short.stop());
+    runtime.block_on(long.stop());
+    let median = nanos(hops.median(|hop| *hop).unwrap());
+    row("volatile hop module -> module, median of 4 in a row", median, "", "<= 20 us");
+    println!("  median of {hops}");
 }
 
 /// A message each millisecond through ten modules in a row, for five seconds, from publish to the subscriber.
@@ -354,32 +385,38 @@ fn native_echo() {
 }
 
 /// Extism, in a program of its own (tests/peers): it brings another wasmtime.
-async fn extism_peer(program: &std::ffi::OsStr) {
+fn extism_peer(runtime: &Runtime, program: &std::ffi::OsStr) {
     let said = std::process::Command::new(program).output().unwrap();
     let said = String::from_utf8(said.stdout).unwrap();
     let time = |what: &str| {
         let number = said.lines().find_map(|line| line.strip_prefix(what)?.trim().parse().ok());
         Duration::from_nanos(number.unwrap_or_else(|| panic!("extism said no {what}: {said}")))
     };
-    let ours = through_the_engine("outbox_echo").await.busy;
+    let mut through = runtime.block_on(Through::new("outbox_echo"));
+    let slices = Calmest::run(SLICES, SLICES_MAX, || runtime.block_on(through.slice()));
+    runtime.block_on(through.stop());
+    let ours = slices.median(|slice| slice.busy).unwrap();
     let call = time("call");
     row("handler call through the engine, beside extism", nanos(ours), &ratio(ours, call), "");
     row("peer: extism, a call with 256 bytes there and back", nanos(call), "", "");
     row("peer: extism, a fresh instance and its first call", nanos(time("instance")), "", "");
 }
 
-async fn latency(modules: usize) -> Duration {
-    let (edge, mut subscriber) = chain(modules, "outbox_echo").await;
-    let mut times = Vec::new();
-    for _ in 0..5_000 {
-        let start = Instant::now();
-        edge.broker.publish(feeder("m0"), Message::new(vec![b'x'; BODY])).await.unwrap();
-        subscriber.next().await.unwrap();
-        times.push(start.elapsed());
-    }
-    edge.stop().await;
-    times.sort();
-    times[times.len() / 2]
+/// The median time of a message through a chain, one after the other. Who sends and receives is a task, as the connections of devices
+/// are.
+async fn latency(edge: &Edge, mut subscriber: Subscriber) -> (Duration, Subscriber) {
+    let broker = edge.broker.clone();
+    let sending = tokio::spawn(async move {
+        let mut times = Vec::new();
+        for _ in 0..LATENCIES {
+            let start = Instant::now();
+            broker.publish(feeder("m0"), Message::new(vec![b'x'; BODY])).await.unwrap();
+            subscriber.next().await.unwrap();
+            times.push(start.elapsed());
+        }
+        (median(&times).unwrap(), subscriber)
+    });
+    sending.await.unwrap()
 }
 
 /// From an operator's order to the first message that the fresh instance has handled.

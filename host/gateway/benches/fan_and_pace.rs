@@ -3,7 +3,7 @@
 //! - **Fan-out**: one publisher sends messages of 256 bytes with QoS 0 as fast as they are taken, 50 subscribers count what
 //!   comes for five seconds. The peer in the same run is Mosquitto.
 //! - **Pace**: 50 publishers send 5,000 messages of 256 bytes each second together, with QoS 1, and wait for each
-//!   acknowledgement: onto a durable route, and where no durable route takes them. Each round begins with the disk's own time
+//!   acknowledgement: onto a durable route, and where no durable route takes them. Each slice begins with the disk's own time
 //!   for a block that is appended to a file and synced, on the same file system and with nothing else going on.
 //!
 //! Clients are processes of their own, so that the CPU time of this one is the host's. Those that keep the pace never sleep and have
@@ -25,10 +25,10 @@ mod support;
 
 use bytes::BytesMut;
 use holdfast_mqtt::*;
-use holdfast_test_measure::{Quiet, again_on, cpu_time, median, processors};
+use holdfast_test_measure::{Calmest, Quiet, again_on, cpu_time, median, processors};
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Seek, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     ops::Range,
     process::{Child, Command, Stdio},
@@ -41,9 +41,11 @@ const PUBLISHERS: usize = 50;
 const COUNTED: Duration = Duration::from_secs(5);
 /// Between two messages of one of them: 5,000 each second together.
 const PACE: Duration = Duration::from_millis(10);
-/// How long one round of it is, and how many there are: what else the machine and its disk do comes and goes.
-const PACED: Duration = Duration::from_secs(2);
-const ROUNDS: usize = 5;
+/// How long it is kept in one slice, how many slices count, and the most that are run for them: what other machines take of the
+/// processors comes and goes.
+const PACED: Duration = Duration::from_millis(400);
+const SLICES: usize = 15;
+const SLICES_MAX: usize = 100;
 /// What the floor allows: p50 within so many times the disk's own fsync, and without a durable route all but one of a hundred within
 /// a millisecond.
 const FSYNCS_MAX: f64 = 1.5;
@@ -52,7 +54,7 @@ const PAYLOAD: [u8; 256] = [7; 256];
 const TOPIC: &str = "plant/line-1/press-07/temperature";
 
 const PARTS: [&str; 2] = ["fan-out", "pace"];
-/// Says that this process is the host of the paced rounds and has its processors.
+/// Says that this process is the host of the paced slices and has its processors.
 const PLACED: &str = "--placed";
 
 fn main() {
@@ -107,49 +109,59 @@ fn fanned_out() {
     }
 }
 
-/// The host of the paced rounds.
+/// What one slice of the pace gave; times in microseconds.
+struct Paced {
+    fsync: u64,
+    durable_p50: u64,
+    durable_p99: u64,
+    volatile_p50: u64,
+    volatile_p99: u64,
+    /// The CPU time of the host for each durable message.
+    cpu: f64,
+    messages_per_fsync: f64,
+}
+
+/// The host of the paced slices.
 fn paced() {
     let runtime = support::runtime();
     let house = runtime.block_on(support::House::new());
     let address = house.address.to_string();
     let quiet = Quiet::look();
-    let (mut halves, mut fsyncs, mut ratios, mut volatile) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..ROUNDS {
-        let fsync = fsync_time(Written::Behind);
-        let over = fsync_time(Written::Over);
+    let slices = Calmest::run(SLICES, SLICES_MAX, || {
+        let fsync = fsync_time();
         let (before, cpu) = (house.broker.store().stats(), cpu_time("self"));
-        let [count, half, most] = pacing("durable", &address);
+        let [count, durable_p50, durable_p99] = pacing("durable", &address);
         let (after, cpu) = (house.broker.store().stats(), cpu_time("self") - cpu);
-        println!(
-            "paced, durable: {count} messages, p50 {half} us, p99 {most} us, {:.0} us of CPU each; a block appended and synced \
-             by itself takes {fsync} us, one written over {over} us",
-            cpu.as_secs_f64() * 1e6 / count as f64
-        );
-        println!(
-            "  {:.1} messages in each fsync of the store, which took {} us with its write",
-            (after.messages - before.messages) as f64 / (after.fsyncs - before.fsyncs) as f64,
-            after.fsync_us_mean
-        );
-        let [count, p50, p99] = pacing("volatile", &address);
-        println!("paced, no durable route: {count} messages, p50 {p50} us, p99 {p99} us");
-        halves.push(half);
-        fsyncs.push(fsync);
-        ratios.push(half as f64 / fsync as f64);
-        volatile.push(p99);
-    }
+        let [_, volatile_p50, volatile_p99] = pacing("volatile", &address);
+        let messages_per_fsync =
+            (after.messages - before.messages) as f64 / (after.fsyncs - before.fsyncs) as f64;
+        let cpu = cpu.as_secs_f64() * 1e6 / count as f64;
+        Paced { fsync, durable_p50, durable_p99, volatile_p50, volatile_p99, cpu, messages_per_fsync }
+    });
     quiet.say();
-    let (ratio, p99) = (median(&ratios).unwrap(), median(&volatile).unwrap());
+    let of = |what: fn(&Paced) -> u64| slices.median(what).unwrap();
+    let said = |holds: bool| if holds { "within" } else { "OVER" };
+    let ratio = slices.median(|slice| slice.durable_p50 as f64 / slice.fsync as f64).unwrap();
+    println!("paced, medians of {slices}");
     println!(
-        "medians of {ROUNDS} rounds: durable p50 {} us at an fsync of {} us, {ratio:.2} times it, {} the goal of \
-         {FSYNCS_MAX}; no durable route p99 {p99} us, {} the goal of {VOLATILE_P99_US_MAX}",
-        median(&halves).unwrap(),
-        median(&fsyncs).unwrap(),
-        if ratio <= FSYNCS_MAX { "within" } else { "OVER" },
-        if p99 <= VOLATILE_P99_US_MAX { "within" } else { "OVER" },
+        "  durable: p50 {} us at an fsync of {} us, {ratio:.2} times it, {} the goal of {FSYNCS_MAX}; p99 {} us; {:.1} messages \
+         in each fsync; {:.0} us of CPU each",
+        of(|slice| slice.durable_p50),
+        of(|slice| slice.fsync),
+        said(ratio <= FSYNCS_MAX),
+        of(|slice| slice.durable_p99),
+        slices.median(|slice| slice.messages_per_fsync).unwrap(),
+        slices.median(|slice| slice.cpu).unwrap(),
+    );
+    let p99 = of(|slice| slice.volatile_p99);
+    println!(
+        "  no durable route: p50 {} us, p99 {p99} us, {} the goal of {VOLATILE_P99_US_MAX}",
+        of(|slice| slice.volatile_p50),
+        said(p99 <= VOLATILE_P99_US_MAX),
     );
 }
 
-/// One round of clients that keep the pace: how many messages, and the microseconds to the acknowledgement of half of them and of all
+/// One slice of clients that keep the pace: how many messages, and the microseconds to the acknowledgement of half of them and of all
 /// but one of a hundred.
 fn pacing(part: &str, address: &str) -> [u64; 3] {
     let (_, clients) = placed();
@@ -342,30 +354,16 @@ fn pace(address: &str, durable: bool) {
     println!("{} {} {}", times.len(), at(50), at(99));
 }
 
-/// Where a block goes that is written and synced.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
-    /// Behind what the file holds, as whoever keeps a log writes: the file system writes down the new length too.
-    Behind,
-    /// Over what the file holds.
-    Over,
-}
-
-/// The median time of a small write and its fsync where the store is, in microseconds.
-fn fsync_time(written: Written) -> u64 {
-    const TIMES: usize = 200;
+/// The median time of a small write behind what a file holds, as whoever keeps a log writes, and its fsync, where the store is; in
+/// microseconds.
+fn fsync_time() -> u64 {
+    const TIMES: usize = 50;
     let folder = tempfile::tempdir().unwrap();
     let mut file = File::create(folder.path().join("file")).unwrap();
-    let block = [7; 4096];
-    if written == Written::Over {
-        file.write_all(&block.repeat(TIMES)).unwrap();
-        file.sync_all().unwrap();
-        file.rewind().unwrap();
-    }
     let times: Vec<u64> = (0..TIMES)
         .map(|_| {
             let begin = Instant::now();
-            file.write_all(&block).unwrap();
+            file.write_all(&[7; 4096]).unwrap();
             file.sync_data().unwrap();
             begin.elapsed().as_micros() as u64
         })

@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "what a benchmark finds is printed")]
 
-use std::{env, fs, io, ops::Range, process::Command, time::Duration};
+use std::{env, fmt, fs, io, ops::Range, process::Command, time::Duration};
 
 /// A tick of proc(5) on every Linux that the benchmarks run on.
 const TICK: Duration = Duration::from_millis(10);
@@ -95,6 +95,65 @@ impl Quiet {
     }
 }
 
+/// A part of a run of which other machines took less counts as undisturbed.
+const UNDISTURBED: f64 = 0.01;
+
+/// The parts of a run that other machines disturbed least.
+#[derive(Debug)]
+pub struct Calmest<T> {
+    /// What they gave, the calmest first.
+    pub slices: Vec<T>,
+    of: usize,
+    stolen_max: f64,
+}
+
+impl<T> Calmest<T> {
+    /// Runs slices until `keep` of them were undisturbed, and at most `most`. Gives the `keep` that were disturbed least, whatever
+    /// they measured: what another machine takes is added to a latency, and is not the program's.
+    pub fn run(keep: usize, most: usize, mut slice: impl FnMut() -> T) -> Self {
+        let each = || {
+            let quiet = Quiet::silently();
+            let value = slice();
+            (quiet.stolen(), value)
+        };
+        Self::among(keep, most, std::iter::repeat_with(each))
+    }
+
+    fn among(keep: usize, most: usize, slices: impl Iterator<Item = (f64, T)>) -> Self {
+        let mut all: Vec<(f64, T)> = Vec::new();
+        let mut undisturbed = 0;
+        for (stolen, value) in slices.take(most) {
+            undisturbed += usize::from(stolen < UNDISTURBED);
+            all.push((stolen, value));
+            if undisturbed == keep {
+                break;
+            }
+        }
+        let of = all.len();
+        all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        all.truncate(keep);
+        let stolen_max = all.last().map_or(0.0, |(stolen, _)| *stolen);
+        Self { slices: all.into_iter().map(|(_, value)| value).collect(), of, stolen_max }
+    }
+
+    /// The one in the middle of what `measured` finds in them. `None` without slices.
+    pub fn median<V: Copy + PartialOrd>(&self, measured: impl FnMut(&T) -> V) -> Option<V> {
+        median(&self.slices.iter().map(measured).collect::<Vec<_>>())
+    }
+}
+
+impl<T> fmt::Display for Calmest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { slices, of, stolen_max } = self;
+        let percent = stolen_max * 100.0;
+        write!(
+            f,
+            "the {} calmest of {of} slices; other machines took at most {percent:.1} % of the processors in one",
+            slices.len()
+        )
+    }
+}
+
 impl Processors {
     fn now() -> Option<Self> {
         Self::read(&fs::read_to_string("/proc/stat").ok()?)
@@ -132,6 +191,23 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4, 1, 3, 2]), Some(3));
         assert_eq!(median::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn the_slices_that_were_disturbed_least_are_kept_and_no_more_run_than_needed() {
+        let stolen = [0.3, 0.0, 0.1, 0.005, 0.02, 0.0, 0.0];
+        let slices = || stolen.into_iter().zip(0..);
+        let enough = Calmest::among(3, 100, slices());
+        assert_eq!(enough.slices, [1, 5, 3]);
+        assert_eq!(enough.of, 6, "the seventh was not needed");
+        let few = Calmest::among(3, 5, slices());
+        assert_eq!(few.slices, [1, 3, 4]);
+        assert_eq!(
+            few.to_string(),
+            "the 3 calmest of 5 slices; other machines took at most 2.0 % of the processors in one"
+        );
+        assert_eq!(few.median(|value| value * 10), Some(30));
+        assert_eq!(Calmest::<u8>::among(3, 0, std::iter::empty()).median(|value| *value), None);
     }
 
     #[test]
