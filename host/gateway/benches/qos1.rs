@@ -20,9 +20,9 @@ use bytes::BytesMut;
 use holdfast_mqtt::*;
 use holdfast_test_measure::{Calmest, Quiet, cpu_time};
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -32,6 +32,8 @@ const MESSAGES: u32 = 100_000;
 const SLICES: usize = 5;
 const SLICES_MAX: usize = 20;
 const WINDOW: usize = 100;
+/// What the subscriber says when it has subscribed.
+const SUBSCRIBED: &str = "subscribed";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -103,7 +105,13 @@ fn run_publishers(address: &str, publishers: u32) -> f64 {
 }
 
 fn me(arguments: &[&str]) -> Child {
-    Command::new(std::env::current_exe().unwrap()).args(arguments).spawn().unwrap()
+    command(arguments).spawn().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(arguments);
+    command
 }
 
 /// The same publishers and one subscriber with Mosquitto between them; none if it is not installed.
@@ -124,7 +132,12 @@ fn mosquitto(publishers: u32) -> Option<Cost> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let each = MESSAGES / publishers;
-    let mut subscriber = me(&["subscribe", &address, &(each * publishers).to_string()]);
+    let count = (each * publishers).to_string();
+    let mut subscriber = command(&["subscribe", &address, &count]).stdout(Stdio::piped()).spawn().unwrap();
+    // What is published before it has subscribed does not come.
+    let mut line = String::new();
+    BufReader::new(subscriber.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), SUBSCRIBED);
     let pid = broker.id().to_string();
     let (cpu, start) = (cpu_time(&pid), Instant::now());
     let count = run_publishers(&address, publishers);
@@ -161,11 +174,15 @@ fn subscribe(address: &str, count: u32) {
         assert!(read > 0, "the broker has closed");
         input.extend_from_slice(&chunk[..read]);
         while let Some(packet) = codec.decode(&mut input).unwrap() {
-            if let Packet::Publish(publish) = packet {
-                received += 1;
-                if let Some(id) = publish.packet_id {
-                    codec.encode(&Packet::PubAck(Ack::new(id)), &mut out).unwrap();
+            match packet {
+                Packet::SubAck(_) => println!("{SUBSCRIBED}"),
+                Packet::Publish(publish) => {
+                    received += 1;
+                    if let Some(id) = publish.packet_id {
+                        codec.encode(&Packet::PubAck(Ack::new(id)), &mut out).unwrap();
+                    }
                 }
+                _ => {}
             }
         }
     }
