@@ -18,7 +18,9 @@ use crate::{
     shared::Shared,
     sync::{lock, read, write},
 };
+use holdfast_types::LogId;
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -296,7 +298,10 @@ impl Committer {
 
     /// Writes a plan, takes it in, and hands its commits on to be completed.
     fn carry_out(&mut self, prepared: Prepared, completions: Vec<Completion>) {
-        let result = self.commit(prepared);
+        let (result, grown) = match self.write_and_apply(prepared) {
+            Ok(grown) => (Ok(()), grown),
+            Err(error) => (Err(error), BTreeSet::new()),
+        };
         let chains = std::mem::take(&mut self.chains);
         if result.is_err() {
             // Before the next group is planned: nothing of it may follow from what was just lost.
@@ -307,12 +312,25 @@ impl Committer {
         if !completions.is_empty() {
             self.completions.complete(completions, result, self.lingering() > Duration::ZERO);
         }
+        // After the senders: they wait for this alone, readers have more to do.
+        self.wake_readers(&grown);
     }
 
     /// Writes a plan and takes it in.
     pub(crate) fn commit(&mut self, prepared: Prepared) -> Result<(), CommitError> {
+        let grown = self.write_and_apply(prepared)?;
+        self.wake_readers(&grown);
+        Ok(())
+    }
+
+    fn wake_readers(&self, grown: &BTreeSet<LogId>) {
+        grown.iter().for_each(|log| self.shared.wake(log));
+    }
+
+    /// Writes a plan and takes it in; gives the logs that grew, whose readers are to be woken.
+    fn write_and_apply(&mut self, prepared: Prepared) -> Result<BTreeSet<LogId>, CommitError> {
         if prepared.is_empty() {
-            return Ok(());
+            return Ok(BTreeSet::new());
         }
         self.write(&prepared)?;
         let (grown, shrunk) = prepared.apply(&mut write(&self.shared.index));
@@ -320,8 +338,7 @@ impl Committer {
         for queue in shrunk {
             self.shared.housekeeping.ask(Work::Drop(queue));
         }
-        grown.iter().for_each(|log| self.shared.wake(log));
-        Ok(())
+        Ok(grown)
     }
 
     /// One batch, one fsync. When the database fails it is closed, repaired and opened again, and the batch, of which

@@ -67,6 +67,7 @@ pub(crate) struct Recovery {
     keyspaces_written: Mutex<usize>,
     /// Whether the marks could not be written the last time: it is said once, not each second.
     marks_failed: AtomicBool,
+    watch: Mutex<room::Watch>,
     ballast: Ballast,
     ballast_tried: Mutex<Instant>,
     /// Bytes that the logs may hold while the disk is full: what they held then. `u64::MAX` otherwise.
@@ -104,6 +105,7 @@ impl Recovery {
             marks: Mutex::new(marks),
             keyspaces_written: Mutex::new(usize::MAX),
             marks_failed: AtomicBool::new(false),
+            watch: Mutex::default(),
             ballast: Ballast::new(&config.path, config.ballast_bytes),
             ballast_tried: Mutex::new(Instant::now()),
             ceiling: AtomicU64::new(u64::MAX),
@@ -152,7 +154,7 @@ impl Recovery {
     /// Before a group of so many bytes is written: the logs take no more after it when the disk comes short of room.
     pub(crate) fn watch_room(&self, shared: &Shared, engine: &Engine, bytes: u64) {
         // The next group is planned before it can be looked at, and may be a full one.
-        if room::has_room(&shared.config.path, engine, bytes + GROUP_BYTES_MAX as u64) {
+        if lock(&self.watch).has_room(&shared.config.path, engine, bytes, GROUP_BYTES_MAX as u64) {
             return;
         }
         let held = read(&shared.index).bytes();

@@ -12,12 +12,15 @@ use std::{
     fs::{self, OpenOptions},
     io,
     path::Path,
+    time::{Duration, Instant},
 };
 
 /// Free space from which nothing has to be looked at closely: several times what the memtables can hold.
 const PLENTY_BYTES: u64 = 256 << 20;
 /// Manifests, marks, and what others write meanwhile.
 const RESERVE_BYTES: u64 = 2 << 20;
+/// Others write to the disk too: what was seen of it does not hold for longer.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Journals that hold less are not worth closing the database for.
 const JOURNALS_BYTES_MIN: u64 = 4 << 20;
 
@@ -25,7 +28,35 @@ const JOURNALS_BYTES_MIN: u64 = 4 << 20;
 /// does not tell its free space has room until a write fails.
 pub(crate) fn has_room(store: &Path, engine: &Engine, more: u64) -> bool {
     let Ok(free) = fs4::available_space(store) else { return true };
+    is_enough(free, engine, more)
+}
+
+fn is_enough(free: u64, engine: &Engine, more: u64) -> bool {
     free >= PLENTY_BYTES || free >= engine.unwritten_bytes() + 2 * more + RESERVE_BYTES
+}
+
+/// What was seen of the disk, so that not every group asks the system.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Bytes that may still be written before plenty is no longer left.
+    spare: u64,
+    looked: Option<Instant>,
+}
+
+impl Watch {
+    /// Before a group of so many bytes is written: whether there is room for it and for `more`.
+    pub(crate) fn has_room(&mut self, store: &Path, engine: &Engine, group: u64, more: u64) -> bool {
+        let is_recent = self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN);
+        if is_recent && self.spare >= group {
+            self.spare -= group;
+            return true;
+        }
+        let Ok(free) = fs4::available_space(store) else { return true };
+        // A group stands in the journal and again in a table.
+        self.spare = free.saturating_sub(PLENTY_BYTES) / 2;
+        self.looked = Some(Instant::now());
+        is_enough(free, engine, group + more)
+    }
 }
 
 /// Whether the journals hold enough to be let go.
