@@ -49,7 +49,7 @@ impl CodeCache {
     pub(crate) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.path(digest, "code");
         let sum = fs::read_to_string(self.path(digest, "sum")).ok()?;
-        let mut file = File::open(&path).ok()?;
+        let mut file = readable_file().open(&path).ok()?;
         if !self.owner.owns(&file.metadata().ok()?) {
             tracing::warn!(path = %path.display(), "compiled code is not ours alone; it is compiled again");
             return None;
@@ -58,14 +58,11 @@ impl CodeCache {
             tracing::warn!(path = %path.display(), "compiled code is damaged; it is compiled again");
             return None;
         }
-        #[expect(
-            unsafe_code,
-            reason = "the file was written by this program: only we can write it, and its sum holds"
-        )]
-        // SAFETY: what is mapped must be what wasmtime wrote and must not change while it is mapped. The folder and the
-        // file belong to this user with no rights for others, the content has the sum that was taken when it was
-        // written, and files are replaced by a rename, never written in place.
-        let component = unsafe { Component::deserialize_file(engine, &path) };
+        let component = map(engine, &path).or_else(|error| {
+            // A file system that is mounted without the right to execute (`noexec`) maps no code; memory still takes it.
+            tracing::debug!(path = %path.display(), "compiled code cannot be mapped, and is read: {error:#}");
+            read(engine, &path)
+        });
         // The time of the last use decides which files go first.
         let _ = file.set_modified(SystemTime::now());
         component
@@ -126,6 +123,24 @@ impl CodeCache {
     }
 }
 
+#[expect(
+    unsafe_code,
+    reason = "the file was written by this program: only we can write it, and its sum holds"
+)]
+fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: what is mapped must be what wasmtime wrote and must not change while it is mapped. The folder and the
+    // file belong to this user with no rights for others, the content has the sum that was taken when it was
+    // written, and files are replaced by a rename, never written in place.
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
+#[expect(unsafe_code, reason = "as for `map`")]
+fn read(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
+    let code = fs::read(path)?;
+    // SAFETY: as for `map`; a copy cannot change.
+    unsafe { Component::deserialize(engine, code) }
+}
+
 /// The SHA-256 of `bytes` in hexadecimal.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -160,6 +175,24 @@ fn private_file() -> fs::OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
+    options
+}
+
+#[cfg(not(windows))]
+fn readable_file() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    options
+}
+
+/// Windows sets times only through a handle that was opened for it.
+#[cfg(windows)]
+fn readable_file() -> fs::OpenOptions {
+    use std::os::windows::fs::OpenOptionsExt;
+    const GENERIC_READ: u32 = 0x8000_0000;
+    const FILE_WRITE_ATTRIBUTES: u32 = 0x0100;
+    let mut options = fs::OpenOptions::new();
+    options.access_mode(GENERIC_READ | FILE_WRITE_ATTRIBUTES);
     options
 }
 

@@ -11,13 +11,17 @@ use crate::runtime::{self, Runtime};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Exit code of a compile that failed for what the component is. The words are on standard error.
 const REFUSED: i32 = 3;
 
 /// Most bytes of the words of a compile that failed.
 const REASON_BYTES_MAX: usize = 4 * 1024;
+
+/// Addresses that are set aside for the code of a compile, of which only what is written becomes memory. Above 32 MB the allocator of
+/// glibc gives everything back at once; a few megabytes that grow stay with the host for ever.
+const CODE_BYTES_RESERVED: usize = 33 << 20;
 
 /// Where components are compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,22 +59,42 @@ impl Compiler {
                 return in_process(runtime, bytes);
             }
         };
-        let stdin = child.stdin.take();
-        let ended = std::thread::scope(|scope| {
-            // A child that ends early says why; that its input is not taken then is no news.
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(bytes)));
-            child.wait_with_output()
-        });
-        let output = ended.map_err(|error| NotAModule::CompilerFailed(error.to_string()))?;
-        let words = String::from_utf8_lossy(&output.stderr);
+        let said = said(&mut child, bytes).and_then(|said| Ok((said, child.wait()?)));
+        let (Said { code, words }, status) =
+            said.map_err(|error| NotAModule::CompilerFailed(error.to_string()))?;
+        let words = String::from_utf8_lossy(&words);
         let words = crate::logs::cut(words.trim(), REASON_BYTES_MAX);
-        match output.status.code() {
-            Some(0) => Ok(output.stdout),
+        match status.code() {
+            Some(0) => Ok(code),
             Some(REFUSED) => Err(judged(words, bytes.len())),
-            _ if words.is_empty() => Err(NotAModule::CompilerFailed(output.status.to_string())),
-            _ => Err(NotAModule::CompilerFailed(format!("{}: {words}", output.status))),
+            _ if words.is_empty() => Err(NotAModule::CompilerFailed(status.to_string())),
+            _ => Err(NotAModule::CompilerFailed(format!("{status}: {words}"))),
         }
     }
+}
+
+/// What a compile wrote.
+struct Said {
+    code: Vec<u8>,
+    words: Vec<u8>,
+}
+
+/// Gives a compile its component and reads what it writes, until it writes no more.
+fn said(child: &mut Child, bytes: &[u8]) -> io::Result<Said> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        // A child that ends early says why; that its input is not taken then is no news.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(bytes)));
+        let words = scope.spawn(move || {
+            let mut words = Vec::new();
+            let read = stderr.map(|mut stderr| stderr.read_to_end(&mut words));
+            read.unwrap_or(Ok(0)).map(|_| words)
+        });
+        let mut code = Vec::with_capacity(CODE_BYTES_RESERVED);
+        stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut code))?;
+        let words = words.join().unwrap_or_else(|_| Ok(Vec::new()))?;
+        Ok(Said { code, words })
+    })
 }
 
 fn in_process(runtime: &Runtime, bytes: &[u8]) -> Result<Vec<u8>, NotAModule> {

@@ -19,6 +19,8 @@ pub(crate) enum Raw {
 }
 
 impl Raw {
+    /// For options that only these systems have.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
