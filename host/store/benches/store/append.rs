@@ -5,7 +5,7 @@ use crate::{
     folder, row, slice, slices,
 };
 use holdfast_store::Linger;
-use holdfast_test_measure::median;
+use holdfast_test_measure::Calmest;
 use std::{
     process::Command,
     sync::{
@@ -64,21 +64,24 @@ const HOLDFAST: Make = |folder| Box::new(Holdfast::new(folder, Linger::Auto));
 const HOLDFAST_AT_ONCE: Make = |folder| Box::new(Holdfast::new(folder, Linger::Fixed(Duration::ZERO)));
 const RAW_LINGER: Make = |folder| Box::new(Grouped::new(Raw::new(folder, 0), Duration::from_micros(250)));
 
-/// Medians of slices in which the engines took turns.
+/// Rounds that are run for each that counts, at most: what other machines take of the processors comes and goes.
+const ROUNDS: usize = 4;
+
+/// Medians of the rounds that other machines disturbed least; in each all engines had a slice in turn.
 fn compare(engines: &[Make], bytes: usize) -> Vec<f64> {
-    let mut rates = vec![Vec::new(); engines.len()];
-    for _ in 0..slices() {
-        for (n, make) in engines.iter().enumerate() {
-            let folder = folder();
-            let engine = make(folder.path());
-            rates[n].push(closed_loop(&*engine, bytes));
-            let note = engine.note();
-            if !note.is_empty() && std::env::var_os("HOLDFAST_BENCH_NOTES").is_some() {
-                println!("  {:.0}/s, {note}", rates[n].last().unwrap());
-            }
+    let one = |make: &Make| {
+        let folder = folder();
+        let engine = make(folder.path());
+        let rate = closed_loop(&*engine, bytes);
+        let note = engine.note();
+        if !note.is_empty() && std::env::var_os("HOLDFAST_BENCH_NOTES").is_some() {
+            println!("  {rate:.0}/s, {note}");
         }
-    }
-    rates.iter().map(|rates| median(rates).unwrap()).collect()
+        rate
+    };
+    let rounds = Calmest::run(slices(), slices() * ROUNDS, || engines.iter().map(one).collect::<Vec<f64>>());
+    println!("  medians of {rounds}");
+    (0..engines.len()).filter_map(|engine| rounds.median(|rates| rates[engine])).collect()
 }
 
 /// What the store takes from all producers.

@@ -16,7 +16,7 @@ use std::{
 
 /// What kind of file a flip hits.
 fn class(path: &Path) -> &'static str {
-    let text = path.to_string_lossy();
+    let text = path.to_string_lossy().replace('\\', "/");
     let name = path.file_name().unwrap().to_string_lossy();
     match &*name {
         _ if text.contains("keyspaces.copy") => "copy of names",

@@ -121,7 +121,7 @@ pub fn files_under(path: &Path, part: &str) -> Vec<PathBuf> {
         let path = item.path();
         if path.is_dir() {
             found.extend(files_under(&path, part));
-        } else if path.to_string_lossy().contains(part) {
+        } else if path.to_string_lossy().replace('\\', "/").contains(part) {
             found.push(path);
         }
     }
