@@ -342,6 +342,48 @@ async fn compiled_code_is_used_again_kept_private_and_compiled_anew_when_damaged
     assert_ne!(fs::metadata(&code).unwrap().ino(), written_anew, "code that others may write was used");
 }
 
+/// A folder whose files nobody may execute, as long as this lives.
+#[cfg(target_os = "linux")]
+struct NoExec(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl NoExec {
+    /// None where this user may not mount.
+    fn on(folder: &std::path::Path) -> Option<Self> {
+        let mount = |arguments: &[&std::ffi::OsStr]| {
+            let ended = std::process::Command::new("mount").args(arguments).output();
+            ended.is_ok_and(|output| output.status.success())
+        };
+        let at = folder.as_os_str();
+        let mounted = mount(&["--bind".as_ref(), at, at]).then(|| Self(folder.to_owned()))?;
+        mount(&["-o".as_ref(), "remount,bind,noexec".as_ref(), at]).then_some(mounted)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for NoExec {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("--lazy").arg(&self.0).status().unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn compiled_code_is_used_again_where_no_file_may_be_executed() {
+    let edge = Plan::new(&["m"]).with("m", "outbox_echo", "").start().await;
+    edge.until_running("m").await;
+    let folder = edge.stop().await;
+    let Some(_no_exec) = NoExec::on(&folder.path().join("code")) else {
+        return println!("not tested: this user may not mount");
+    };
+    let ends = Compiler::Process { program: "/bin/false".into(), arguments: Vec::new() };
+    let plan = Plan::new(&["m"]).in_folder(&folder).config(move |config| config.compiler = ends);
+    let mut edge = plan.start().await;
+    edge.feed("m", "x").await;
+    assert_eq!(edge.received().await.1, "in:x");
+    edge.stop().await;
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compiler_that_crashes_costs_one_module_and_one_that_cannot_be_started_nothing() {
