@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread::Builder;
 
 /// Exit code of a compile that failed for what the component is. The words are on standard error.
 const REFUSED: i32 = 3;
@@ -19,8 +20,8 @@ const REFUSED: i32 = 3;
 /// Most bytes of the words of a compile that failed.
 const REASON_BYTES_MAX: usize = 4 * 1024;
 
-/// Addresses that are set aside for the code of a compile, of which only what is written becomes memory. Above 32 MB the allocator of
-/// glibc gives everything back at once; a few megabytes that grow stay with the host for ever.
+/// Addresses that are set aside for the code of a compile; where memory is given out as it is touched, only what is written takes any. Of
+/// a piece above 32 MB the allocator of glibc (64 bits) gives everything back; of a few megabytes that grow it keeps what it can.
 const CODE_BYTES_RESERVED: usize = 33 << 20;
 
 /// Where components are compiled.
@@ -59,9 +60,14 @@ impl Compiler {
                 return in_process(runtime, bytes);
             }
         };
-        let said = said(&mut child, bytes).and_then(|said| Ok((said, child.wait()?)));
+        let said = said(&mut child, bytes);
+        if said.is_err() {
+            let _ = child.kill();
+        }
+        // In any case: who is not waited for stays as a zombie.
+        let ended = child.wait().and_then(|status| Ok((said?, status)));
         let (Said { code, words }, status) =
-            said.map_err(|error| NotAModule::CompilerFailed(error.to_string()))?;
+            ended.map_err(|error| NotAModule::CompilerFailed(error.to_string()))?;
         let words = String::from_utf8_lossy(&words);
         let words = crate::logs::cut(words.trim(), REASON_BYTES_MAX);
         match status.code() {
@@ -84,13 +90,15 @@ fn said(child: &mut Child, bytes: &[u8]) -> io::Result<Said> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     std::thread::scope(|scope| {
         // A child that ends early says why; that its input is not taken then is no news.
-        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(bytes)));
-        let words = scope.spawn(move || {
+        Builder::new().spawn_scoped(scope, move || stdin.map(|mut stdin| stdin.write_all(bytes)))?;
+        let words = Builder::new().spawn_scoped(scope, move || {
             let mut words = Vec::new();
             let read = stderr.map(|mut stderr| stderr.read_to_end(&mut words));
             read.unwrap_or(Ok(0)).map(|_| words)
-        });
-        let mut code = Vec::with_capacity(CODE_BYTES_RESERVED);
+        })?;
+        let mut code = Vec::new();
+        // Without it, the code takes what it needs bit by bit.
+        let _ = code.try_reserve_exact(CODE_BYTES_RESERVED);
         stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut code))?;
         let words = words.join().unwrap_or_else(|_| Ok(Vec::new()))?;
         Ok(Said { code, words })

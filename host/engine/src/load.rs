@@ -129,7 +129,7 @@ pub(crate) fn load(
             let component = trusted(runtime, &code)?;
             check_world(runtime, &component)?;
             cache.keep(&code, &digest);
-            // What is mapped from the file is shared with the page cache, and can be given back under pressure.
+            // What can be mapped from the file is shared with the page cache, and can be given back under pressure.
             cache.load(runtime.engine(), &digest).unwrap_or(component)
         }
     };

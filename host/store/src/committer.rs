@@ -312,7 +312,7 @@ impl Committer {
         if !completions.is_empty() {
             self.completions.complete(completions, result, self.lingering() > Duration::ZERO);
         }
-        // After the senders: they wait for this alone, readers have more to do.
+        // Senders first: they wait for nothing but this.
         self.wake_readers(&grown);
     }
 

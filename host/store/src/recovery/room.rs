@@ -46,16 +46,23 @@ pub(crate) struct Watch {
 impl Watch {
     /// Before a group of so many bytes is written: whether there is room for it and for `more`.
     pub(crate) fn has_room(&mut self, store: &Path, engine: &Engine, group: u64, more: u64) -> bool {
-        let is_recent = self.looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN);
-        if is_recent && self.spare >= group {
+        let found = self.look(group, Instant::now(), || fs4::available_space(store).ok());
+        found.is_none_or(|free| is_enough(free, engine, group + more))
+    }
+
+    /// What is free, asked of the system if what was seen of it does not answer for this group; none if it does, or if the
+    /// system does not tell.
+    fn look(&mut self, group: u64, now: Instant, free: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        let is_recent = self.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_AGAIN);
+        if is_recent && self.spare > group {
             self.spare -= group;
-            return true;
+            return None;
         }
-        let Ok(free) = fs4::available_space(store) else { return true };
+        let found = free();
         // A group stands in the journal and again in a table.
-        self.spare = free.saturating_sub(PLENTY_BYTES) / 2;
-        self.looked = Some(Instant::now());
-        is_enough(free, engine, group + more)
+        self.spare = (found.unwrap_or(0).saturating_sub(PLENTY_BYTES) / 2).saturating_sub(group);
+        self.looked = Some(now);
+        found
     }
 }
 
@@ -91,4 +98,38 @@ pub(crate) fn empty_journals(database: &Path) -> Result<(), StoreError> {
         file.set_len(0).and_then(|()| file.sync_all()).map_err(fault)?;
     }
     super::marks::sync_folder(database).map_err(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_asked_when_what_was_seen_is_used_up_or_old() {
+        let mut watch = Watch::default();
+        let start = Instant::now();
+        let later = start + LOOK_AGAIN;
+        let unasked = || panic!("the system was asked");
+        // 300 bytes beyond plenty, each of which is written twice.
+        let free = Some(PLENTY_BYTES + 600);
+        assert_eq!(watch.look(100, start, || free), free);
+        assert_eq!(watch.look(100, start, unasked), None);
+        assert_eq!(watch.look(100, start, || free), free, "the first group counts too");
+        assert_eq!(watch.look(0, start, unasked), None);
+        assert_eq!(watch.look(0, later, || free), free, "it is old");
+        // Without plenty each group asks, one without bytes as well.
+        let later = later + LOOK_AGAIN;
+        for _ in 0..2 {
+            assert_eq!(watch.look(0, later, || Some(PLENTY_BYTES)), Some(PLENTY_BYTES));
+        }
+        for _ in 0..2 {
+            let mut asked = false;
+            let unknown = || {
+                asked = true;
+                None
+            };
+            assert_eq!(watch.look(0, later, unknown), None);
+            assert!(asked);
+        }
+    }
 }
