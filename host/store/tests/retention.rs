@@ -150,8 +150,13 @@ fn the_oldest_of_the_lowest_priority_make_room_and_are_counted() {
 
 fn disk_bytes(path: &Path) -> u64 {
     let mut total = 0;
-    // What is deleted meanwhile takes nothing.
-    for item in std::fs::read_dir(path).into_iter().flatten().flatten() {
+    let items = match std::fs::read_dir(path) {
+        // What is deleted meanwhile takes nothing.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return 0,
+        items => items.unwrap(),
+    };
+    for item in items {
+        let item = item.unwrap();
         let name = item.file_name();
         if item.path().is_dir() {
             total += disk_bytes(&item.path());
