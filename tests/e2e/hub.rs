@@ -66,6 +66,8 @@ fn a_device_of_an_unmodified_sdk_works_at_the_hub_directly_and_over_a_kill() {
     let mut sdk = Sdk::connected(&hub.authority(), &connection, false);
     assert_eq!(hub.json(&["device", "show", "pump"])[0]["connected"], true);
     converse(&hub, &mut sdk, "pump", 1);
+    let last = hub.json(&["monitor", "--from", "-1", "-n", "1"]);
+    assert_eq!(last, hub.events().split_off(hub.events().len() - 1));
 
     hub.kill();
     assert_eq!(sdk.tells("connection")["connected"], false);
