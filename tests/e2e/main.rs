@@ -24,6 +24,7 @@ mod agent;
 mod azure;
 mod below_a_hub;
 mod command_line;
+mod demo;
 mod deployments;
 mod developer;
 mod devices;

@@ -11,7 +11,7 @@ mod process;
 mod proof;
 mod screen;
 
-use crate::{cli::DemoArgs, output};
+use crate::{cli::DemoArgs, output, run::signals};
 use anyhow::{Context, bail};
 use device::Tally;
 use edge::Edge;
@@ -45,8 +45,31 @@ struct Stage {
     kills: u32,
 }
 
-/// Runs the demo. Gives whether nothing was lost.
+/// Runs the demo. Gives whether nothing was lost. However it ends, the processes that it started end with it: a signal is
+/// an error like any other, and what is dropped here is killed.
 pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
+    let (mut stage, faultless) = tokio::select! {
+        performed = perform(args, json) => performed?,
+        () = signals::received() => bail!("the demo was interrupted; its edge and its hub were ended"),
+    };
+    if args.keep {
+        stage.screen.note(&format!(
+            "edge and hub run on; try: holdfast --config {} list, or holdfast --config {} hub monitor   (Ctrl-C ends them)",
+            stage.edge.config().display(),
+            stage.hub.config().display()
+        ));
+        signals::received().await;
+    }
+    stage.edge.stop().await?;
+    stage.hub.end().await;
+    if faultless {
+        stage.edge.clean_up();
+    }
+    Ok(faultless)
+}
+
+/// Plays it and says what it proved. The edge and the hub run on.
+async fn perform(args: &DemoArgs, json: bool) -> anyhow::Result<(Stage, bool)> {
     let uplink = listener().await?;
     let folder = std::env::temp_dir().join(format!("holdfast-demo-{}", std::process::id()));
     let hub = Hub::start(hub::folder(&folder)).await?;
@@ -74,27 +97,15 @@ pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
         stage.screen.end();
         device.abort();
         let (edge, hub) = (stage.edge.log(), stage.hub.log());
-        let hint = format!("the edge's log is {}, the hub's {}", edge.display(), hub.display());
-        stage.edge.kill().await.ok();
-        stage.hub.end().await;
-        return Err(error.context(hint));
+        return Err(error.context(format!(
+            "the edge's log is {}, the hub's {}",
+            edge.display(),
+            hub.display()
+        )));
     }
     device.await.context("the device ended badly")?;
     let faultless = conclude(&mut stage, json).await?;
-    if args.keep {
-        stage.screen.note(&format!(
-            "edge and hub run on; try: holdfast --config {} list, or holdfast --config {} hub monitor   (Ctrl-C ends them)",
-            stage.edge.config().display(),
-            stage.hub.config().display()
-        ));
-        tokio::signal::ctrl_c().await.context("Ctrl-C cannot be waited for")?;
-    }
-    stage.edge.stop().await?;
-    stage.hub.end().await;
-    if faultless {
-        stage.edge.clean_up();
-    }
-    Ok(faultless)
+    Ok((stage, faultless))
 }
 
 async fn listener() -> anyhow::Result<Listener> {

@@ -19,7 +19,7 @@ mod notify;
 mod own_metrics;
 pub mod parts;
 pub mod shown;
-mod signals;
+pub mod signals;
 mod stop;
 pub mod ways;
 

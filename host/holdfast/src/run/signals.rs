@@ -21,13 +21,14 @@ impl fmt::Display for Reason {
 /// Waits for a signal or for the control socket.
 pub async fn wait(asked: &CancellationToken) -> Reason {
     tokio::select! {
-        () = signal() => Reason::Interrupted,
+        () = received() => Reason::Interrupted,
         () = asked.cancelled() => Reason::Asked,
     }
 }
 
+/// Waits for a signal that asks this process to end.
 #[cfg(unix)]
-async fn signal() {
+pub async fn received() {
     use tokio::signal::unix::{SignalKind, signal};
     // Without a handler the signal ends the process at once, which the store survives.
     let mut terminate = signal(SignalKind::terminate()).ok();
@@ -43,7 +44,8 @@ async fn signal() {
     }
 }
 
+/// Waits for Ctrl-C.
 #[cfg(not(unix))]
-async fn signal() {
+pub async fn received() {
     let _ = tokio::signal::ctrl_c().await;
 }

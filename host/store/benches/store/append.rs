@@ -19,7 +19,7 @@ use std::{
 const PRODUCERS: usize = 64;
 
 /// Messages per second that so many producers get through, each waiting for its message to be on disk.
-fn closed_loop(engine: &dyn Engine, bytes: usize) -> f64 {
+fn closed_loop(engine: &dyn Engine, bytes: usize, time: Duration) -> f64 {
     let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -36,7 +36,7 @@ fn closed_loop(engine: &dyn Engine, bytes: usize) -> f64 {
                 }
             });
         }
-        std::thread::sleep(slice());
+        std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
     });
     count.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64()
@@ -64,33 +64,52 @@ const HOLDFAST: Make = |folder| Box::new(Holdfast::new(folder, Linger::Auto));
 const HOLDFAST_AT_ONCE: Make = |folder| Box::new(Holdfast::new(folder, Linger::Fixed(Duration::ZERO)));
 const RAW_LINGER: Make = |folder| Box::new(Grouped::new(Raw::new(folder, 0), Duration::from_micros(250)));
 
-/// Rounds that are run for each that counts, at most: what other machines take of the processors comes and goes.
-const ROUNDS: usize = 4;
+/// How many rounds are run, and how long an engine has in each.
+struct Rounds {
+    slice: Duration,
+    /// So many count, those that other machines disturbed least.
+    keep: usize,
+    /// What other machines take of the processors comes and goes, so that up to so many are run.
+    most: usize,
+}
+
+impl Rounds {
+    fn usual() -> Self {
+        Self { slice: slice(), keep: slices(), most: slices() * 4 }
+    }
+
+    /// Short ones, for what gets nowhere near the writing of a table in a usual one either: there is more often half a
+    /// second in which no other machine wants anything than six.
+    fn short() -> Self {
+        Self { slice: slice() / 4, keep: slices() * 3, most: slices() * 20 }
+    }
+}
 
 /// Medians of the rounds that other machines disturbed least; in each all engines had a slice in turn.
-fn compare(engines: &[Make], bytes: usize) -> Vec<f64> {
+fn compare(engines: &[Make], bytes: usize, rounds: &Rounds) -> Vec<f64> {
     let one = |make: &Make| {
         let folder = folder();
         let engine = make(folder.path());
-        let rate = closed_loop(&*engine, bytes);
+        let rate = closed_loop(&*engine, bytes, rounds.slice);
         let note = engine.note();
         if !note.is_empty() && std::env::var_os("HOLDFAST_BENCH_NOTES").is_some() {
             println!("  {rate:.0}/s, {note}");
         }
         rate
     };
-    let rounds = Calmest::run(slices(), slices() * ROUNDS, || engines.iter().map(one).collect::<Vec<f64>>());
+    let rounds = Calmest::run(rounds.keep, rounds.most, || engines.iter().map(one).collect::<Vec<f64>>());
     println!("  medians of {rounds}");
     (0..engines.len()).filter_map(|engine| rounds.median(|rates| rates[engine])).collect()
 }
 
 /// What the store takes from all producers.
 pub fn highest_rate() -> f64 {
-    compare(&[HOLDFAST], 256)[0]
+    compare(&[HOLDFAST], 256, &Rounds::usual())[0]
 }
 
 pub fn small() {
-    let rates = compare(&[HOLDFAST, RAW, ZEROED, SQLITE, ONE_BY_ONE, HOLDFAST_AT_ONCE], 256);
+    let rates =
+        compare(&[HOLDFAST, RAW, ZEROED, SQLITE, ONE_BY_ONE, HOLDFAST_AT_ONCE], 256, &Rounds::usual());
     let [ours, raw, zeroed, sqlite, one, at_once] = rates[..] else { return };
     let found = format!(
         "{:.2} raw, {:.2} zeroed, {:.2} SQLite, {:.1} one by one [{:.0}/s]",
@@ -106,7 +125,7 @@ pub fn small() {
 }
 
 pub fn large() {
-    let rates = compare(&[HOLDFAST, RAW, SQLITE], 16 << 10);
+    let rates = compare(&[HOLDFAST, RAW, SQLITE], 16 << 10, &Rounds::usual());
     let [ours, raw, sqlite] = rates[..] else { return };
     let found = format!("{:.2} raw, {:.2} SQLite [{ours:.0}/s]", ours / raw, ours / sqlite);
     row(
@@ -149,7 +168,7 @@ int fdatasync(int fd) { static int (*real)(int); if (!real) real = (int (*)(int)
 "#;
 
 pub fn slow_child(_: &str) {
-    let rates = compare(&[HOLDFAST, HOLDFAST_AT_ONCE, RAW_LINGER], 256);
+    let rates = compare(&[HOLDFAST, HOLDFAST_AT_ONCE, RAW_LINGER], 256, &Rounds::short());
     let [ours, at_once, raw] = rates[..] else { return };
     let found =
         format!("{:.2} raw with linger, {:.2} of ours without [{ours:.0}/s]", ours / raw, ours / at_once);

@@ -8,7 +8,7 @@
 //! ```
 //! `HOLDFAST_BENCH_DIR` says on which disk (default: the target folder), `HOLDFAST_BENCH_SECONDS` how long one slice
 //! takes, `HOLDFAST_BENCH_SLICES` how many slices the median is taken of. Engines take turns, so that a noisy minute
-//! hits all of them, and of appends up to four times as many rounds are run, of which the calmest count.
+//! hits all of them, and of appends many times as many rounds are run, of which the calmest count.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
