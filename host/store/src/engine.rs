@@ -7,7 +7,7 @@ use crate::{
     journal_space::JournalSpace,
     pack_files::{PackFiles, Packs},
     recovery::journals,
-    state::{FORMAT, FORMAT_WITHOUT_PACK_FILES, keyspace_name, queue_of},
+    state::{FORMAT, FORMATS_BEFORE, keyspace_name, queue_of},
     sync::{lock, read, write},
 };
 use fjall::{
@@ -118,7 +118,7 @@ impl Engine {
                 if found == FORMAT {
                     return Ok(());
                 }
-                if found == FORMAT_WITHOUT_PACK_FILES {
+                if FORMATS_BEFORE.contains(&found) {
                     return self.write_format();
                 }
                 Err(StoreError::Format { path: path.to_owned(), found, known: FORMAT })
@@ -127,7 +127,8 @@ impl Engine {
         }
     }
 
-    /// On disk before the first pack file: a program that knows none must not take what is in them for lost.
+    /// On disk before the first pack file or group behind another: a program that knows none must not take what is in
+    /// them for lost.
     fn write_format(&self) -> Result<(), StoreError> {
         self.meta.insert("format", FORMAT.to_le_bytes()).map_err(fault("write its format"))?;
         self.sync()
@@ -264,12 +265,16 @@ mod tests {
     }
 
     #[test]
-    fn a_store_from_before_pack_files_is_taken_over_and_one_of_a_later_format_is_refused() {
+    fn a_store_of_an_earlier_format_is_taken_over_and_one_of_a_later_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let epoch = open(dir.path()).unwrap().epoch();
-        assert_eq!(set_format(dir.path(), FORMAT_WITHOUT_PACK_FILES), FORMAT);
-        std::fs::remove_dir_all(crate::pack_files::packs_path(dir.path())).unwrap();
-        assert_eq!(open(dir.path()).unwrap().epoch(), epoch);
+        for before in FORMATS_BEFORE {
+            assert_eq!(set_format(dir.path(), before), FORMAT);
+            if before == 1 {
+                std::fs::remove_dir_all(crate::pack_files::packs_path(dir.path())).unwrap();
+            }
+            assert_eq!(open(dir.path()).unwrap().epoch(), epoch);
+        }
         assert_eq!(
             set_format(dir.path(), FORMAT + 1),
             FORMAT,

@@ -125,4 +125,14 @@ impl Job {
             Self::Control(_) => 0,
         }
     }
+
+    /// The queue that it appends to, if that is one and it does nothing else.
+    pub(crate) fn only_queue(&self) -> Option<&QueueId> {
+        let Self::Commit(CommitJob { appends, acks, dead, letters, documents, .. }) = self else {
+            return None;
+        };
+        let queue = &appends.first()?.queue;
+        let is_all = acks.is_empty() && dead.is_empty() && letters.is_empty() && documents.is_empty();
+        (is_all && appends.iter().all(|append| append.queue == *queue)).then_some(queue)
+    }
 }

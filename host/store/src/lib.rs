@@ -1,7 +1,7 @@
 //! The durable log: append, read, cursors, retention, quota, recovery.
 //!
 //! What this room does: it keeps messages in logs, one queue for each priority, and small documents beside them. One
-//! thread writes; many commits share one atomic batch and one fsync; a commit completes only after that. Readers move
+//! at a time writes; many commits share one atomic batch and one fsync; a commit completes only after that. Readers move
 //! cursors forward; what all of a segment's messages have been passed by, or outlived, is dropped as a whole and its
 //! space given back. It bounds itself in bytes, keeps dead letters, counts exactly, and repairs itself at start
 //! (`recovery/`).
@@ -31,6 +31,7 @@ mod mailbox;
 mod message;
 mod pack_files;
 mod pick;
+mod pipeline;
 mod plan;
 mod queue_index;
 mod quota;

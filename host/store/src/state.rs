@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key "epoch"                      value u64 LE
-//! key "format"                     value u32 LE (2; 1 in a store that has no pack files yet)
+//! key "format"                     value u32 LE (3; 2 before there were groups behind others, 1 before pack files)
 //! key "q" name                     value version u8 (1) | cursor | tail | first of open segment | expired up to | counters (5)
 //!                                        | hole count, first hole, distance to the next ...
 //!                                        | step count, (upto, zigzag of milliseconds) ...        all varints
@@ -23,9 +23,9 @@ use holdfast_types::{LogId, Offset, Priority, QueueId, UnixMillis};
 use std::collections::BTreeSet;
 
 /// The format of the store as a whole.
-pub(crate) const FORMAT: u32 = 2;
-/// The one before, which is the same without `pack_files/`.
-pub(crate) const FORMAT_WITHOUT_PACK_FILES: u32 = 1;
+pub(crate) const FORMAT: u32 = 3;
+/// The ones before, which are the same without groups that are written behind others, and without `pack_files/`.
+pub(crate) const FORMATS_BEFORE: [u32; 2] = [2, 1];
 const VERSION: u8 = 1;
 
 /// The keyspace of a queue.

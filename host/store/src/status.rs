@@ -72,6 +72,8 @@ pub struct QueuePosition {
 pub struct StoreStats {
     /// Group commits that reached the disk; each is one fsync.
     pub fsyncs: u64,
+    /// Groups that were written while the one before was being synced.
+    pub overlapped: u64,
     /// Commits in them.
     pub commits: u64,
     /// Messages in them.

@@ -13,6 +13,7 @@ use crate::{
     mailbox::{Mailbox, Refusal},
     message::{Append, Batch, Commit, Committed, ReadLimit, Stored, StoredDeadLetter},
     pick::{self, Picked},
+    pipeline::{Pipeline, THREADS},
     reader,
     record::Encoded,
     recovery::{Opened, Recovery, RecoveryReport},
@@ -51,15 +52,19 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Recove
     });
     let (completions, completer) = completions();
     let committer = Committer::new(Arc::clone(&shared), completions);
-    let threads = vec![
-        spawn("holdfast-store", move || committer.run())?,
-        spawn("holdfast-store-done", move || completer.run())?,
-        spawn("holdfast-store-housekeeping", {
-            let shared = Arc::clone(&shared);
-            move || housekeeping::run(&shared)
-        })?,
-    ];
-    let owner = Owner { shared: Arc::clone(&shared), threads: Mutex::new(threads) };
+    let pipeline = Arc::new(Pipeline::new(Arc::clone(&shared), committer));
+    let commits = || {
+        let pipeline = Arc::clone(&pipeline);
+        spawn("holdfast-store", move || pipeline.run())
+    };
+    let mut threads = std::iter::repeat_with(commits).take(THREADS).collect::<Result<Vec<_>, _>>()?;
+    drop(pipeline);
+    threads.push(spawn("holdfast-store-done", move || completer.run())?);
+    threads.push(spawn("holdfast-store-housekeeping", {
+        let shared = Arc::clone(&shared);
+        move || housekeeping::run(&shared)
+    })?);
+    let owner = Owner { shared: Arc::clone(&shared), threads: Mutex::new(threads), is_handed_over: false };
     Ok((Store { shared, epoch, owner: Arc::new(owner) }, report))
 }
 
@@ -80,6 +85,8 @@ pub struct Store {
 struct Owner {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// It was handed over to a thread of its own to be closed there.
+    is_handed_over: bool,
 }
 
 impl Owner {
@@ -94,7 +101,7 @@ impl Owner {
             if thread.thread().name() == Some("holdfast-store-housekeeping") {
                 self.shared.housekeeping.stop();
             }
-            // A completion that holds the last handle runs on one of these threads, which cannot wait for itself.
+            // A thread cannot wait for itself.
             if thread.thread().id() != me && thread.join().is_err() {
                 tracing::error!("a thread of the store ended with a panic");
             }
@@ -109,6 +116,16 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // A completion that holds the last handle runs on one of the threads that would be waited for.
+        let me = std::thread::current().id();
+        if !self.is_handed_over && lock(&self.threads).iter().any(|thread| thread.thread().id() == me) {
+            let threads = Mutex::new(std::mem::take(&mut *lock(&self.threads)));
+            let owner = Self { shared: Arc::clone(&self.shared), threads, is_handed_over: true };
+            if let Err(error) = spawn("holdfast-store-close", move || drop(owner)) {
+                tracing::error!(%error, "the store could not be closed; what was acknowledged is on disk");
+            }
+            return;
+        }
         if let Err(error) = self.close() {
             tracing::error!(%error, "the store did not close well; what was acknowledged is on disk");
         }

@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! file  = salt u64 LE, drawn | frame * | zeros
-//! frame = mark u8 (1 counts by itself, 2 counts if the database names it) | place in its group u32 LE
+//! frame = mark u8 (1 counts by itself, 2 counts if the database names it, 3 counts if the group before it does)
+//!       | place in its group u32 LE
 //!       | frames of the group behind it u32 LE | length u32 LE | last offset u64 LE
 //!       | crc32c u32 LE over the salt and all before it, so that no message can hold what looks like a frame
 //!       | pack, as in `record.rs`
@@ -22,6 +23,9 @@
 //! again what it forgot (`recovery/packs.rs`). In a group that also moves cursors or writes documents, everything must
 //! count together: the frames are synced first, and count when the database's batch is on disk, which names them (mark
 //! 2). Small packs of such a group stay in the batch: there a second fsync costs more than to write them twice.
+//!
+//! A light group may be written while the one before it is being synced (mark 3; `pipeline.rs`). After a power cut it
+//! may be there without that one; then neither was acknowledged, and both are cut off.
 //!
 //! What a failed commit wrote is cut off before anything else is written, and the file is not used again.
 
@@ -37,10 +41,12 @@ use bytes::Bytes;
 use holdfast_types::Offset;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::Mutex,
 };
+pub(crate) use writing::Ahead;
 use writing::Writer;
 
 /// A pack file holds no more than a segment, so that it goes when that does, but is not shorter than this: each costs
@@ -175,6 +181,33 @@ impl PackFiles {
             writers.filter(|writer| writer.is_open()).skip(OPEN_MAX - 1).for_each(Writer::close_file);
         }
         Ok(places)
+    }
+
+    /// Writes the packs of a light group to the file that is being written, and leaves it to the caller to sync what it
+    /// gets. `is_behind` says that what was written before does not count yet. `None` where more would have to be done
+    /// than to write: the group then goes the usual way. It counts when [`Self::settle_to`] is called with its end.
+    pub(crate) fn write_ahead(
+        &self,
+        number: u64,
+        packs: &[(Offset, Bytes)],
+        is_behind: bool,
+    ) -> io::Result<Option<Ahead>> {
+        let mut queues = lock(&self.queues);
+        let Some(queue) = queues.get_mut(&number) else { return Ok(None) };
+        let Some(writer) = queue.writer.as_mut().filter(|writer| !writer.is_full(self.file_bytes)) else {
+            return Ok(None);
+        };
+        let Some((last, _)) = packs.last() else { return Ok(None) };
+        // Before it is written, as above.
+        queue.files.insert(writer.first(), last.next());
+        writer.write_ahead(packs, is_behind, self.file_bytes)
+    }
+
+    /// What was written ahead counts up to the end of a group, of which this is the file.
+    pub(crate) fn settle_to(&self, number: u64, end: u64, file: File) {
+        if let Some(writer) = lock(&self.queues).get_mut(&number).and_then(|queue| queue.writer.as_mut()) {
+            writer.settle_to(end, file);
+        }
     }
 
     /// What was written since [`Self::begin`] counts.

@@ -26,6 +26,8 @@ pub(crate) enum Mark {
     Alone = 1,
     /// If the database names it.
     Named = 2,
+    /// By itself, with all of its group, behind the group before it: it was written while that one was being synced.
+    Behind = 3,
 }
 
 /// The head of a pack in its file.
@@ -64,6 +66,7 @@ impl Frame {
         let mark = match head.first()? {
             1 => Mark::Alone,
             2 => Mark::Named,
+            3 => Mark::Behind,
             _ => return None,
         };
         let sum = salted(salt, head.get(..FRAME_BYTES - 4)?);

@@ -25,12 +25,25 @@ const GROUP_BYTES_MAX: u64 = 32 << 10;
 /// Frames and small packs are put together up to this before they are written.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// A group that is written and not synced yet.
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    pub(crate) places: Vec<Place>,
+    /// What is to be synced.
+    pub(crate) file: File,
+    /// Up to here the file counts when it is.
+    pub(crate) end: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Writer {
     first: Offset,
     path: PathBuf,
     /// Kept open: what the file system has set aside for a file goes with its last handle. Closed when there are too many.
     file: Option<File>,
+    /// The same file, opened once for each group that is synced at once. The system tells of a page that it could not
+    /// write by each of them: by a shared one only whoever asks first is told, and it may be the page of another.
+    ahead: Vec<File>,
     salt: Salt,
     /// Up to here what is in it counts.
     counts: u64,
@@ -53,7 +66,16 @@ impl Writer {
         let salt = draw().to_le_bytes();
         file.write_all(&salt)?;
         let counts = SALT_BYTES as u64;
-        Ok(Self { first, path, file: Some(file), salt, counts, written: counts, prepared: counts })
+        Ok(Self {
+            first,
+            path,
+            file: Some(file),
+            ahead: Vec::new(),
+            salt,
+            counts,
+            written: counts,
+            prepared: counts,
+        })
     }
 
     pub(super) fn first(&self) -> Offset {
@@ -75,16 +97,53 @@ impl Writer {
         mark: Mark,
         ahead: Option<u64>,
     ) -> io::Result<Vec<Place>> {
-        let bytes: u64 = packs.iter().map(|(_, pack)| (FRAME_BYTES + pack.len()) as u64).sum();
-        let mut at = self.counts;
-        self.written = at + bytes;
         let mut file = self.take_file()?;
+        let places = self.put(&mut file, packs, mark, self.counts, ahead)?;
+        file.sync_data()?;
+        self.file = Some(file);
+        Ok(places)
+    }
+
+    /// Writes a group and syncs nothing, behind all that was written where that does not count yet. `None` where the
+    /// file is not open.
+    pub(super) fn write_ahead(
+        &mut self,
+        packs: &[(Offset, Bytes)],
+        is_behind: bool,
+        ahead: u64,
+    ) -> io::Result<Option<Ahead>> {
+        if !self.is_open() {
+            return Ok(None);
+        }
+        // Before anything of the group is written.
+        let mut file = self.ahead.pop().map_or_else(|| self.open_file(), Ok)?;
+        let (mark, at) = if is_behind { (Mark::Behind, self.written) } else { (Mark::Alone, self.counts) };
+        let places = self.put(&mut file, packs, mark, at, Some(ahead))?;
+        Ok(Some(Ahead { places, file, end: self.written }))
+    }
+
+    fn put(
+        &mut self,
+        file: &mut File,
+        packs: &[(Offset, Bytes)],
+        mark: Mark,
+        mut at: u64,
+        ahead: Option<u64>,
+    ) -> io::Result<Vec<Place>> {
+        let bytes: u64 = packs.iter().map(|(_, pack)| (FRAME_BYTES + pack.len()) as u64).sum();
+        if at < self.written {
+            // What a failed group wrote may be longer than this one, and must not count behind it.
+            file.set_len(at)?;
+            self.prepared = self.prepared.min(at);
+        }
+        self.written = at + bytes;
         if ahead.is_some_and(|end| bytes <= GROUP_BYTES_MAX && self.prepared < end) {
-            self.prepare(&mut file)?;
+            self.prepare(file, at)?;
         }
         file.seek(SeekFrom::Start(at))?;
         let mut places = Vec::with_capacity(packs.len());
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, &file);
+        let mut out =
+            BufWriter::with_capacity(BUFFER_BYTES.min(usize::try_from(bytes).unwrap_or(BUFFER_BYTES)), file);
         let count = u32::try_from(packs.len()).unwrap_or(u32::MAX);
         for (before, (last, pack)) in (0..count).zip(packs) {
             let length =
@@ -96,14 +155,11 @@ impl Writer {
             at += FRAME_BYTES as u64 + u64::from(length);
         }
         out.flush()?;
-        drop(out);
-        file.sync_data()?;
-        self.file = Some(file);
         Ok(places)
     }
 
-    fn prepare(&mut self, file: &mut File) -> io::Result<()> {
-        self.prepared = self.prepared.max(self.counts);
+    fn prepare(&mut self, file: &mut File, at: u64) -> io::Result<()> {
+        self.prepared = self.prepared.max(at);
         if self.prepared < self.written {
             let part = self.counts.clamp(PART_BYTES_MIN, PART_BYTES) + self.written - self.prepared;
             file.seek(SeekFrom::Start(self.prepared))?;
@@ -114,7 +170,11 @@ impl Writer {
     }
 
     fn take_file(&mut self) -> io::Result<File> {
-        self.file.take().map_or_else(|| OpenOptions::new().write(true).open(&self.path), Ok)
+        self.file.take().map_or_else(|| self.open_file(), Ok)
+    }
+
+    fn open_file(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(&self.path)
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -123,10 +183,16 @@ impl Writer {
 
     pub(super) fn close_file(&mut self) {
         self.file = None;
+        self.ahead.clear();
     }
 
     pub(super) fn settle(&mut self) {
         self.counts = self.written;
+    }
+
+    pub(super) fn settle_to(&mut self, end: u64, file: File) {
+        self.counts = end.min(self.written);
+        self.ahead.push(file);
     }
 
     /// Cuts off what was never written. False if nothing was.

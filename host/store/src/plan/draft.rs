@@ -14,6 +14,13 @@ use fjall::OwnedWriteBatch;
 use holdfast_types::{Offset, QueueId};
 use std::collections::BTreeSet;
 
+/// Where a queue will stand when what is on its way to it is on disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    next: Offset,
+    open: Segment,
+}
+
 /// What a plan does to one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
@@ -42,6 +49,17 @@ impl Draft {
     pub(super) fn of(queue: &QueueIndex) -> Self {
         let (next, cursor, open, dirty_seen) = (queue.tail, queue.cursor, queue.open, queue.dirty);
         Self { from: next, next, cursor, open, dirty_seen, state: dirty_seen > 0, ..Self::default() }
+    }
+
+    /// That of a queue behind what is still on its way to it.
+    pub(super) fn behind(queue: &QueueIndex, end: &End) -> Self {
+        Self { from: end.next, next: end.next, open: end.open, ..Self::of(queue) }
+    }
+
+    /// Where the queue will stand, if nothing is done to it but to append, and no segment is closed.
+    pub(super) fn end(&self) -> Option<End> {
+        let is_light = self.sealed.is_empty() && self.dropped.is_empty() && !self.state;
+        is_light.then_some(End { next: self.next, open: self.open })
     }
 
     pub(super) fn push(&mut self, record: &Encoded, segment_bytes: u64) -> Offset {

@@ -6,7 +6,7 @@
 mod draft;
 mod prepared;
 
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, End};
 pub(crate) use prepared::{Filed, Prepared};
 
 use crate::{
@@ -92,6 +92,14 @@ impl<'a> Plan<'a> {
             self.drafts.insert(queue.clone(), draft);
         }
         self.drafts.entry(queue.clone()).or_default()
+    }
+
+    /// Counts with what is on its way to a queue: what is planned comes behind that.
+    pub(crate) fn follow(&mut self, queue: &QueueId, end: &End, bytes: u64) {
+        if let Some(known) = self.index.queues.get(queue) {
+            self.drafts.insert(queue.clone(), Draft::behind(known, end));
+            self.charge(&queue.log, bytes);
+        }
     }
 
     pub(crate) fn log(&mut self, log: &LogId) -> &mut Fill {
@@ -180,6 +188,6 @@ impl<'a> Plan<'a> {
             && self.drafts.len() == 1
             && self.drafts.iter().all(|(id, draft)| draft.only_appends(queue(id)));
         let Self { drafts, documents, commits, messages, bytes, .. } = self;
-        Prepared { drafts, documents, only_appends, commits, messages, bytes }
+        Prepared { drafts, documents, only_appends, for_pack_file: false, commits, messages, bytes }
     }
 }

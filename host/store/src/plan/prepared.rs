@@ -1,17 +1,20 @@
 //! A plan that is complete: to pack files, to the database's batch, and into the index.
 
-use super::Draft;
+use super::{Draft, End};
 use crate::{
     engine::Engine,
     error::CommitError,
     fjall_compat,
-    pack_files::{Mark, Place},
+    pack_files::{Ahead, Mark, Place},
     queue_index::{Index, QueueIndex},
 };
 use bytes::Bytes;
 use fjall::OwnedWriteBatch;
 use holdfast_types::{LogId, QueueId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+};
 
 /// Packs from which a group that does nothing but append goes to a pack file: below, its place would take as much as
 /// the pack.
@@ -28,6 +31,11 @@ pub(crate) struct Filed {
 }
 
 impl Filed {
+    /// What is in the pack file of one queue, and all there is.
+    pub(crate) fn ahead(queue: QueueId, places: Vec<Place>) -> Self {
+        Self { places: BTreeMap::from([(queue, places)]), alone: true }
+    }
+
     pub(crate) fn is_alone(&self) -> bool {
         self.alone
     }
@@ -40,6 +48,8 @@ pub(crate) struct Prepared {
     pub(super) documents: Vec<(Vec<u8>, Option<Bytes>)>,
     /// It does nothing but append to one queue.
     pub(super) only_appends: bool,
+    /// It goes to a pack file however small it is, if it does nothing but append.
+    pub(super) for_pack_file: bool,
     pub(crate) commits: u64,
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
@@ -51,10 +61,41 @@ impl Prepared {
             && self.documents.is_empty()
     }
 
+    /// The same, but for a pack file if it does nothing but append: others may want to come behind it.
+    pub(crate) fn for_pack_file(self) -> Self {
+        Self { for_pack_file: true, ..self }
+    }
+
+    /// The one queue that it appends to, and where that will stand, if it does nothing else and closes no segment.
+    pub(crate) fn light(&self) -> Option<(&QueueId, End)> {
+        let (queue, draft) = self.drafts.first_key_value().filter(|_| self.only_appends)?;
+        Some((queue, draft.end()?))
+    }
+
+    /// Writes a light plan to the pack file of its queue, to be synced by the caller; `None` where that takes more.
+    pub(crate) fn write_ahead(&self, engine: &Engine, is_behind: bool) -> Result<Option<Ahead>, CommitError> {
+        let Some((queue, draft)) = self.drafts.first_key_value() else { return Ok(None) };
+        let Some(keyspace) = engine.queue(queue).filter(|keyspace| !fjall_compat::is_congested(keyspace))
+        else {
+            return Ok(None);
+        };
+        let number = fjall_compat::keyspace_number(&keyspace);
+        let written = engine.pack_files.write_ahead(number, &draft.packs, is_behind);
+        written.map_err(|error| CommitError::Failed { reason: error.to_string().into() })
+    }
+
+    /// What was written ahead counts. The file can be used again.
+    pub(crate) fn settle_ahead(&self, engine: &Engine, end: u64, file: File) {
+        let keyspace = self.drafts.keys().next().and_then(|queue| engine.queue(queue));
+        if let Some(keyspace) = keyspace {
+            engine.pack_files.settle_to(fjall_compat::keyspace_number(&keyspace), end, file);
+        }
+    }
+
     /// Writes packs to pack files, if they are worth it. They are on disk afterwards.
     pub(crate) fn file(&self, engine: &Engine) -> Result<Filed, CommitError> {
         let (least, mark) = if self.only_appends {
-            (ALONE_BYTES_MIN, Mark::Alone)
+            (if self.for_pack_file { 0 } else { ALONE_BYTES_MIN }, Mark::Alone)
         } else {
             (WITH_OTHERS_BYTES_MIN, Mark::Named)
         };

@@ -6,7 +6,8 @@
 //! that the database names:
 //!
 //! - Whole groups that count by themselves are named again, in order.
-//! - What is torn at the end was never acknowledged and is cut off, with what counts only when it is named.
+//! - What is torn at the end was never acknowledged and is cut off, with what counts only when it is named, and with a
+//!   last group that was written while what is torn was being synced.
 //! - Something broken with whole groups behind it is damage and is reported; what follows is kept.
 //!
 //! Usually the database names the end of the newest file, and nothing has to be looked through. Files of keyspaces that
@@ -67,6 +68,9 @@ pub(super) fn put_aside(path: &Path, aside: &Path, report: &mut RecoveryReport) 
     Ok(())
 }
 
+/// More than any group takes that others are written behind.
+const LIGHT_BYTES_MAX: u64 = 32 << 10;
+
 /// One file that was looked through.
 #[derive(Debug)]
 struct Scanned {
@@ -106,8 +110,8 @@ fn restore_queue(
     let mut next = last_offset(keyspace).map_or(Offset(0), Offset::next);
     let mut forgotten = Vec::new();
     for (place, file) in scanned.iter().enumerate() {
-        let is_newest = place + 1 == scanned.len();
-        let kept = file.restore(id, is_newest, &mut next, &mut forgotten, report);
+        let behind = scanned.get(place + 1).map(|file| file.first);
+        let kept = file.restore(id, behind, &mut next, &mut forgotten, report);
         // Where something is damaged nothing more is thrown away.
         if report.is_clean() && kept < file.bytes.len() as u64 {
             let path = file_path(folder, number, file.first);
@@ -169,11 +173,12 @@ fn next_frame(salt: Salt, bytes: &[u8], from: usize) -> Option<(usize, Frame)> {
 }
 
 impl Scanned {
-    /// Collects what the database forgot of this file. Returns up to where the file is of use.
+    /// Collects what the database forgot of this file; `behind` is the first message of the file behind it. Returns up to
+    /// where the file is of use.
     fn restore(
         &self,
         id: &QueueId,
-        is_newest: bool,
+        behind: Option<Offset>,
         next: &mut Offset,
         forgotten: &mut Vec<(Offset, Place)>,
         report: &mut RecoveryReport,
@@ -181,19 +186,35 @@ impl Scanned {
         let (named, rest) = self.frames.split_at_checked(self.named).unwrap_or_default();
         let mut kept = named.last().map_or(0, |(place, _)| place.end());
         let begin = |kept: u64| kept.max(SALT_BYTES as u64);
-        let groups = rest.chunk_by(|_, (_, frame)| frame.before > 0);
-        for group in groups {
+        let follows = |(_, a): &(Place, Frame), (_, b): &(Place, Frame)| {
+            b.before == a.before.wrapping_add(1) && a.behind == b.behind.wrapping_add(1)
+        };
+        let mut groups = rest.chunk_by(follows).peekable();
+        let mut broken = 0;
+        while let Some(group) = groups.next() {
             let Some((_, head)) = group.first() else { continue };
             if !self.is_whole(group) || head.mark == Mark::Named {
+                broken += 1;
+                continue;
+            }
+            if behind.is_some_and(|behind| head.last >= behind) {
+                // What a group that failed left behind: others have got its offsets since.
                 continue;
             }
             let start = group.first().map_or(0, |(place, _)| place.at - FRAME_BYTES as u64);
-            if start > begin(kept) {
+            let gap = start.saturating_sub(begin(kept));
+            let is_last = behind.is_none() && groups.peek().is_none();
+            if gap > 0 && head.mark == Mark::Behind && is_last && broken <= 1 && gap <= LIGHT_BYTES_MAX {
+                // Both were on their way when the power went.
+                break;
+            }
+            if gap > 0 {
                 let (queue, file) = (id, self.first);
                 report.damage(format!(
                     "the pack file of queue {queue} from message {file} on is damaged from byte {kept} to byte {start}"
                 ));
             }
+            broken = 0;
             for (place, frame) in group {
                 kept = place.end();
                 if frame.last >= *next {
@@ -204,7 +225,7 @@ impl Scanned {
         }
         let bytes = self.bytes.len() as u64;
         let torn = self.bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
-        if torn > begin(kept) && is_newest {
+        if torn > begin(kept) && behind.is_none() {
             report.torn_bytes += torn - begin(kept);
         }
         kept.min(bytes)
@@ -228,3 +249,6 @@ impl Scanned {
         std::iter::from_fn(|| pack.next()).all(|record| record.is_ok())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,11 +82,14 @@ fn write(store: &Path, record: &Path, from: u32, commits: u32, bytes_max: u32, b
             let (store, witness, number, done, failures) = (&store, &witness, &number, &done, &failures);
             scope.spawn(move || {
                 for n in 0..commits {
-                    let level = LEVELS[(producer as usize + n as usize) % 2];
+                    // For a while all write to one queue, so that light groups follow one another; then to both.
+                    let is_mixed = n / 40 % 2 == 1;
+                    let level =
+                        LEVELS[(n as usize / 80 + usize::from(is_mixed) * (producer + n) as usize) % 2];
                     let queue = queue("upstream", level);
                     let first = number.fetch_add(3, Ordering::Relaxed);
                     // Mostly small, now and then one that is larger than a pack.
-                    let bytes = if n % 17 == 3 { bytes_max } else { 40 + first % 700 };
+                    let bytes = if n % 17 == 3 && is_mixed { bytes_max } else { 40 + first % 700 };
                     let appends =
                         (first..first + 1 + n % 3).map(|n| append(&queue, n, bytes as usize)).collect();
                     match store.commit_blocking(Commit { appends, ..Commit::default() }) {
