@@ -412,16 +412,16 @@ impl Committer {
             .write_journal(ahead, || batch.commit())
             .map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
         engine.pack_files.settle();
-        self.note_written(engine, prepared, filed.is_alone(), started);
+        self.note_written(engine, prepared, filed.is_alone(), started.elapsed());
         Ok(())
     }
 
     /// `is_alone` says that the database was told without an fsync of its own.
-    fn note_written(&self, engine: &Engine, prepared: &Prepared, is_alone: bool, started: Instant) {
+    fn note_written(&self, engine: &Engine, prepared: &Prepared, is_alone: bool, took: Duration) {
         let shared = &self.shared;
         shared.unsynced.fetch_or(is_alone, Ordering::AcqRel);
         shared.note_committed(engine);
-        let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let mut stats = lock(&shared.stats);
         stats.fsyncs += 1;
         stats.commits += prepared.commits;

@@ -34,16 +34,13 @@ impl Pipeline {
 
     /// Runs until the mailbox is closed and empty.
     pub(crate) fn run(&self) {
+        let _end = End(self);
         while self.turn() {}
-        let mut running = lock(&self.running);
-        *running -= 1;
-        if *running == 0 {
-            lock(&self.committer).end();
-        }
     }
 
     /// Waits for what comes and carries it out. False at the end.
     fn turn(&self) -> bool {
+        let mut landing = Landing { pipeline: self, ticket: None };
         let planning = lock(&self.planning);
         let (patience, linger, company, left) = lock(&self.committer).waits();
         // The committer is not locked meanwhile: a flight may come back.
@@ -56,12 +53,11 @@ impl Pipeline {
             self.when(committer, Committer::is_at_rest).turn();
             return true;
         };
+        landing.ticket = Some(flight.ticket);
         drop((committer, planning));
-        let landing = Landing { pipeline: self, ticket: flight.ticket };
         let synced = flight.sync();
         let is_next = |committer: &Committer| committer.is_next(&flight);
         self.when(lock(&self.committer), is_next).land(flight, synced);
-        drop(landing);
         true
     }
 
@@ -76,10 +72,10 @@ impl Pipeline {
     }
 }
 
-/// Tells the others that a flight has come back, whatever became of it: who waits for it must not wait for ever.
+/// Tells the other that a flight has come back, whatever became of it: who waits for it must not wait for ever.
 struct Landing<'a> {
     pipeline: &'a Pipeline,
-    ticket: u64,
+    ticket: Option<u64>,
 }
 
 impl Drop for Landing<'_> {
@@ -88,5 +84,18 @@ impl Drop for Landing<'_> {
             lock(&self.pipeline.committer).give_up(self.ticket);
         }
         self.pipeline.landed.notify_all();
+    }
+}
+
+/// A thread ends; the last one leaves things in order.
+struct End<'a>(&'a Pipeline);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut running = lock(&self.0.running);
+        *running -= 1;
+        if *running == 0 {
+            lock(&self.0.committer).end();
+        }
     }
 }

@@ -118,7 +118,12 @@ impl Drop for Owner {
     fn drop(&mut self) {
         // A completion that holds the last handle runs on one of the threads that would be waited for.
         let me = std::thread::current().id();
-        if !self.is_handed_over && lock(&self.threads).iter().any(|thread| thread.thread().id() == me) {
+        if lock(&self.threads).iter().any(|thread| thread.thread().id() == me) {
+            if self.is_handed_over {
+                // There is no other thread to be had. What waits is written; nobody waits for that.
+                self.shared.mailbox.close();
+                return;
+            }
             let threads = Mutex::new(std::mem::take(&mut *lock(&self.threads)));
             let owner = Self { shared: Arc::clone(&self.shared), threads, is_handed_over: true };
             if let Err(error) = spawn("holdfast-store-close", move || drop(owner)) {

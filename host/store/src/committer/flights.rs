@@ -9,7 +9,7 @@ use crate::{
     message::Chain,
     pack_files::Ahead,
     plan::{End, Filed, Plan, Prepared},
-    sync::{lock, read},
+    sync::{lock, read, write},
 };
 use holdfast_types::QueueId;
 use std::{
@@ -46,9 +46,10 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// Waits until it is on disk. Without any lock.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.ahead.as_ref().map_or(Ok(()), |ahead| ahead.file.sync_data())
+    /// Waits until it is on disk, and says how long that took with the writing. Without any lock.
+    pub(crate) fn sync(&self) -> io::Result<Duration> {
+        self.ahead.as_ref().map_or(Ok(()), |ahead| ahead.file.sync_data())?;
+        Ok(self.started.elapsed())
     }
 }
 
@@ -148,12 +149,15 @@ impl Committer {
         self.aloft.front().is_some_and(|first| first.ticket == flight.ticket)
     }
 
-    /// After a panic: nothing of a flight was recorded that anybody was told of, and nothing may come behind it.
-    pub(crate) fn give_up(&mut self, ticket: u64) {
+    /// After a panic, in which what was in hand may be half recorded: the database is closed, so that who writes next
+    /// opens it again and cuts off what does not count, and nothing comes behind what was not recorded.
+    pub(crate) fn give_up(&mut self, ticket: Option<u64>) {
+        *write(&self.shared.engine) = None;
         let reason = "the thread that was to record it ended in a panic".into();
         let failed = CommitError::Failed { reason };
-        self.aloft.retain(|flight| flight.ticket != ticket);
+        self.aloft.retain(|flight| Some(flight.ticket) != ticket);
         self.aloft.iter_mut().for_each(|behind| behind.failed = Some(failed.clone()));
+        self.chains.drain(..).for_each(|chain| chain.break_it());
     }
 
     /// Whether nothing is on its way.
@@ -162,9 +166,9 @@ impl Committer {
     }
 
     /// Records a flight that is the next to come back, and completes its commits.
-    pub(crate) fn land(&mut self, flight: Flight, synced: io::Result<()>) {
+    pub(crate) fn land(&mut self, flight: Flight, synced: io::Result<Duration>) {
         let failed = self.aloft.pop_front().and_then(|own| own.failed);
-        let Flight { prepared, completions, chains, ahead, life, started, .. } = flight;
+        let Flight { prepared, completions, chains, ahead, life, .. } = flight;
         self.chains = chains;
         let recorded = match failed {
             // Its messages would come behind others that are not there.
@@ -172,7 +176,7 @@ impl Committer {
             None if prepared.messages == 0 => Ok(BTreeSet::new()),
             None => {
                 let ahead = ahead.filter(|_| lock(&self.shared.stats).reopened == life);
-                self.record(&prepared, ahead, synced, started).map(|()| self.take_in(prepared))
+                self.record(&prepared, ahead, synced).map(|()| self.take_in(prepared))
             }
         };
         if let Err(error) = &recorded {
@@ -185,17 +189,16 @@ impl Committer {
         &self,
         prepared: &Prepared,
         ahead: Option<Ahead>,
-        synced: io::Result<()>,
-        started: Instant,
+        synced: io::Result<Duration>,
     ) -> Result<(), CommitError> {
         let Some(ahead) = ahead else { return self.write(prepared) };
         let failed = |error: io::Error| CommitError::Failed { reason: error.to_string().into() };
-        let recorded = synced.map_err(failed).and_then(|()| self.try_record(prepared, ahead, started));
+        let recorded = synced.map_err(failed).and_then(|took| self.try_record(prepared, ahead, took));
         self.or_once_more(recorded, prepared)
     }
 
     /// Tells the database of what is on disk.
-    fn try_record(&self, prepared: &Prepared, ahead: Ahead, started: Instant) -> Result<(), CommitError> {
+    fn try_record(&self, prepared: &Prepared, ahead: Ahead, took: Duration) -> Result<(), CommitError> {
         let shared = &self.shared;
         let slot = read(&shared.engine);
         let (Some(engine), Some((queue, _))) = (slot.as_ref(), prepared.light()) else {
@@ -207,7 +210,7 @@ impl Committer {
         let told = engine.write_journal(0, || batch.commit());
         told.map_err(|error| CommitError::Failed { reason: crate::engine::reason_of(&error) })?;
         prepared.settle_ahead(engine, ahead.end, ahead.file);
-        self.note_written(engine, prepared, true, started);
+        self.note_written(engine, prepared, true, took);
         Ok(())
     }
 }

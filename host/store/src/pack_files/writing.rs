@@ -217,8 +217,10 @@ impl Writer {
         Ok(self.counts > SALT_BYTES as u64)
     }
 
-    /// Ends a file that is full. A crash may leave the zeros at its end, which harm nobody.
+    /// Ends a file that is full. A crash may leave what is behind its end, which harms nobody: what does not count there has
+    /// offsets that are in the next file.
     pub(super) fn close(mut self) -> io::Result<()> {
-        if self.prepared > self.counts { self.take_file()?.set_len(self.counts) } else { Ok(()) }
+        let is_longer = self.written.max(self.prepared) > self.counts;
+        if is_longer { self.take_file()?.set_len(self.counts) } else { Ok(()) }
     }
 }

@@ -129,11 +129,22 @@ fn restore_queue(
         return Ok(());
     }
     tracing::info!(queue = %id, packs = forgotten.len(), "the database is told again of packs that are on disk");
+    for file in &scanned {
+        // Who was killed may not have synced it; what is named must be on disk.
+        let path = file_path(folder, number, file.first);
+        let synced = OpenOptions::new().write(true).open(path).and_then(|file| file.sync_data());
+        synced.or_else(not_there).map_err(broken)?;
+    }
     let mut batch = engine.db.batch().durability(Some(fjall::PersistMode::SyncData));
     for (last, place) in forgotten {
         batch.insert(keyspace, key(last), place.encode(last));
     }
     engine.write_journal(0, || batch.commit()).map_err(fault("name the packs of a queue"))
+}
+
+/// A file of which nothing is of use is gone by now.
+fn not_there(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn last_place(keyspace: &Keyspace) -> Option<Place> {
