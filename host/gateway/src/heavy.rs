@@ -51,6 +51,9 @@ impl Heavy {
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         let turn = self.floods.clone().acquire_owned().await.ok();
         yield_now().await;
+        // The system too lets a thread that never rests go on for milliseconds while others wait, as the store's may for which
+        // all wait whose messages are to be on disk.
+        std::thread::yield_now();
         turn
     }
 
