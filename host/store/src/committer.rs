@@ -23,6 +23,7 @@ use crate::{
     shared::Shared,
     sync::{lock, read, write},
 };
+pub(crate) use flights::FLIGHTS_MAX;
 use flights::{ALONE_MAX, Aloft};
 use holdfast_types::LogId;
 use std::{

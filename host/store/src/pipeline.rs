@@ -9,11 +9,15 @@
 //! What holds all the same: groups are recorded, and their commits completed, in the order in which they were planned.
 //! When one is not recorded, neither is one that was written behind it.
 
-use crate::{committer::Committer, shared::Shared, sync::lock};
+use crate::{
+    committer::{Committer, FLIGHTS_MAX},
+    shared::Shared,
+    sync::lock,
+};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many threads there are: one for each group that may be on its way.
-pub(crate) const THREADS: usize = 2;
+pub(crate) const THREADS: usize = FLIGHTS_MAX;
 
 pub(crate) struct Pipeline {
     shared: Arc<Shared>,

@@ -27,7 +27,7 @@ const LIGHT_MESSAGES: usize = 8;
 const LIGHT_BYTES: usize = 16 << 10;
 
 /// Light groups on their way at once. Two fsyncs at once take little longer than one; a third would wait for them.
-const FLIGHTS_MAX: usize = 2;
+pub(crate) const FLIGHTS_MAX: usize = 2;
 
 /// After so many groups in a row during which nothing else came, light ones stay in the journal: there is nobody who
 /// could come behind them.
