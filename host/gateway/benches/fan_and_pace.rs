@@ -119,6 +119,8 @@ struct Paced {
     /// The CPU time of the host for each durable message.
     cpu: f64,
     messages_per_fsync: f64,
+    /// The share of fsyncs that began while another was under way.
+    overlapped: f64,
 }
 
 /// The host of the paced slices.
@@ -135,8 +137,19 @@ fn paced() {
         let [_, volatile_p50, volatile_p99] = pacing("volatile", &address);
         let messages_per_fsync =
             (after.messages - before.messages) as f64 / (after.fsyncs - before.fsyncs) as f64;
+        let overlapped =
+            (after.overlapped - before.overlapped) as f64 / (after.fsyncs - before.fsyncs) as f64;
         let cpu = cpu.as_secs_f64() * 1e6 / count as f64;
-        Paced { fsync, durable_p50, durable_p99, volatile_p50, volatile_p99, cpu, messages_per_fsync }
+        Paced {
+            fsync,
+            durable_p50,
+            durable_p99,
+            volatile_p50,
+            volatile_p99,
+            cpu,
+            messages_per_fsync,
+            overlapped,
+        }
     });
     quiet.say();
     let of = |what: fn(&Paced) -> u64| slices.median(what).unwrap();
@@ -145,12 +158,13 @@ fn paced() {
     println!("paced, medians of {slices}");
     println!(
         "  durable: p50 {} us at an fsync of {} us, {ratio:.2} times it, {} the goal of {FSYNCS_MAX}; p99 {} us; {:.1} messages \
-         in each fsync; {:.0} us of CPU each",
+         in each fsync, {:.0} % of which began beside another; {:.0} us of CPU each",
         of(|slice| slice.durable_p50),
         of(|slice| slice.fsync),
         said(ratio <= FSYNCS_MAX),
         of(|slice| slice.durable_p99),
         slices.median(|slice| slice.messages_per_fsync).unwrap(),
+        slices.median(|slice| slice.overlapped * 100.0).unwrap(),
         slices.median(|slice| slice.cpu).unwrap(),
     );
     let p99 = of(|slice| slice.volatile_p99);

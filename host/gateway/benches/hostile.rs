@@ -6,9 +6,9 @@
 //! grown by. No durable route takes what the twenty send: what the disk does meanwhile is not the attackers' doing.
 //!
 //! What else the machine does moves these latencies by a factor of five from one minute to the next. So quiet and attack take turns in
-//! slices of half a second, and what is compared are the medians of all quiet slices and of all slices under attack of one way: what
-//! comes and goes hits both alike, and a slice that was hit alone does not count for more than one. Beside them stands how much of the
-//! processors other machines took in either.
+//! slices of half a second, the rounds in which other machines took least count, and what is compared are the medians of their quiet
+//! slices and of those under attack of one way: what comes and goes hits both alike, and a slice that was hit alone does not count for
+//! more than one.
 //!
 //! Everything runs on one machine, on which each has processors of its own, as it would have elsewhere: the host half of them, the
 //! twenty a quarter, the attackers a quarter. What the attackers cost is then what they cost the host. Needs `taskset` of util-linux,
@@ -32,7 +32,7 @@ use holdfast_net::{
     ClientAuth, ClientTls, ClientTlsConfig, Door, HostName, Identity, Roots, ServerTls, ServerTlsConfig,
     Settings, Stream, Target, Timeouts, Way, dial,
 };
-use holdfast_test_measure::{Quiet, again_on, median, processors, resident_bytes};
+use holdfast_test_measure::{Calmest, Quiet, again_on, median, processors, resident_bytes};
 use std::{
     fmt,
     io::{BufRead, BufReader, Write},
@@ -55,8 +55,9 @@ const LATE: Duration = Duration::from_millis(100);
 /// nothing until places are taken from them.
 const WARM: Duration = Duration::from_secs(1);
 const WARM_SILENCE: Duration = Duration::from_secs(3);
-/// Slices of each kind for each way.
-const ROUNDS: usize = 12;
+/// Rounds that count for each way, each with a slice of either kind, and how many are run at most.
+const ROUNDS: usize = 9;
+const ROUNDS_MAX: usize = 36;
 /// Connections that attack at once.
 const AT_ONCE: usize = 64;
 /// What an attack may add to the memory of the host: the connections that say nothing, the buffers of those that do, the
@@ -102,25 +103,23 @@ fn main() {
     assert_ne!(from(OF_ATTACKERS), from(OF_OTHERS), "the others share the address of the attackers");
     let me = |part: &str| start(part, &certificate, port);
     let mut others = Others::of(me("others"));
-    let (mut quiet_connect, mut all) = (Vec::new(), WAYS.map(|_| Vec::new()));
     let machine = Quiet::look();
-    for _ in 0..ROUNDS {
-        for (way, rounds) in WAYS.iter().zip(&mut all).filter(|(way, _)| chosen(way)) {
-            let quiet = others.slice();
-            quiet_connect.push(connecting(me("newcomers")));
+    for way in WAYS.into_iter().filter(chosen) {
+        let rounds = Calmest::run(ROUNDS, ROUNDS_MAX, || {
+            let quiet = (others.slice(), connecting(me("newcomers")));
             let before = (resident_bytes("self"), house.counted());
             let mut attack = me(way);
-            std::thread::sleep(if *way == "silence" { WARM_SILENCE } else { WARM });
-            let found = others.slice();
-            let connect = connecting(me("newcomers"));
+            std::thread::sleep(if way == "silence" { WARM_SILENCE } else { WARM });
+            let found = (others.slice(), connecting(me("newcomers")));
             let now = house.counted();
             let neighbours = said(me("neighbours"));
             attack.kill().unwrap();
             attack.wait().unwrap();
             let grown = resident_bytes("self").saturating_sub(before.0);
             println!(
-                "  {way}: quiet {quiet}, then {found}; refused {}, protocol errors {}, pushed out {}, too late {}, messages in {}, \
-                 open {}",
+                "  quiet {}, then {}; refused {}, protocol errors {}, pushed out {}, too late {}, messages in {}, open {}",
+                quiet.0,
+                found.0,
                 now.connects_refused - before.1.connects_refused,
                 now.protocol_errors - before.1.protocol_errors,
                 now.connections_pushed_out - before.1.connections_pushed_out,
@@ -128,25 +127,19 @@ fn main() {
                 now.messages_in - before.1.messages_in,
                 now.connections
             );
-            rounds.push(Round { quiet, found, connect, neighbours: (neighbours[0], neighbours[1]), grown });
             let end = Instant::now() + Duration::from_secs(20);
             while house.counted().connections > OTHERS as u64 && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(10));
             }
-        }
+            Round { quiet, found, neighbours: (neighbours[0], neighbours[1]), grown }
+        });
+        println!("{way}: {}", verdict(&rounds));
     }
     machine.say();
-    println!(
-        "medians of {ROUNDS} slices; in quiet a new client is there in {} us",
-        median(&quiet_connect).unwrap()
-    );
-    for (way, rounds) in WAYS.iter().zip(&all).filter(|(way, _)| chosen(way)) {
-        println!("{way}: {}", verdict(rounds));
-    }
 }
 
-/// What the twenty saw in a slice: the latency at half and at 99 of 100 messages in microseconds, and the share of the processors that
-/// other machines took meanwhile.
+/// What the twenty saw in a slice: the latency at half and at 99 of 100 messages, in microseconds, and the share of the processors
+/// that other machines took meanwhile.
 #[derive(Clone, Copy)]
 struct Slice {
     half: u64,
@@ -156,40 +149,35 @@ struct Slice {
 
 impl fmt::Display for Slice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} and {} us (taken {:.0} %)", self.half, self.most, self.stolen * 100.0)
+        write!(f, "{} and {} us (taken {:.1} %)", self.half, self.most, self.stolen * 100.0)
     }
 }
 
-/// What one way of attacking cost once: the twenty in quiet and under attack; how long a new client takes; how long one at the
-/// attackers' address does, and how many of those were let in; what the memory has grown by.
+/// What one way of attacking cost once: what the twenty saw and how long a new client took, in quiet and under attack; how long one at
+/// the attackers' address does, and how many of those were let in; what the memory has grown by.
 struct Round {
-    quiet: Slice,
-    found: Slice,
-    connect: u64,
+    quiet: (Slice, u64),
+    found: (Slice, u64),
     neighbours: (u64, u64),
     grown: u64,
 }
 
-fn verdict(rounds: &[Round]) -> String {
-    let of = |what: &dyn Fn(&Round) -> u64| median(&rounds.iter().map(what).collect::<Vec<_>>()).unwrap();
-    let stolen =
-        |what: &dyn Fn(&Round) -> f64| rounds.iter().map(what).sum::<f64>() * 100.0 / rounds.len() as f64;
-    let (half, most) = (of(&|one| one.found.half), of(&|one| one.found.most));
-    let (quiet_half, quiet_most) = (of(&|one| one.quiet.half), of(&|one| one.quiet.most));
+fn verdict(rounds: &Calmest<Round>) -> String {
+    let of = |what: fn(&Round) -> u64| rounds.median(what).unwrap();
     let times = |now: u64, then: u64| now as f64 / then as f64;
+    let (half, quiet_half) = (of(|one| one.found.0.half), of(|one| one.quiet.0.half));
+    let (most, quiet_most) = (of(|one| one.found.0.most), of(|one| one.quiet.0.most));
     let (half_times, most_times) = (times(half, quiet_half), times(most, quiet_most));
-    let grown = rounds.iter().map(|one| one.grown).max().unwrap_or_default();
+    let grown = rounds.slices.iter().map(|one| one.grown).max().unwrap_or_default();
     let holds = half_times <= 2.0 && most_times <= 2.0 && grown <= GROWN_BYTES_MAX;
     format!(
-        "p50 {half} us, {half_times:.2} times {quiet_half}, p99 {most} us, {most_times:.2} times {quiet_most} (taken {:.1} % and \
-         {:.1} % in quiet); a new client is there in {} us, one beside the attackers in {} us ({} of {} let in); memory grown by \
-         {:.1} MiB; {}",
-        stolen(&|one| one.found.stolen),
-        stolen(&|one| one.quiet.stolen),
-        of(&|one| one.connect),
-        of(&|one| one.neighbours.0),
-        rounds.iter().map(|one| one.neighbours.1).sum::<u64>(),
-        rounds.len() * NEIGHBOURS,
+        "p50 {half} us, {half_times:.2} times {quiet_half}, p99 {most} us, {most_times:.2} times {quiet_most}; a new client is there in \
+         {} us ({} in quiet), one beside the attackers in {} us ({} of {} let in); memory grown by {:.1} MiB; {}; of {rounds}",
+        of(|one| one.found.1),
+        of(|one| one.quiet.1),
+        of(|one| one.neighbours.0),
+        rounds.slices.iter().map(|one| one.neighbours.1).sum::<u64>(),
+        rounds.slices.len() * NEIGHBOURS,
         grown as f64 / f64::from(1 << 20),
         if holds { "within the goals" } else { "OVER a goal" }
     )
