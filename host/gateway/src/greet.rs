@@ -83,8 +83,7 @@ pub(crate) async fn greet(
                 let (kind, cause) = (format!("greet {}", peer.ip()), error.to_string());
                 warn_once_of!(shared.episodes, &kind, &cause, %peer, error = %Plain(&error), "a client is refused");
                 let version = announced(stream, head).await;
-                refuse(shared, stream, &Codec::client(version, 0), error.reason, version == Version::V5)
-                    .await;
+                refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;
                 return None;
             }
         }
@@ -105,7 +104,7 @@ pub(crate) async fn greet(
             let known = known.map(|known| known.to_string()).unwrap_or_default();
             let kind = format!("greet {} {known}", peer.ip());
             warn_once_of!(shared.episodes, &kind, &why, %peer, why = %Plain(&why), %reason, "a client is refused");
-            refuse(shared, stream, &codec, reason, true).await;
+            refuse(stream, &codec, reason, true).await;
             None
         }
     }
@@ -128,7 +127,6 @@ async fn announced(stream: &mut (impl AsyncRead + Unpin), mut head: BytesMut) ->
 /// Tells the client the reason in CONNACK, and closes when the client has had time to see it. A client of version 3.1.1 that broke the protocol is told only what its
 /// version has a word for.
 async fn refuse(
-    shared: &Shared,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     codec: &Codec,
     reason: ReasonCode,
@@ -145,7 +143,7 @@ async fn refuse(
         let _ = stream.write_all(&bytes).await;
         // What an encrypted stream holds leaves with its end.
         let _ = stream.shutdown().await;
-        life::linger(&shared.heavy, stream, life::STRANGER_LINGER_BYTES_MAX).await;
+        life::linger(stream, life::STRANGER_LINGER_BYTES_MAX).await;
     }
 }
 

@@ -44,6 +44,7 @@ mod server;
 mod sessions;
 mod shared;
 mod stats;
+mod strangers;
 mod subscriptions;
 mod translate;
 mod turns;

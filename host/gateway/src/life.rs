@@ -7,7 +7,6 @@ use crate::{
     durable::Durable,
     end::End,
     greet::Greeted,
-    heavy::Heavy,
     hub,
     sessions::{Attached, Held, Kept},
     shared::Shared,
@@ -72,7 +71,7 @@ struct Life<S> {
 
 /// Serves a client from its CONNACK to its end. What it needs for that lies in one piece of memory beside this future, which
 /// waits for as long as the client is there: a place for each step on the way would be kept as well.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     shared: Arc<Shared>,
     admitted: Box<Admitted<S>>,
     stop: CancellationToken,
@@ -87,7 +86,8 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     Box::pin(client.finish(writer, &end)).await;
     let mut reader = leave(&shared, life, &end);
     if end.reason().is_some() {
-        linger(&shared.heavy, &mut reader, LINGER_BYTES_MAX).await;
+        let rest = Box::pin(async move { linger(&mut reader, LINGER_BYTES_MAX).await });
+        shared.strangers.hear(rest).await;
     }
 }
 
@@ -172,8 +172,8 @@ async fn begin(
 }
 
 /// Reads and forgets what the client still sends, until it closes. Bytes that nobody reads would make the system reset
-/// the connection, and the client might never see why it ended. To decrypt them for nothing takes turns.
-pub(crate) async fn linger(heavy: &Heavy, reader: &mut (impl AsyncRead + Unpin), bytes_max: usize) {
+/// the connection, and the client might never see why it ended. To be done for strangers only, like all that is for nothing.
+pub(crate) async fn linger(reader: &mut (impl AsyncRead + Unpin), bytes_max: usize) {
     let rest = async {
         let (mut bytes, mut left) = (vec![0; LINGER_READ_BYTES], bytes_max);
         while let Ok(count @ 1..) = reader.read(&mut bytes).await
@@ -184,7 +184,7 @@ pub(crate) async fn linger(heavy: &Heavy, reader: &mut (impl AsyncRead + Unpin),
         }
     };
     // A client that does not close is closed.
-    let _ = timeout(LINGER_TIME_MAX, heavy.in_turns(rest)).await;
+    let _ = timeout(LINGER_TIME_MAX, rest).await;
 }
 
 /// Leaves the session behind, or ends it, and says the will if the time has come. What the client still sends is left.

@@ -7,7 +7,7 @@ use crate::{
     above::{LINK_VERSION, link_version},
     shared::Shared,
     stats::Stats,
-    turns::step_back,
+    strangers::step_back,
 };
 use holdfast_auth::{Claim, DeviceNotProved, Evidence, NotProved, Proved, sas};
 use holdfast_mqtt::{

@@ -20,6 +20,7 @@ use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
 use holdfast_net::{Incoming, ListenConfig, ListenError, Listener, Stream};
 use holdfast_types::{Name, Soon, Text};
 use std::{
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -72,6 +73,11 @@ pub enum BindError {
     /// What was kept of sessions could not be read.
     #[error("the sessions of clients could not be read: {0}")]
     Sessions(#[from] RestoreError),
+    /// No threads could be started.
+    #[error(
+        "the threads that hear strangers could not be started; raise the limit of processes or threads: {0}"
+    )]
+    Threads(io::Error),
 }
 
 /// Who keeps telemetry and twins in the broker's place, and who serves the links of edges.
@@ -119,8 +125,9 @@ impl Gateway {
             listeners.push(Listener::bind(listen).await?);
         }
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
-        let shared =
-            Arc::new(Shared::new(broker, registry, above, links, config.limits, unsaid, config.instance));
+        let shared = Shared::new(broker, registry, above, links, config.limits, unsaid, config.instance)
+            .map(Arc::new)
+            .map_err(BindError::Threads)?;
         let gateway = Arc::downgrade(&shared);
         shared.registry.watch_cuts(move |identity, cut| {
             if let (Some(shared), Cut::Removed, None) = (gateway.upgrade(), cut, &identity.module) {
@@ -215,7 +222,7 @@ fn admit(
     async move {
         let stats = shared.stats.clone();
         let _open = Gauge::up(&stats.connections);
-        if let Some(admitted) = begin.await {
+        if let Some(Some(admitted)) = shared.strangers.hear(begin).await {
             Box::pin(serve(shared, admitted, stop)).await;
         }
     }
@@ -279,7 +286,7 @@ async fn let_in(
     let peer = incoming.peer();
     let within = shared.limits.connect_time_max;
     let begin = async {
-        let mut stream = match shared.heavy.in_turns(incoming.handshake(within)).await {
+        let mut stream = match incoming.handshake(within).await {
             Ok(stream) => stream,
             Err(fault) => {
                 let (kind, cause) = (format!("tls {}", peer.ip()), fault.to_string());
@@ -326,18 +333,18 @@ async fn pass(
     Stats::one(&shared.stats.connections_over_limit);
     let max = shared.limits.connections_max;
     warn_once!(shared.episodes, "connections", max, %peer, "there are too many connections");
-    unavailable(shared, greeted, stream).await;
+    unavailable(greeted, stream).await;
     None
 }
 
-async fn unavailable(shared: &Shared, greeted: &Greeted, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+async fn unavailable(greeted: &Greeted, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let mut bytes = bytes::BytesMut::new();
     let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
     if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
         // A client that is gone cannot be told.
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
-        life::linger(&shared.heavy, stream, life::STRANGER_LINGER_BYTES_MAX).await;
+        life::linger(stream, life::STRANGER_LINGER_BYTES_MAX).await;
     }
 }
 
@@ -361,7 +368,7 @@ async fn attach(
                 max = shared.limits.sessions_max,
                 "there are too many sessions"
             );
-            unavailable(shared, greeted, stream).await;
+            unavailable(greeted, stream).await;
             None
         }
     }

@@ -10,14 +10,18 @@ use crate::{
     retained::Retained,
     sessions::Sessions,
     stats::Stats,
+    strangers::Strangers,
     turns::Turns,
 };
 use holdfast_auth::Registry;
 use holdfast_broker::{Broker, Budget};
 use holdfast_types::{Name, Text};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 /// What counts where a client says nothing.
@@ -51,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) password_checks: Turns,
     /// Turns of what takes long.
     pub(crate) heavy: Heavy,
+    /// Who does what is done for strangers.
+    pub(crate) strangers: Strangers,
     /// Makes assigned client identifiers differ between processes.
     pub(crate) instance: u64,
     assigned: AtomicU64,
@@ -67,11 +73,11 @@ impl Shared {
         limits: Limits,
         unsaid: Unsaid,
         instance: u64,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let queues = Budget::new(limits.queues_bytes_max);
         let cuts: Arc<Cuts> = Arc::default();
         cuts.follow(&registry);
-        Self {
+        Ok(Self {
             broker,
             registry,
             above,
@@ -87,10 +93,11 @@ impl Shared {
             hub: HubShared::default(),
             password_checks: Turns::new(limits.password_checks_max),
             heavy: Heavy::new(),
+            strangers: Strangers::new()?,
             instance,
             assigned: AtomicU64::new(0),
             awaited: Arc::default(),
-        }
+        })
     }
 
     pub(crate) fn count_sessions(&self) {

@@ -2,7 +2,7 @@
 //!
 //! A few are checked at once, and of one address one after the other. Who tries passwords by the thousand therefore waits
 //! behind himself, and a client that comes from elsewhere behind one check of each address at most. The thread of a check steps back
-//! for all others, so that clients that are in do not wait for a processor that tries passwords.
+//! for all others (`strangers.rs`), so that clients that are in do not wait for a processor that tries passwords.
 
 use crate::lobby::network;
 use std::{
@@ -11,19 +11,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// How far a thread steps back, from 0 to 19: it has about a tenth of a processor that others want whole, and so its end.
-#[cfg(target_os = "linux")]
-const STEPPED_BACK: i32 = 10;
-
-/// From now on this thread leaves its processor to others as soon as they have something to do. Where the system knows no priority of
-/// single threads it goes on as before.
-pub(crate) fn step_back() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, STEPPED_BACK) {
-        tracing::debug!(%error, "a thread cannot step back for others");
-    }
-}
 
 /// The turns that there are. Those who wait for one are connections that have not proved who they are, and bounded as these.
 pub(crate) struct Turns {
