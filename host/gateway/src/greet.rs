@@ -6,7 +6,6 @@ use crate::{
     cuts::Thread,
     episodes::warn_once_of,
     hub::{self, Caller},
-    life,
     plain::Plain,
     prove::{Refused, Who, prove},
     shared::Shared,
@@ -58,13 +57,21 @@ pub(crate) struct Greeted {
     pub(crate) rest: BytesMut,
 }
 
-/// Reads CONNECT and decides. None if the client was refused; it has been told.
+/// A client is not let in.
+pub(crate) enum NotLetIn {
+    /// It was told why, and is given a little time to read that.
+    Told,
+    /// It is gone, or there is nothing to say to it.
+    InSilence,
+}
+
+/// Reads CONNECT and decides.
 pub(crate) async fn greet(
     shared: &Arc<Shared>,
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     certificates: &[CertificateDer<'_>],
     peer: SocketAddr,
-) -> Option<Greeted> {
+) -> Result<Greeted, NotLetIn> {
     let mut codec = Codec::server(shared.limits.connect_bytes_max);
     let mut buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
     let connect = loop {
@@ -73,7 +80,7 @@ pub(crate) async fn greet(
         match codec.decode(&mut buffer) {
             Ok(Some(Packet::Connect(connect))) => break connect,
             // The codec of a server gives nothing before CONNECT.
-            Ok(Some(_)) => return None,
+            Ok(Some(_)) => return Err(NotLetIn::InSilence),
             Ok(None) => {}
             Err(error) => {
                 Stats::one(&shared.stats.protocol_errors);
@@ -83,13 +90,13 @@ pub(crate) async fn greet(
                 let (kind, cause) = (format!("greet {}", peer.ip()), error.to_string());
                 warn_once_of!(shared.episodes, &kind, &cause, %peer, error = %Plain(&error), "a client is refused");
                 let version = announced(stream, head).await;
-                refuse(stream, &Codec::client(version, 0), error.reason, version == Version::V5).await;
-                return None;
+                let any = version == Version::V5;
+                return Err(refuse(stream, &Codec::client(version, 0), error.reason, any).await);
             }
         }
         buffer.reserve(FIRST_READ_BYTES);
         match stream.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return None,
+            Ok(0) | Err(_) => return Err(NotLetIn::InSilence),
             Ok(_) => {}
         }
     };
@@ -97,15 +104,14 @@ pub(crate) async fn greet(
         Ok(mut greeted) => {
             greeted.codec.max_packet_bytes = shared.limits.packet_bytes_max;
             greeted.rest = buffer;
-            Some(greeted)
+            Ok(greeted)
         }
         Err(Refused { reason, why, known }) => {
             Stats::one(&shared.stats.connects_refused);
             let known = known.map(|known| known.to_string()).unwrap_or_default();
             let kind = format!("greet {} {known}", peer.ip());
             warn_once_of!(shared.episodes, &kind, &why, %peer, why = %Plain(&why), %reason, "a client is refused");
-            refuse(stream, &codec, reason, true).await;
-            None
+            Err(refuse(stream, &codec, reason, true).await)
         }
     }
 }
@@ -124,27 +130,33 @@ async fn announced(stream: &mut (impl AsyncRead + Unpin), mut head: BytesMut) ->
     if is_v5 && head.first() == Some(&CONNECT) { Version::V5 } else { Version::V311 }
 }
 
-/// Tells the client the reason in CONNACK, and closes when the client has had time to see it. A client of version 3.1.1 that broke the protocol is told only what its
-/// version has a word for.
+/// Tells the client the reason in CONNACK. A client of version 3.1.1 that broke the protocol is told only what its version has a word for.
 async fn refuse(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     codec: &Codec,
     reason: ReasonCode,
     any: bool,
-) {
+) -> NotLetIn {
     let sayable =
         matches!(reason, ReasonCode::UnsupportedProtocolVersion | ReasonCode::ClientIdentifierNotValid);
-    if !any && !sayable {
-        return;
-    }
+    if any || sayable { tell(stream, codec, reason).await } else { NotLetIn::InSilence }
+}
+
+/// Tells a client in CONNACK why it is not let in.
+pub(crate) async fn tell(
+    stream: &mut (impl AsyncWrite + Unpin),
+    codec: &Codec,
+    reason: ReasonCode,
+) -> NotLetIn {
     let mut bytes = BytesMut::new();
-    if codec.encode(&Packet::ConnAck(Box::new(ConnAck::new(reason))), &mut bytes).is_ok() {
-        // A client that is gone cannot be told.
-        let _ = stream.write_all(&bytes).await;
-        // What an encrypted stream holds leaves with its end.
-        let _ = stream.shutdown().await;
-        life::linger(stream, life::STRANGER_LINGER_BYTES_MAX).await;
+    if codec.encode(&Packet::ConnAck(Box::new(ConnAck::new(reason))), &mut bytes).is_err() {
+        return NotLetIn::InSilence;
     }
+    // A client that is gone cannot be told.
+    let _ = stream.write_all(&bytes).await;
+    // What an encrypted stream holds leaves with its end.
+    let _ = stream.shutdown().await;
+    NotLetIn::Told
 }
 
 async fn decide(
@@ -167,6 +179,8 @@ async fn decide(
     };
     let link = match &shared.links {
         Some(links) if link => {
+            // It has tasks.
+            let _home = shared.home.enter();
             Some(links.link(&user).map_err(|why| refused(ReasonCode::NotAuthorized, why))?)
         }
         _ => None,

@@ -3,12 +3,16 @@
 //! A thread that serves one connection serves no other meanwhile. The packets of a client are therefore taken for so long at
 //! once, and so many messages for a client, and then the other connections are looked at. Whoever has more, as a client that
 //! floods topics on which hundreds listen, and they, goes on with half of the threads at most, which all of these share: a
-//! client that needs little finds a thread that is free. What is done for strangers is done elsewhere (`strangers.rs`).
+//! client that needs little finds a thread that is free. The handshakes of strangers are arithmetic: those of QUIC have a half of
+//! their own, so that a newcomer does not wait behind a flood, and all others are done elsewhere (`strangers.rs`).
 
 use crate::{connection::Client, end::End, outbound::BATCH_MESSAGES_MAX};
 use holdfast_broker::Published;
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::Arc,
+    task::ready,
     thread::available_parallelism,
     time::{Duration, Instant},
 };
@@ -16,6 +20,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::yield_now,
 };
+use tokio_util::sync::PollSemaphore;
 
 /// Longest time for packets of one client at once: a full read of small messages for a few subscribers, some hundred of them.
 const TURN_TIME_MAX: Duration = Duration::from_micros(250);
@@ -27,13 +32,18 @@ pub const EVENT_INTERVAL: u32 = 13;
 /// Whose turn it is.
 pub(crate) struct Heavy {
     floods: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
 }
 
 impl Heavy {
     /// Half of the threads that there are processors for.
     pub(crate) fn new() -> Self {
         let threads = available_parallelism().map_or(1, usize::from);
-        Self { floods: Arc::new(Semaphore::new((threads / 2).max(1))) }
+        Self::of((threads / 2).max(1))
+    }
+
+    fn of(turns: usize) -> Self {
+        Self { floods: Arc::new(Semaphore::new(turns)), handshakes: Arc::new(Semaphore::new(turns)) }
     }
 
     /// Waits for a turn in a flood, behind those who wait already, and then until the other connections of this thread were looked at:
@@ -45,6 +55,17 @@ impl Heavy {
         // all wait whose messages are to be on disk.
         std::thread::yield_now();
         turn
+    }
+
+    /// Shakes hands with a stranger, each step in a turn. Who waits for the other side holds none.
+    pub(crate) async fn in_turns<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut turns = PollSemaphore::new(self.handshakes.clone());
+        poll_fn(|context| {
+            let _turn = ready!(turns.poll_acquire(context));
+            work.as_mut().poll(context)
+        })
+        .await
     }
 }
 
@@ -85,5 +106,30 @@ impl Client {
             self.hand_out(messages)?;
         }
         if std::mem::take(&mut self.more) { self.process() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn who_waits_for_the_other_side_holds_no_turn_and_who_works_has_one() {
+        let heavy = Heavy::of(1);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut steps = 0;
+        let mut work = Box::pin(heavy.in_turns(poll_fn(|_| {
+            steps += 1;
+            assert_eq!(heavy.handshakes.available_permits(), 0, "a step is a turn");
+            if steps < 3 { Poll::Pending } else { Poll::Ready(()) }
+        })));
+        assert!(work.as_mut().poll(&mut context).is_pending());
+        assert_eq!(heavy.handshakes.available_permits(), 1, "it waits");
+        let other = heavy.handshakes.clone().try_acquire_owned().unwrap();
+        assert!(work.as_mut().poll(&mut context).is_pending(), "it is another's turn");
+        drop(other);
+        assert!(work.as_mut().poll(&mut context).is_pending());
+        assert!(work.as_mut().poll(&mut context).is_ready());
     }
 }

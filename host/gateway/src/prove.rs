@@ -7,7 +7,6 @@ use crate::{
     above::{LINK_VERSION, link_version},
     shared::Shared,
     stats::Stats,
-    strangers::step_back,
 };
 use holdfast_auth::{Claim, DeviceNotProved, Evidence, NotProved, Proved, sas};
 use holdfast_mqtt::{
@@ -173,14 +172,14 @@ async fn by_password(shared: &Arc<Shared>, connect: &Connect, peer: SocketAddr) 
     if let Some(answer) = shared.registry.who_quickly(evidence) {
         return answer;
     }
-    let registry = shared.registry.clone();
+    let (registry, behind) = (shared.registry.clone(), shared.strangers.behind);
     let (user, password) = (connect.user_name.clone(), connect.password.clone());
     let (answer, checked) = oneshot::channel();
     // A thread for each check: the megabytes of one that has ended are there for the next, while each thread of a pool would
     // keep its own. The turn lasts as long as the check, also where the client is gone before.
     let check = std::thread::Builder::new().name("password".into()).spawn(move || {
         let _turn = turn;
-        step_back();
+        behind.step_back();
         // Who asked may be gone.
         let _ = answer.send(registry.who(Evidence { user: user.as_deref(), password: password.as_deref() }));
     });

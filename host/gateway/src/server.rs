@@ -4,7 +4,7 @@ use crate::{
     above::{Above, Links},
     beside::Beside,
     episodes::{warn_once, warn_once_of},
-    greet::{Greeted, greet},
+    greet::{Greeted, NotLetIn, greet, tell},
     life::{self, Admitted, serve},
     limits::Limits,
     listing::SessionList,
@@ -16,8 +16,8 @@ use crate::{
 };
 use holdfast_auth::{Cut, Registry};
 use holdfast_broker::{Broker, RestoreError};
-use holdfast_mqtt::{ConnAck, Packet, ReasonCode};
-use holdfast_net::{Incoming, ListenConfig, ListenError, Listener, Stream};
+use holdfast_mqtt::ReasonCode;
+use holdfast_net::{Incoming, ListenConfig, ListenError, Listener, Stream, Transport};
 use holdfast_types::{Name, Soon, Text};
 use std::{
     io,
@@ -26,7 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
@@ -73,11 +72,9 @@ pub enum BindError {
     /// What was kept of sessions could not be read.
     #[error("the sessions of clients could not be read: {0}")]
     Sessions(#[from] RestoreError),
-    /// No threads could be started.
-    #[error(
-        "the threads that hear strangers could not be started; raise the limit of processes or threads: {0}"
-    )]
-    Threads(io::Error),
+    /// The system gives nothing more to wait with.
+    #[error("the threads that hear strangers cannot wait for anything; raise the limit on open files: {0}")]
+    Strangers(io::Error),
 }
 
 /// Who keeps telemetry and twins in the broker's place, and who serves the links of edges.
@@ -127,7 +124,7 @@ impl Gateway {
         let unsaid = Unsaid { content_type: config.content_type, user: config.anonymous };
         let shared = Shared::new(broker, registry, above, links, config.limits, unsaid, config.instance)
             .map(Arc::new)
-            .map_err(BindError::Threads)?;
+            .map_err(BindError::Strangers)?;
         let gateway = Arc::downgrade(&shared);
         shared.registry.watch_cuts(move |identity, cut| {
             if let (Some(shared), Cut::Removed, None) = (gateway.upgrade(), cut, &identity.module) {
@@ -222,7 +219,7 @@ fn admit(
     async move {
         let stats = shared.stats.clone();
         let _open = Gauge::up(&stats.connections);
-        if let Some(Some(admitted)) = shared.strangers.hear(begin).await {
+        if let Some(admitted) = begin.await {
             Box::pin(serve(shared, admitted, stop)).await;
         }
     }
@@ -283,25 +280,12 @@ async fn let_in(
     place: Place,
     stop: CancellationToken,
 ) -> Option<Box<Admitted<Stream>>> {
-    let peer = incoming.peer();
-    let within = shared.limits.connect_time_max;
+    let (peer, within) = (incoming.peer(), shared.limits.connect_time_max);
+    let is_quic = incoming.transport() == Transport::Quic;
+    let begin = Box::pin(shake_hands_and_receive(incoming, shared.clone(), doors));
     let begin = async {
-        let mut stream = match incoming.handshake(within).await {
-            Ok(stream) => stream,
-            Err(fault) => {
-                let (kind, cause) = (format!("tls {}", peer.ip()), fault.to_string());
-                warn_once_of!(shared.episodes, &kind, &cause, %peer, %fault, "a handshake failed");
-                return None;
-            }
-        };
-        let certificates = stream.peer_certificates().to_vec();
-        let greeted = greet(&shared, &mut stream, &certificates, peer).await?;
-        // A client sends each packet in a frame, or gathers small ones.
-        stream.set_frame_bytes_max(shared.limits.packet_bytes_max.saturating_add(FRAME_EXTRA_BYTES));
-        let place = pass(&shared, doors, &greeted, &mut stream, peer).await?;
-        let attached = attach(&shared, &greeted, &mut stream).await?;
-        let beside = Beside::new(stream.branches());
-        Some(Box::new(Admitted { stream, greeted, attached, beside, place }))
+        // QUIC computes handshakes under a lock that all of its connections need, so that who steps back must not hold it.
+        if is_quic { begin.await } else { shared.strangers.hear(begin).await.flatten() }
     };
     tokio::select! {
         () = stop.cancelled() => None,
@@ -319,59 +303,66 @@ async fn let_in(
     }
 }
 
-/// Counts a client that was greeted among the connections. None if there are as many as may be; it has been told.
-async fn pass(
-    shared: &Shared,
+async fn shake_hands_and_receive(
+    incoming: Incoming,
+    shared: Arc<Shared>,
     doors: Arc<Semaphore>,
-    greeted: &Greeted,
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    peer: SocketAddr,
-) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = doors.try_acquire_owned() {
-        return Some(permit);
-    }
-    Stats::one(&shared.stats.connections_over_limit);
-    let max = shared.limits.connections_max;
-    warn_once!(shared.episodes, "connections", max, %peer, "there are too many connections");
-    unavailable(greeted, stream).await;
-    None
-}
-
-async fn unavailable(greeted: &Greeted, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    let mut bytes = bytes::BytesMut::new();
-    let refusal = Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::ServerUnavailable)));
-    if greeted.codec.encode(&refusal, &mut bytes).is_ok() {
-        // A client that is gone cannot be told.
-        let _ = stream.write_all(&bytes).await;
-        let _ = stream.shutdown().await;
-        life::linger(stream, life::STRANGER_LINGER_BYTES_MAX).await;
-    }
-}
-
-async fn attach(
-    shared: &Shared,
-    greeted: &Greeted,
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-) -> Option<Attached> {
-    let key = Key { user: greeted.user.clone(), client_id: greeted.client_id.clone() };
-    match shared.sessions.attach(key, greeted.clean_start).await {
-        Ok(attached) => {
-            shared.count_sessions();
-            Some(attached)
+) -> Option<Box<Admitted<Stream>>> {
+    let (peer, is_quic) = (incoming.peer(), incoming.transport() == Transport::Quic);
+    let handshake = incoming.handshake(shared.limits.connect_time_max);
+    let stream = if is_quic { shared.heavy.in_turns(handshake).await } else { handshake.await };
+    let mut stream = match stream {
+        Ok(stream) => stream,
+        Err(fault) => {
+            let (kind, cause) = (format!("tls {}", peer.ip()), fault.to_string());
+            warn_once_of!(shared.episodes, &kind, &cause, %peer, %fault, "a handshake failed");
+            return None;
         }
-        Err(_) => {
-            Stats::one(&shared.stats.connects_refused);
-            Stats::one(&shared.stats.sessions_over_limit);
-            warn_once!(
-                shared.episodes,
-                "sessions",
-                max = shared.limits.sessions_max,
-                "there are too many sessions"
-            );
-            unavailable(greeted, stream).await;
+    };
+    match receive(&shared, doors, &mut stream, peer).await {
+        Ok((greeted, place, attached)) => {
+            let beside = Beside::new(stream.branches());
+            Some(Box::new(Admitted { stream, greeted, attached, beside, place }))
+        }
+        Err(NotLetIn::Told) => {
+            life::linger(&mut stream, life::STRANGER_LINGER_BYTES_MAX).await;
             None
         }
+        Err(NotLetIn::InSilence) => None,
     }
+}
+
+/// CONNECT, a place among the connections, and the session.
+async fn receive(
+    shared: &Arc<Shared>,
+    doors: Arc<Semaphore>,
+    stream: &mut Stream,
+    peer: SocketAddr,
+) -> Result<(Greeted, OwnedSemaphorePermit, Attached), NotLetIn> {
+    let certificates = stream.peer_certificates().to_vec();
+    let greeted = greet(shared, stream, &certificates, peer).await?;
+    // A client sends each packet in a frame, or gathers small ones.
+    stream.set_frame_bytes_max(shared.limits.packet_bytes_max.saturating_add(FRAME_EXTRA_BYTES));
+    let Ok(place) = doors.try_acquire_owned() else {
+        Stats::one(&shared.stats.connections_over_limit);
+        let max = shared.limits.connections_max;
+        warn_once!(shared.episodes, "connections", max, %peer, "there are too many connections");
+        return Err(tell(stream, &greeted.codec, ReasonCode::ServerUnavailable).await);
+    };
+    let key = Key { user: greeted.user.clone(), client_id: greeted.client_id.clone() };
+    let Ok(attached) = shared.sessions.attach(key, greeted.clean_start).await else {
+        Stats::one(&shared.stats.connects_refused);
+        Stats::one(&shared.stats.sessions_over_limit);
+        warn_once!(
+            shared.episodes,
+            "sessions",
+            max = shared.limits.sessions_max,
+            "there are too many sessions"
+        );
+        return Err(tell(stream, &greeted.codec, ReasonCode::ServerUnavailable).await);
+    };
+    shared.count_sessions();
+    Ok((greeted, place, attached))
 }
 
 /// Gives places that were kept long enough to those who wait.

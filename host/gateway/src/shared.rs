@@ -23,6 +23,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
+use tokio::runtime::Handle;
 
 /// What counts where a client says nothing.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) password_checks: Turns,
     /// Turns of what takes long.
     pub(crate) heavy: Heavy,
+    /// Where those are served who are in, and what outlives the greeting of a stranger.
+    pub(crate) home: Handle,
     /// Who does what is done for strangers.
     pub(crate) strangers: Strangers,
     /// Makes assigned client identifiers differ between processes.
@@ -93,6 +96,7 @@ impl Shared {
             hub: HubShared::default(),
             password_checks: Turns::new(limits.password_checks_max),
             heavy: Heavy::new(),
+            home: Handle::current(),
             strangers: Strangers::new()?,
             instance,
             assigned: AtomicU64::new(0),

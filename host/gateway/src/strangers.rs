@@ -1,24 +1,45 @@
-//! Strangers are heard on threads of their own, which step back for all others.
+//! What strangers cost is computed on threads of their own, which step back for all others.
 //!
 //! A handshake is half a millisecond of arithmetic, and whoever wants can ask for as many as it likes. On the threads that serve
-//! those who are in, these would wait for it. So what is done for a client before it has said who it is, and for one that was told
-//! to go, is done by a few threads that leave their processor as soon as another one has something to do. A newcomer pays for it
-//! where all processors are busy: its handshake takes as long as what is left of them lets it.
+//! those who are in, these would wait for it. So what is done for a client that has a place among strangers, until it is let in, is
+//! done by a few threads that the system puts behind all others, as is the reading of what one sends that was told to go. A newcomer
+//! pays for it where all processors are busy: its handshake takes as long as what is left of them lets it. What outlives its greeting,
+//! such as a task, must begin where those are served who are in ([`crate::shared::Shared::home`]).
 
-use std::{future::Future, io, thread::available_parallelism};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    thread::available_parallelism,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How far a thread steps back, from 0 to 19: it has about a tenth of a processor that others want whole, and so its end.
-#[cfg(target_os = "linux")]
-const STEPPED_BACK: i32 = 10;
-
-/// From now on this thread leaves its processor to others as soon as they have something to do. Where the system knows no priority of
-/// single threads it goes on as before.
-pub(crate) fn step_back() {
+/// Where a thread stands that steps back for all others of the process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behind {
+    /// The priority of the kernel, from -20 to 19, the last.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, STEPPED_BACK) {
-        tracing::debug!(%error, "a thread cannot step back for others");
+    priority: i32,
+}
+
+impl Behind {
+    /// Behind this thread: one that others want a whole processor of has about a tenth of it, and so its end.
+    fn here() -> Self {
+        #[cfg(target_os = "linux")]
+        let priority = (rustix::process::getpriority_process(None).unwrap_or_default() + 10).min(19);
+        Self {
+            #[cfg(target_os = "linux")]
+            priority,
+        }
+    }
+
+    /// From now on the system puts this thread there. On systems other than Linux it goes on as the equal of all others.
+    pub(crate) fn step_back(self) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::process::setpriority_process(None, self.priority) {
+            tracing::debug!(%error, "a thread cannot step back for others");
+        }
     }
 }
 
@@ -26,25 +47,38 @@ pub(crate) fn step_back() {
 pub(crate) struct Strangers {
     /// Present as long as this lives.
     runtime: Option<Runtime>,
+    /// Where they stand.
+    pub(crate) behind: Behind,
 }
 
 impl Strangers {
-    /// Half as many as there are processors.
+    /// Half as many as there are processors, behind this thread.
     ///
     /// # Errors
-    /// The system gives no more threads.
+    /// The system gives no more descriptors.
     pub(crate) fn new() -> io::Result<Self> {
         let threads = (available_parallelism().map_or(1, usize::from) / 2).max(1);
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(threads).thread_name("strangers").on_thread_start(step_back).enable_all();
-        Ok(Self { runtime: Some(builder.build()?) })
+        let behind = Behind::here();
+        builder.worker_threads(threads).thread_name("strangers").on_thread_start(move || behind.step_back());
+        Ok(Self { runtime: Some(builder.enable_all().build()?), behind })
     }
 
-    /// Does something for a stranger. None if that ended in a panic. Dropped before its end, it is not done to its end.
+    /// Does something for a stranger. None if that ended in a panic. Dropped
+    /// before its end, it is not done to its end.
     pub(crate) async fn hear<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
+        let work = async move {
+            let mut work = pin!(work);
+            poll_fn(|context| {
+                // Before each step: also whoever stands behind all others is left its processor for some milliseconds once it has it.
+                std::thread::yield_now();
+                work.as_mut().poll(context)
+            })
+            .await
+        };
         AbortOnDropHandle::new(self.runtime.as_ref()?.spawn(work)).await.ok()
     }
 }
@@ -85,7 +119,14 @@ mod tests {
         let strangers = Strangers::new().unwrap();
         let priority = || rustix::process::getpriority_process(None).unwrap();
         let before = priority();
-        assert_eq!(strangers.hear(async move { priority() }).await, Some(STEPPED_BACK.max(before)));
+        assert_eq!(strangers.hear(async move { priority() }).await, Some((before + 10).min(19)));
         assert_eq!(priority(), before);
+        let behind = strangers.behind;
+        let twice = move || {
+            behind.step_back();
+            priority()
+        };
+        let started = async move { std::thread::spawn(twice).join().unwrap() };
+        assert_eq!(strangers.hear(started).await, Some((before + 10).min(19)), "one of them starts another");
     }
 }

@@ -12,12 +12,13 @@ mod support;
 
 use bytes::Bytes;
 use holdfast_broker::{MethodReply, MethodTimes, Reader};
+use holdfast_gateway::{EdgeLink, Links};
 use holdfast_mqtt::hub::PropertyBag;
 use holdfast_mqtt::*;
 use holdfast_types::{Identity, LogId, Message, Name, Source, SystemKey, UnixMillis};
 use serde_json::{Value, json};
-use std::time::Duration;
-use support::{House, hub::*, until};
+use std::{sync::Arc, time::Duration};
+use support::{Client, House, hub::*, until};
 
 use Version::{V5, V311};
 
@@ -33,6 +34,34 @@ fn lathe() -> Identity {
 
 async fn up(house: &House) -> Reader {
     house.broker.reader(LogId::upstream())
+}
+
+/// Lets no edge link, but not before a task was begun for the link.
+struct Beginning(std::sync::mpsc::SyncSender<String>);
+
+impl Links for Beginning {
+    fn link(&self, _: &Name) -> Result<EdgeLink, String> {
+        let tell = self.0.clone();
+        tokio::spawn(async move {
+            let thread = std::thread::current();
+            tell.send(thread.name().unwrap_or_default().to_owned()).unwrap();
+        });
+        Err("it is late".into())
+    }
+}
+
+/// It would stand behind the handshakes of strangers, and end with the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_a_link_does_not_run_on_the_threads_of_strangers() {
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let house = House::below(Arc::new(Beginning(send))).await;
+    let mut edge = Client::dial(house.address, V311).await;
+    let hello = connect_device("lathe");
+    let user = format!("{}&holdfast-link=1", hello.user_name.as_deref().unwrap());
+    let refused = edge.connect(Connect { user_name: Some(user.into()), ..hello }).await;
+    assert_eq!(refused.reason, ReasonCode::NotAuthorized);
+    let thread = receive.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(!thread.is_empty() && thread != "strangers", "{thread:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +150,7 @@ async fn what_iot_hub_closes_a_connection_for_closes_it_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_be_retained_and_a_will_are_telemetry_that_says_so() {
     let house = House::new().await;
-    let mut device = support::Client::dial(house.address, V311).await;
+    let mut device = Client::dial(house.address, V311).await;
     let will = Will {
         qos: QoS::AtLeastOnce,
         retain: false,
@@ -154,12 +183,12 @@ async fn a_message_to_be_retained_and_a_will_are_telemetry_that_says_so() {
     assert_eq!(property(1, "iothub-MessageType").as_deref(), Some("Will"));
     assert_eq!(property(1, "state").as_deref(), Some("gone"));
     // A goodbye takes the will back, and a will that is another's is refused.
-    let mut device = support::Client::dial(house.address, V311).await;
+    let mut device = Client::dial(house.address, V311).await;
     device.connect(connect.clone()).await;
     device.leave().await;
     let mut foreign = connect;
     foreign.will.as_mut().unwrap().topic = "devices/saw/messages/events/".into();
-    let refused = support::Client::dial(house.address, V311).await.connect(foreign).await;
+    let refused = Client::dial(house.address, V311).await.connect(foreign).await;
     assert_eq!(refused.reason, ReasonCode::NotAuthorized);
     assert_eq!(house.recorded(), 2);
 }
@@ -283,7 +312,7 @@ async fn a_message_from_the_cloud_waits_for_its_device_and_comes_until_it_is_ack
 #[tokio::test(flavor = "multi_thread")]
 async fn subscriptions_outlive_connections_unless_the_device_begins_anew() {
     let house = House::new().await;
-    let mut device = support::Client::dial(house.address, V311).await;
+    let mut device = Client::dial(house.address, V311).await;
     assert!(!device.connect(connect_device("lathe")).await.session_present);
     for filter in [TWIN_RESPONSES, DESIRED, METHODS, DEVICEBOUND] {
         device.subscribe(filter, 1).await;
@@ -296,13 +325,13 @@ async fn subscriptions_outlive_connections_unless_the_device_begins_anew() {
     let mut device = device;
     assert!(device.message().await.topic.starts_with("$iothub/twin/PATCH/properties/desired/"));
     drop(device);
-    let mut device = support::Client::dial(house.address, V311).await;
+    let mut device = Client::dial(house.address, V311).await;
     let anew = Connect { clean_start: true, ..connect_device("lathe") };
     assert!(!device.connect(anew).await.session_present);
     let kept = || house.broker.documents().value("hub/filters", "lathe").unwrap();
     until("the filters are forgotten", || kept().is_none()).await;
     drop(device);
-    let mut device = support::Client::dial(house.address, V311).await;
+    let mut device = Client::dial(house.address, V311).await;
     assert!(!device.connect(connect_device("lathe")).await.session_present);
 }
 
@@ -330,7 +359,7 @@ async fn a_client_is_only_who_it_has_proved_to_be() {
         ("ghost", "hub.test/ghost/?api-version=2021-04-12", token(HUB, "ghost", &KEY)),
         ("lathe", "hub.test/lathe/?api-version=2021-04-12", String::new()),
     ] {
-        let mut client = support::Client::dial(house.address, V311).await;
+        let mut client = Client::dial(house.address, V311).await;
         let connect = Connect {
             user_name: Some(user.into()),
             password: Some(password.into()),
@@ -379,8 +408,7 @@ async fn an_external_module_sends_from_outputs_and_is_sent_to_inputs() {
 async fn nobody_can_be_a_module_that_the_host_runs() {
     let house = House::new().await;
     house.broker.module_present(&Name::new("scale").unwrap(), true);
-    let refused =
-        support::Client::dial(house.address, V311).await.connect(connect_device("edge/scale")).await;
+    let refused = Client::dial(house.address, V311).await.connect(connect_device("edge/scale")).await;
     assert_eq!(refused.reason, ReasonCode::NotAuthorized);
     house.broker.module_present(&Name::new("scale").unwrap(), false);
     let _first = house.device("edge/scale").await;
@@ -392,7 +420,7 @@ async fn nobody_can_be_a_module_that_the_host_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dialect_is_spoken_with_version_5_too() {
     let house = House::new().await;
-    let mut device = support::Client::dial(house.address, V5).await;
+    let mut device = Client::dial(house.address, V5).await;
     let connect = Connect { version: V5, ..connect_device("lathe") };
     assert_eq!(device.connect(connect).await.reason, ReasonCode::Success);
     assert_eq!(device.publish("devices/lathe/messages/events/a=b", "x", 1).await, ReasonCode::Success);

@@ -247,6 +247,14 @@ impl Incoming {
         }
     }
 
+    /// What is spoken, once the handshake is done.
+    pub fn transport(&self) -> Transport {
+        match &self.0 {
+            Caller::Tcp { door, .. } => door.transport(),
+            Caller::Quic(_) => Transport::Quic,
+        }
+    }
+
     /// Does the handshakes of TLS, of WebSocket and of QUIC, where the door has them; else the stream is ready at once.
     ///
     /// # Errors

@@ -79,32 +79,6 @@ async fn meet(
 }
 
 #[tokio::test]
-async fn a_connection_outlives_the_runtime_in_which_its_handshake_was() {
-    let home = Authority::new("home");
-    let listener = listen(&home).await;
-    let endpoint = client(&home, "mqtt", None);
-    let elsewhere = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let welcome = async {
-        let incoming = listener.accept().await.unwrap();
-        elsewhere.spawn(incoming.handshake(SOON)).await.unwrap().unwrap()
-    };
-    let dial = async {
-        let connection = endpoint.connect(listener.local(), "localhost").unwrap().await.unwrap();
-        let (mut send, receive) = connection.open_bi().await.unwrap();
-        send.write_all(b"hello").await.unwrap();
-        (send, receive)
-    };
-    let (mut inside, (mut send, mut receive)) = tokio::join!(welcome, dial);
-    elsewhere.shutdown_background();
-    send.write_all(b" again").await.unwrap();
-    let mut heard = [0; 11];
-    inside.read_exact(&mut heard).await.unwrap();
-    assert_eq!(&heard, b"hello again");
-    inside.write_all(&heard).await.unwrap();
-    receive.read_exact(&mut heard).await.unwrap();
-}
-
-#[tokio::test]
 async fn the_first_stream_carries_the_session_and_further_ones_stand_beside_it() {
     let home = Authority::new("home");
     let listener = listen(&home).await;

@@ -7,7 +7,7 @@ pub mod hub;
 use bytes::BytesMut;
 use holdfast_auth::{DeviceRules, Grants, Password, Registry};
 use holdfast_broker::{Broker, BrokerConfig};
-use holdfast_gateway::{Gateway, GatewayConfig, Limits, Stats, StatsSnapshot};
+use holdfast_gateway::{Gateway, GatewayConfig, Limits, Links, Stats, StatsSnapshot};
 use holdfast_mqtt::*;
 use holdfast_net::{Door, ListenConfig, PlainTcp, Settings};
 use holdfast_routes::{RouteDefinition, RouteTable};
@@ -53,6 +53,13 @@ struct Plan {
     limits: Limits,
     when_full: WhenFull,
     quota_bytes: u64,
+    links: Option<Arc<dyn Links>>,
+}
+
+impl Plan {
+    fn new(address: SocketAddr, door: Door, limits: Limits, when_full: WhenFull, quota_bytes: u64) -> Self {
+        Self { address, door, limits, when_full, quota_bytes, links: None }
+    }
 }
 
 impl House {
@@ -70,15 +77,22 @@ impl House {
 
     pub async fn behind(door: Door, limits: Limits, when_full: WhenFull, quota_bytes: u64) -> Self {
         let address = "127.0.0.1:0".parse().unwrap();
-        Self::build(Plan { address, door, limits, when_full, quota_bytes }, tempfile::tempdir().unwrap())
+        Self::build(Plan::new(address, door, limits, when_full, quota_bytes), tempfile::tempdir().unwrap())
             .await
     }
 
     /// Behind a door at an address.
     pub async fn at(address: SocketAddr, door: Door) -> Self {
         let (limits, when_full, quota_bytes) = (Limits::default(), WhenFull::Block, 1 << 30);
-        Self::build(Plan { address, door, limits, when_full, quota_bytes }, tempfile::tempdir().unwrap())
+        Self::build(Plan::new(address, door, limits, when_full, quota_bytes), tempfile::tempdir().unwrap())
             .await
+    }
+
+    /// Where edges may link, in which `links` has a say.
+    pub async fn below(links: Arc<dyn Links>) -> Self {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let plan = Plan::new(address, Door::Tcp, Limits::default(), WhenFull::Block, 1 << 30);
+        Self::build(Plan { links: Some(links), ..plan }, tempfile::tempdir().unwrap()).await
     }
 
     /// The house after its end: only what is on disk is left.
@@ -100,7 +114,7 @@ impl House {
     }
 
     async fn build(plan: Plan, folder: TempDir) -> Self {
-        let Plan { address, door, limits, when_full, quota_bytes } = plan.clone();
+        let Plan { address, door, limits, when_full, quota_bytes, links } = plan.clone();
         let clock = Arc::new(SystemClock::new());
         let store = StoreConfig { ballast_bytes: 0, quota_bytes, ..StoreConfig::new(folder.path()) };
         let (store, _) = holdfast_store::open(store, clock.clone()).unwrap();
@@ -122,7 +136,11 @@ impl House {
         let config =
             GatewayConfig { listen: vec![listen], limits, content_type: None, anonymous: None, instance: 7 };
         let registry = registry();
-        let gateway = Gateway::bind(config, broker.clone(), registry.clone()).await.unwrap();
+        let gateway = match links {
+            Some(links) => Gateway::bind_with_links(config, broker.clone(), registry.clone(), links).await,
+            None => Gateway::bind(config, broker.clone(), registry.clone()).await,
+        };
+        let gateway = gateway.unwrap();
         let (address, stats, stop) = (gateway.addresses()[0], gateway.stats(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(stop.clone()));
         Self { address, broker, stats, stop, running, registry, plan, folder }

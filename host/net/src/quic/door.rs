@@ -11,7 +11,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::runtime::Handle;
 
 /// Streams that a client may have open at once: the one of the session and a few beside it.
 const STREAMS_MAX: u8 = 8;
@@ -40,8 +39,6 @@ const UNPROVED_MAX: usize = 32;
 pub(crate) struct QuicDoor {
     endpoint: Endpoint,
     greeting: Arc<AtomicUsize>,
-    /// Drives its connections, wherever their handshakes are waited for.
-    runtime: Handle,
 }
 
 /// What the library would print is long and says little.
@@ -68,8 +65,7 @@ impl QuicDoor {
             .incoming_buffer_size(WAITING_BYTES_MAX)
             .incoming_buffer_size_total(WAITING_BYTES_TOTAL_MAX);
         config.transport_config(Arc::new(transport()));
-        let endpoint = Endpoint::server(config, address)?;
-        Ok(Self { endpoint, greeting: Arc::default(), runtime: Handle::current() })
+        Ok(Self { endpoint: Endpoint::server(config, address)?, greeting: Arc::default() })
     }
 
     pub(crate) fn local(&self) -> io::Result<SocketAddr> {
@@ -90,7 +86,6 @@ impl QuicDoor {
             }
             return Ok(QuicIncoming {
                 incoming: Box::new(incoming),
-                runtime: self.runtime.clone(),
                 _greeting: Greeting::begin(&self.greeting),
             });
         }
@@ -134,7 +129,6 @@ impl Drop for Greeting {
 pub(crate) struct QuicIncoming {
     // It is large and soon gone.
     incoming: Box<quinn::Incoming>,
-    runtime: Handle,
     _greeting: Greeting,
 }
 
@@ -145,11 +139,7 @@ impl QuicIncoming {
 
     /// The handshake, and the first stream of the client.
     pub(crate) async fn welcome(self) -> Result<QuicStream, HandshakeFault> {
-        let connecting = {
-            let _context = self.runtime.enter();
-            self.incoming.accept().map_err(fault)?
-        };
-        let connection = connecting.await.map_err(fault)?;
+        let connection = self.incoming.accept().map_err(fault)?.await.map_err(fault)?;
         let (send, receive) = connection.accept_bi().await.map_err(fault)?;
         Ok(QuicStream {
             branch: Branch { send, receive, delivered: None },
