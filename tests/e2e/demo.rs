@@ -37,7 +37,22 @@ fn a_demo_that_is_told_to_end_ends_its_edge_and_its_hub() {
     let end = wait_for("the demo to end", || demo.ended());
     assert!(!end.success(), "an interrupted demo has proved nothing: {end}");
     assert!(demo.printed().contains("the demo was interrupted"), "{}", demo.printed());
+    wait_for("the processes to be gone", || processes_of(&edge).is_empty().then_some(()));
     asked("holdfast.toml").expect_refused(&["no host is running here"]);
+}
+
+#[test]
+fn a_demo_whose_edge_ends_by_itself_says_so_and_where_to_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = demo(folder.path(), &["--plain"]);
+    let edge = its_edge(&mut demo);
+    let is_edge = |line: &&(String, String)| line.1.contains("holdfast.toml run");
+    let (id, _) = processes_of(&edge).iter().find(is_edge).cloned().expect("the edge runs");
+    assert!(Command::new("kill").args(["-KILL", &id]).status().unwrap().success());
+    let end = wait_for("the demo to end", || demo.ended());
+    assert!(!end.success());
+    let printed = demo.printed();
+    assert!(printed.contains("the edge has ended (signal: 9") && printed.contains("edge.log"), "{printed}");
     wait_for("the processes to be gone", || processes_of(&edge).is_empty().then_some(()));
 }
 
@@ -57,11 +72,14 @@ fn a_demo_proves_that_nothing_was_lost_and_leaves_nothing_behind() {
     assert_eq!(left, [folder.path().join("demo.log")]);
 }
 
-/// Processes whose arguments name the folder: `proc(5)`, so that elsewhere there are none.
-fn processes_of(folder: &Path) -> Vec<String> {
+/// The numbers of processes whose arguments name the folder, and these: `proc(5)`, so that elsewhere there are none.
+fn processes_of(folder: &Path) -> Vec<(String, String)> {
     let folder = folder.to_str().unwrap();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
-    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
-    lines.filter(|line| line.contains(folder)).collect()
+    let all = processes.filter_map(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        Some((process.file_name().to_string_lossy().into_owned(), line))
+    });
+    all.filter(|(_, line)| line.contains(folder)).collect()
 }

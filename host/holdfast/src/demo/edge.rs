@@ -1,6 +1,6 @@
 //! The demo's edge: a process of its own.
 
-use super::{device, hub, process};
+use super::{PATIENCE, device, hub, process};
 use crate::commands::client;
 use anyhow::{Context, bail};
 use std::{
@@ -16,8 +16,6 @@ use tokio::{
 
 /// How the edge names the device as a source.
 pub const DEVICE_SOURCE: &str = "sensor-1:plant/line-1/temperature";
-/// How long a start may take: the first one compiles the modules.
-const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long an orderly stop may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,15 +83,21 @@ impl Edge {
     /// Starts the process and waits until it answers.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.process = Some(process::start(&self.config(), &["run"], &self.log())?);
-        let end = Instant::now() + START_PATIENCE;
+        let end = Instant::now() + PATIENCE;
         while !client::is_running(&self.control()).await {
-            if let Some(status) = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                bail!("the edge ended at once ({status}); see {}", self.log().display());
-            }
+            self.lives()?;
             if Instant::now() > end {
                 bail!("the edge does not answer; see {}", self.log().display());
             }
             sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// It has not ended by itself.
+    fn lives(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.process.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            bail!("the edge has ended ({status}); see {}", self.log().display());
         }
         Ok(())
     }
@@ -126,6 +130,7 @@ impl Edge {
         if self.process.is_none() {
             return Ok(Look::Down);
         }
+        self.lives()?;
         match client::overview(&self.control()).await {
             Ok((waiting, modules)) => Ok(Look::Up { waiting, modules }),
             Err(_) => Ok(Look::Starting),

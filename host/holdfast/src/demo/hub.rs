@@ -6,7 +6,7 @@
 )]
 
 use super::{
-    device, process,
+    PATIENCE, device, process,
     proof::{Arrival, Ledger},
 };
 use crate::{commands::hub::target, identities::random};
@@ -28,8 +28,6 @@ use tokio::{process::Child, time::sleep};
 pub const NAME: &str = "hub";
 /// The edge below it.
 pub const EDGE: &str = "demo";
-/// How long a start may take.
-const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Before the stream is asked for again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -77,7 +75,7 @@ impl Hub {
     }
 
     async fn is_up(&mut self) -> anyhow::Result<()> {
-        let end = Instant::now() + START_PATIENCE;
+        let end = Instant::now() + PATIENCE;
         loop {
             if let Ok(client) = self.client()
                 && client.ask(Method::GET, "/status", None).await.is_ok()

@@ -20,7 +20,9 @@ use hub::{Account, Hub};
 use link::Link;
 use screen::{Screen, View};
 use std::{
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -28,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long each calm phase is shown.
 const CALM: Duration = Duration::from_secs(4);
-/// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything that must happen may take. Usually it is seconds; in an emulator of another processor a start that compiles
+/// takes minutes.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// How often the screen is drawn.
 const FRAME: Duration = Duration::from_millis(200);
 
@@ -71,7 +74,7 @@ pub async fn run(args: &DemoArgs, json: bool) -> anyhow::Result<bool> {
 /// Plays it and says what it proved. The edge and the hub run on.
 async fn perform(args: &DemoArgs, json: bool) -> anyhow::Result<(Stage, bool)> {
     let uplink = listener().await?;
-    let folder = std::env::temp_dir().join(format!("holdfast-demo-{}", std::process::id()));
+    let folder = new_folder()?;
     let hub = Hub::start(hub::folder(&folder)).await?;
     let account = Account::default();
     tokio::spawn(hub::follow(hub.client()?, account.clone()));
@@ -106,6 +109,19 @@ async fn perform(args: &DemoArgs, json: bool) -> anyhow::Result<(Stage, bool)> {
     device.await.context("the device ended badly")?;
     let faultless = conclude(&mut stage, json).await?;
     Ok((stage, faultless))
+}
+
+/// A folder of its own: one of this process number may be left from a demo that failed.
+fn new_folder() -> anyhow::Result<PathBuf> {
+    let mut name = format!("holdfast-demo-{}", std::process::id());
+    loop {
+        let folder = std::env::temp_dir().join(&name);
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => name.push_str("-next"),
+            Err(error) => return Err(error).context(format!("{} cannot be made", folder.display())),
+        }
+    }
 }
 
 async fn listener() -> anyhow::Result<Listener> {
