@@ -17,9 +17,12 @@ mod run;
 mod sync;
 mod wire;
 
+use anyhow::Context;
 use clap::Parser;
 use cli::{Cli, Command, HubCommand, MethodCommand};
 use holdfast_api::ModuleAction;
+use holdfast_config::Config;
+use run::deployment::kept::Stored;
 use std::{process::ExitCode, time::Duration};
 
 /// Something was wrong with what was asked, or it could not be done.
@@ -33,18 +36,14 @@ fn main() -> ExitCode {
     if let Command::Compile(args) = &cli.command {
         return compile(args);
     }
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.event_interval(holdfast_gateway::EVENT_INTERVAL).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::note(format!("error: no threads can be started: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
-    let ended = runtime.block_on(carry_out(cli));
-    // Everything that matters has ended in order. What a thread still waits for, such as a compile or a registry that does
-    // not answer, must not keep the process, and with it the store's folder.
-    runtime.shutdown_background();
+    #[cfg(windows)]
+    if let Command::Service(cli::ServiceCommand::Run) = &cli.command {
+        return exit_code(run::service::dispatch(move || work(cli)).map(|()| true));
+    }
+    exit_code(work(cli))
+}
+
+fn exit_code(ended: anyhow::Result<bool>) -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),
@@ -53,6 +52,18 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Does what was asked, with threads. Gives whether all is well.
+fn work(cli: Cli) -> anyhow::Result<bool> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.event_interval(holdfast_gateway::EVENT_INTERVAL).enable_all().build();
+    let runtime = runtime.context("no threads can be started")?;
+    let ended = runtime.block_on(carry_out(cli));
+    // Everything that matters has ended in order. What a thread still waits for, such as a compile or a registry that does
+    // not answer, must not keep the process, and with it the store's folder.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The compiler's process: it ends with its work, and in any case after a time.
@@ -80,8 +91,7 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Run(args) => {
             let config = config()?;
             let file = args.deployment.as_deref().map(run::deployment::from_file).transpose()?;
-            let log = run::logging::start(config.log.level);
-            run::run(config, log, file).await?;
+            run_edge(config, file).await?;
         }
         Command::Demo(args) => return demo::run(args, json).await,
         Command::Status => commands::status::run(&control()?, json).await?,
@@ -124,6 +134,8 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Check(args) => return commands::check::run(cli.config.as_deref(), args, json).await,
         Command::Device(command) => commands::device::run(&config()?, command, json).await?,
         Command::Session(command) => commands::session::run(&control()?, command, json).await?,
+        #[cfg(windows)]
+        Command::Service(cli::ServiceCommand::Run) => run_edge(config()?, None).await?,
         Command::Service(command) => commands::service::run(cli.config.as_deref(), command, json)?,
         Command::Hub(args) => match &args.command {
             HubCommand::Init(init) => commands::hub::init(init, json)?,
@@ -139,4 +151,9 @@ async fn carry_out(cli: Cli) -> anyhow::Result<bool> {
         Command::Compile(_) => {}
     }
     Ok(true)
+}
+
+async fn run_edge(config: Config, deployment: Option<Stored>) -> anyhow::Result<()> {
+    let log = run::logging::start(config.log.level);
+    run::run(config, log, deployment).await
 }

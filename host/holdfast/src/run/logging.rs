@@ -1,5 +1,5 @@
 //! The host's own log, on standard error, with a level that can be changed while it runs. Under systemd each line begins with
-//! its severity as journald reads it (sd-daemon(3)), and journald sets the time.
+//! its severity as journald reads it (sd-daemon(3)), and journald sets the time. A service of Windows has its lines in the event log.
 
 use holdfast_config::Level;
 use std::{
@@ -42,8 +42,11 @@ pub fn start(level: Level) -> LogControl {
         fmt::layer().with_writer(stderr).with_ansi(false).event_format(format)
     });
     let plain = (!is_journal()).then(|| fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()));
+    let log = tracing_subscriber::registry().with(layer).with(journal).with(plain);
+    #[cfg(windows)]
+    let log = log.with(events());
     // A second start in one process keeps the first subscriber; only tests do that.
-    let _ = tracing_subscriber::registry().with(layer).with(journal).with(plain).try_init();
+    let _ = log.try_init();
     LogControl(handle)
 }
 
@@ -56,9 +59,17 @@ fn is_journal() -> bool {
         .is_ok_and(|about| stream == format!("{}:{}", about.dev(), about.ino()))
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn is_journal() -> bool {
     false
+}
+
+/// The event log, which sets time and severity, if this is a service.
+#[cfg(windows)]
+fn events<S: Subscriber + for<'a> LookupSpan<'a>>() -> Option<impl tracing_subscriber::Layer<S>> {
+    use super::{event_log::EventLog, service};
+    let log = service::is_running().then(|| EventLog::open(service::NAME)).and_then(Result::ok)?;
+    Some(fmt::layer().with_writer(log).with_ansi(false).without_time().with_level(false))
 }
 
 /// Lines for journald.

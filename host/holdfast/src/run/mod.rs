@@ -7,6 +7,8 @@ pub mod deployment;
 mod deployments;
 pub mod devices;
 pub mod doors;
+#[cfg(windows)]
+pub mod event_log;
 mod files;
 pub mod host;
 mod http;
@@ -18,6 +20,8 @@ mod metrics;
 mod notify;
 mod own_metrics;
 pub mod parts;
+#[cfg(windows)]
+pub mod service;
 pub mod shown;
 pub mod signals;
 mod stop;

@@ -1,4 +1,4 @@
-//! Tells systemd how the host is, if it was started by systemd with `Type=notify` (sd_notify(3)).
+//! Tells who started the host how it is: systemd, if it did so with `Type=notify` (sd_notify(3)), or Windows, whose service it is.
 
 /// What is told.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,14 @@ pub enum Moment {
 
 /// Tells it. Where nobody listens nothing happens; who listens badly is told of in the log, and the host goes on.
 pub fn tell(moment: Moment) {
+    #[cfg(windows)]
+    super::service::tell(moment);
+    #[cfg(unix)]
+    tell_systemd(moment);
+}
+
+#[cfg(unix)]
+fn tell_systemd(moment: Moment) {
     let text = match moment {
         Moment::Ready => "READY=1\n",
         Moment::Stopping => "STOPPING=1\n",
@@ -35,10 +43,5 @@ fn send(socket: &std::ffi::OsStr, text: &str) -> std::io::Result<()> {
         _ => SocketAddr::from_pathname(socket)?,
     };
     from.send_to_addr(text.as_bytes(), &to)?;
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn send(_: &std::ffi::OsStr, _: &str) -> std::io::Result<()> {
     Ok(())
 }

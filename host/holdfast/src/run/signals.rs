@@ -44,8 +44,11 @@ pub async fn received() {
     }
 }
 
-/// Waits for Ctrl-C.
-#[cfg(not(unix))]
+/// Waits for Ctrl-C, or for Windows to end its service.
+#[cfg(windows)]
 pub async fn received() {
-    let _ = tokio::signal::ctrl_c().await;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = super::service::stop_asked() => {}
+    }
 }

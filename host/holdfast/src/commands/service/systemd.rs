@@ -1,40 +1,18 @@
-//! `holdfast service`: the edge as a service of systemd.
+//! A unit of systemd.
 
-use crate::{
-    cli::{ServiceCommand, ServiceInstallArgs},
-    output,
-};
+use crate::{cli::ServiceInstallArgs, output};
 use anyhow::{Context, bail};
 use std::{fs, path::Path};
 
 /// The unit as it lies in examples, with the paths of a usual installation.
-const UNIT: &str = include_str!("../../../../examples/systemd/holdfast.service");
+const UNIT: &str = include_str!("../../../../../examples/systemd/holdfast.service");
 const START: &str = "ExecStart=/usr/local/bin/holdfast --config /etc/holdfast/holdfast.toml run";
 const USER: &str = "User=holdfast";
 const FILE: &str = "holdfast.service";
 
-/// Carries out a `service` command. `config` is the file that was named.
-pub fn run(config: Option<&Path>, command: &ServiceCommand, json: bool) -> anyhow::Result<()> {
-    match command {
-        ServiceCommand::Install(args) => install(config, args, json),
-        ServiceCommand::Show(args) => {
-            let text = unit(config, args)?;
-            if json {
-                return output::json(&serde_json::json!({ "text": text }));
-            }
-            output::line(text.trim_end());
-            Ok(())
-        }
-    }
-}
-
-fn install(config: Option<&Path>, args: &ServiceInstallArgs, json: bool) -> anyhow::Result<()> {
-    if cfg!(windows) {
-        bail!(
-            "services of Windows are not there yet; let the task scheduler start `holdfast run` with the machine"
-        );
-    }
-    let unit = unit(config, args)?;
+/// Writes the unit.
+pub fn install(config: Option<&Path>, args: &ServiceInstallArgs, json: bool) -> anyhow::Result<()> {
+    let unit = text(config, args)?;
     let file = args.dir.join(FILE);
     fs::write(&file, unit).with_context(|| {
         format!("cannot write {}; run this as root, or give another folder with --dir", file.display())
@@ -49,7 +27,7 @@ fn install(config: Option<&Path>, args: &ServiceInstallArgs, json: bool) -> anyh
 }
 
 /// The unit for this program and this configuration.
-fn unit(config: Option<&Path>, args: &ServiceInstallArgs) -> anyhow::Result<String> {
+pub fn text(config: Option<&Path>, args: &ServiceInstallArgs) -> anyhow::Result<String> {
     let program = std::env::current_exe().context("this program has no path of its own")?;
     let config = match config {
         Some(config) => config.canonicalize().with_context(|| format!("cannot read {}", config.display()))?,
@@ -80,7 +58,7 @@ mod tests {
         let config = dir.path().join("edge 100%.toml");
         fs::write(&config, "").unwrap();
         let args = ServiceInstallArgs { dir: dir.path().to_owned(), user: "edge".to_owned() };
-        let text = unit(Some(&config), &args).unwrap();
+        let text = text(Some(&config), &args).unwrap();
         let start = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
         assert!(start.contains(std::env::current_exe().unwrap().to_str().unwrap()), "{start}");
         assert!(start.contains("edge 100%%.toml\" run") && !text.contains("/usr/local/bin"), "{start}");
