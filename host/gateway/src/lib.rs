@@ -17,6 +17,7 @@
 //! Devices that speak the dialect of IoT Hub are served in `hub/`: their topics are requests, and what they are is proved.
 
 mod above;
+mod behind;
 mod beside;
 mod board;
 mod connection;

@@ -6,6 +6,7 @@
 //! pays for it where all processors are busy: its handshake takes as long as what is left of them lets it. What outlives its greeting,
 //! such as a task, must begin where those are served who are in ([`crate::shared::Shared::home`]).
 
+use crate::behind::Behind;
 use std::{
     future::{Future, poll_fn},
     io,
@@ -14,34 +15,6 @@ use std::{
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
-
-/// Where a thread stands that steps back for all others of the process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Behind {
-    /// The priority of the kernel, from -20 to 19, the last.
-    #[cfg(target_os = "linux")]
-    priority: i32,
-}
-
-impl Behind {
-    /// Behind this thread: one that others want a whole processor of has about a tenth of it, and so its end.
-    fn here() -> Self {
-        #[cfg(target_os = "linux")]
-        let priority = (rustix::process::getpriority_process(None).unwrap_or_default() + 10).min(19);
-        Self {
-            #[cfg(target_os = "linux")]
-            priority,
-        }
-    }
-
-    /// From now on the system puts this thread there. On systems other than Linux it goes on as the equal of all others.
-    pub(crate) fn step_back(self) {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::process::setpriority_process(None, self.priority) {
-            tracing::debug!(%error, "a thread cannot step back for others");
-        }
-    }
-}
 
 /// The threads.
 pub(crate) struct Strangers {
@@ -115,18 +88,47 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn its_threads_step_back_and_no_others() {
-        let strangers = Strangers::new().unwrap();
-        let priority = || rustix::process::getpriority_process(None).unwrap();
-        let before = priority();
-        assert_eq!(strangers.hear(async move { priority() }).await, Some((before + 10).min(19)));
-        assert_eq!(priority(), before);
+    async fn its_threads_stand_behind_this_one_and_what_they_start_stands_there_too() {
+        let (here, strangers) = (place(), Strangers::new().unwrap());
+        let there = strangers.hear(async move { place() }).await.unwrap();
+        assert_eq!(there.priority, (here.priority + 10).min(139));
+        if kernel() >= (6, 12) {
+            assert_eq!(there.slice, Some("100000000".into()), "{here:?}");
+        }
+        assert_eq!(place(), here);
         let behind = strangers.behind;
         let twice = move || {
             behind.step_back();
-            priority()
+            place()
         };
         let started = async move { std::thread::spawn(twice).join().unwrap() };
-        assert_eq!(strangers.hear(started).await, Some((before + 10).min(19)), "one of them starts another");
+        assert_eq!(strangers.hear(started).await, Some(there), "one of them starts another");
+    }
+
+    /// Where a thread stands: proc_pid_sched(5).
+    #[cfg(target_os = "linux")]
+    #[derive(Debug, PartialEq)]
+    struct Place {
+        /// From 100 to 139, the last.
+        priority: i32,
+        /// In nanoseconds.
+        slice: Option<String>,
+    }
+
+    #[cfg(target_os = "linux")]
+    fn place() -> Place {
+        let about = std::fs::read_to_string("/proc/thread-self/sched").unwrap();
+        let lines = || about.lines().filter_map(|line| line.split_once(':'));
+        let said =
+            |what| lines().find(|(name, _)| name.trim() == what).map(|(_, value)| value.trim().to_owned());
+        Place { priority: said("prio").unwrap().parse().unwrap(), slice: said("se.slice") }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn kernel() -> (u32, u32) {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers =
+            release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap(), numbers.next().unwrap())
     }
 }
