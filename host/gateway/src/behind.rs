@@ -30,16 +30,16 @@ impl Behind {
 mod linux {
     use std::{io, time::Duration};
 
-    /// How long a thread may go on at once, at most what the kernel takes. One with a shorter time, as all others have, takes the
-    /// processor from it as soon as there is something to do; with the same time it would often have to wait for the next tick of
-    /// the clock, 4 ms later at worst (EEVDF of Linux 6.12 and later; before, the time is not looked at, and priority alone decides).
-    const SLICE: Duration = Duration::from_millis(100);
+    /// How long a thread may go on at once, a little longer than others (3 ms at most). Who has a shorter time takes the processor from it as
+    /// soon as it has something to do again; with the same time it would often have to wait for the next tick of the clock, 4 ms later
+    /// at worst (EEVDF of Linux 6.12 and later; before, the time is not looked at, and priority alone decides).
+    const SLICE: Duration = Duration::from_millis(5);
 
     pub(super) fn priority() -> i32 {
         rustix::process::getpriority_process(None).unwrap_or_default()
     }
 
-    /// Gives this thread a priority and long slices.
+    /// Gives this thread a priority and longer slices than others have.
     pub(super) fn step_back(priority: i32) -> io::Result<()> {
         let attributes = libc::sched_attr {
             size: size_of::<libc::sched_attr>() as u32,

@@ -18,6 +18,7 @@ use holdfast_broker::{Refused, SessionRecord, StoredSession};
 use holdfast_mqtt::server::Session;
 use holdfast_types::UnixMillis;
 use std::{
+    future::pending,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,10 +33,9 @@ use tokio_util::sync::CancellationToken;
 /// Longest time that a client is given to close after it was told to.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes that are read meanwhile: what a client may have had under way. One that goes on sending is reset. A stranger has a
-/// CONNECT under way and little behind it.
-const LINGER_BYTES_MAX: usize = 1 << 20;
-pub(crate) const STRANGER_LINGER_BYTES_MAX: usize = 128 << 10;
+/// Bytes that are read meanwhile: what a client may have had under way. What one sends behind them nobody reads, so that it stops by
+/// itself, and reads why if it can.
+const LINGER_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes that are read at once.
 const LINGER_READ_BYTES: usize = 8 << 10;
@@ -86,7 +86,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     Box::pin(client.finish(writer, &end)).await;
     let mut reader = leave(&shared, life, &end);
     if end.reason().is_some() {
-        let rest = Box::pin(async move { linger(&mut reader, LINGER_BYTES_MAX).await });
+        let rest = Box::pin(async move { linger(&mut reader).await });
         shared.strangers.hear(rest).await;
     }
 }
@@ -173,15 +173,16 @@ async fn begin(
 
 /// Reads and forgets what the client still sends, until it closes. Bytes that nobody reads would make the system reset
 /// the connection, and the client might never see why it ended. To be done for strangers only, like all that is for nothing.
-pub(crate) async fn linger(reader: &mut (impl AsyncRead + Unpin), bytes_max: usize) {
+pub(crate) async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
     let rest = async {
-        let (mut bytes, mut left) = (vec![0; LINGER_READ_BYTES], bytes_max);
-        while let Ok(count @ 1..) = reader.read(&mut bytes).await
-            && count < left
-        {
-            left -= count;
+        let mut bytes = vec![0; LINGER_READ_BYTES];
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            let Ok(count @ 1..) = reader.read(&mut bytes).await else { return };
+            left = left.saturating_sub(count);
             yield_now().await;
         }
+        pending::<()>().await;
     };
     // A client that does not close is closed.
     let _ = timeout(LINGER_TIME_MAX, rest).await;

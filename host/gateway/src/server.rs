@@ -325,7 +325,7 @@ async fn shake_hands_and_receive(
             Some(Box::new(Admitted { stream, greeted, attached, beside, place }))
         }
         Err(NotLetIn::Told) => {
-            life::linger(&mut stream, life::STRANGER_LINGER_BYTES_MAX).await;
+            life::linger(&mut stream).await;
             None
         }
         Err(NotLetIn::InSilence) => None,

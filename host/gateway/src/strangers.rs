@@ -7,12 +7,7 @@
 //! such as a task, must begin where those are served who are in ([`crate::shared::Shared::home`]).
 
 use crate::behind::Behind;
-use std::{
-    future::{Future, poll_fn},
-    io,
-    pin::pin,
-    thread::available_parallelism,
-};
+use std::{future::Future, io, thread::available_parallelism};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -43,15 +38,6 @@ impl Strangers {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        let work = async move {
-            let mut work = pin!(work);
-            poll_fn(|context| {
-                // Before each step: also whoever stands behind all others is left its processor for some milliseconds once it has it.
-                std::thread::yield_now();
-                work.as_mut().poll(context)
-            })
-            .await
-        };
         AbortOnDropHandle::new(self.runtime.as_ref()?.spawn(work)).await.ok()
     }
 }
@@ -88,47 +74,30 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn its_threads_stand_behind_this_one_and_what_they_start_stands_there_too() {
+    async fn its_threads_stand_behind_this_one_and_so_does_what_they_start() {
         let (here, strangers) = (place(), Strangers::new().unwrap());
         let there = strangers.hear(async move { place() }).await.unwrap();
-        assert_eq!(there.priority, (here.priority + 10).min(139));
-        if kernel() >= (6, 12) {
-            assert_eq!(there.slice, Some("100000000".into()), "{here:?}");
+        assert_eq!(there.0, (here.0 + 10).min(19));
+        if let Some(slice) = &here.1 {
+            assert_ne!(there.1.as_ref(), Some(slice), "it has as long a time as others");
         }
         assert_eq!(place(), here);
         let behind = strangers.behind;
         let twice = move || {
+            let begun = place();
             behind.step_back();
-            place()
+            (begun, place())
         };
         let started = async move { std::thread::spawn(twice).join().unwrap() };
-        assert_eq!(strangers.hear(started).await, Some(there), "one of them starts another");
+        assert_eq!(strangers.hear(started).await, Some((there.clone(), there)));
     }
 
-    /// Where a thread stands: proc_pid_sched(5).
+    /// The priority of this thread, and its slice in nanoseconds, where the kernel shows it: proc_pid_sched(5).
     #[cfg(target_os = "linux")]
-    #[derive(Debug, PartialEq)]
-    struct Place {
-        /// From 100 to 139, the last.
-        priority: i32,
-        /// In nanoseconds.
-        slice: Option<String>,
-    }
-
-    #[cfg(target_os = "linux")]
-    fn place() -> Place {
-        let about = std::fs::read_to_string("/proc/thread-self/sched").unwrap();
-        let lines = || about.lines().filter_map(|line| line.split_once(':'));
-        let said =
-            |what| lines().find(|(name, _)| name.trim() == what).map(|(_, value)| value.trim().to_owned());
-        Place { priority: said("prio").unwrap().parse().unwrap(), slice: said("se.slice") }
-    }
-
-    #[cfg(target_os = "linux")]
-    fn kernel() -> (u32, u32) {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let mut numbers =
-            release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-        (numbers.next().unwrap(), numbers.next().unwrap())
+    fn place() -> (i32, Option<String>) {
+        let about = std::fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
+        let slice = about.lines().find_map(|line| line.strip_prefix("se.slice")?.split_once(':'));
+        let priority = rustix::process::getpriority_process(None).unwrap();
+        (priority, slice.map(|(_, slice)| slice.trim().to_owned()))
     }
 }

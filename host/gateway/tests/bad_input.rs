@@ -126,6 +126,17 @@ async fn whoever_sends_a_first_packet_over_its_limit_sees_the_reason_and_a_clean
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_goes_on_sending_when_it_is_told_to_go_can_read_why_and_is_cut_off() {
+    let house = House::new().await;
+    let mut client = house.client(V5, "endless").await;
+    client.stream.write_all(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F]).await.unwrap();
+    client.stream.write_all(&[0; 512 << 10]).await.unwrap();
+    assert_eq!(client.end().await, Some(ReasonCode::PacketTooLarge));
+    while client.stream.write_all(&[0; 16 << 10]).await.is_ok() {}
+    house.serves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_clients_that_say_nothing_is_bounded_and_cleared() {
     let limits = Limits {
         ungreeted_max: 20,
