@@ -17,7 +17,7 @@ const TEXTS: &str = r"%SystemRoot%\System32\EventCreate.exe";
 const EVENT: u32 = 1;
 /// Errors, warnings and information.
 const KINDS: u32 = 7;
-/// Longest text of one event, in UTF-16 units (`ReportEventW` takes 31,839).
+/// Longest text of one event, in UTF-16 units, if each had another behind it (`ReportEventW` takes 31,839).
 const UNITS_MAX: usize = 31_000;
 
 /// Makes a source known, so that its events are shown as they were written.
@@ -65,15 +65,28 @@ impl EventLog {
     }
 
     fn report(&self, kind: co::EVENTLOG, text: &str) -> SysResult<()> {
-        let mut units = 0;
-        let mut fits = |letter: char| {
-            units += letter.len_utf16();
-            units <= UNITS_MAX
-        };
-        let text = &text[..text.chars().take_while(|letter| fits(*letter)).map(char::len_utf8).sum()];
+        let text = shown(text.trim_end());
         let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.ReportEvent(kind, 0, EVENT, None, &[text.trim_end()], &[])
+        log.ReportEvent(kind, 0, EVENT, None, &[text], &[])
     }
+}
+
+/// A text that is shown as it is: not too long, and without what Windows takes for the place of another text, a percent sign before a
+/// digit. Who is to see such a sign sees a space behind it.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut units = 0;
+    for letter in text.chars() {
+        units += letter.len_utf16() + 1;
+        if units > UNITS_MAX {
+            break;
+        }
+        if letter.is_ascii_digit() && shown.ends_with('%') {
+            shown.push(' ');
+        }
+        shown.push(letter);
+    }
+    shown
 }
 
 /// What is written of one event.

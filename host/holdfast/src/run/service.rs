@@ -4,7 +4,7 @@ use super::{event_log, notify::Moment};
 use anyhow::Context;
 use std::{
     ffi::OsString,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -20,21 +20,17 @@ use windows_service::{
 /// The name that the service and the source of its events have.
 pub const NAME: &str = "holdfast";
 /// How long a start or a stop may take before the manager calls it late. The parts of an edge have 24 s together to stop in order.
-const PENDING_MAX: Duration = Duration::from_secs(60);
+pub const PENDING_MAX: Duration = Duration::from_secs(60);
 /// What is told of an end that was no success; why is in the event log.
 const FAILED: u32 = 1;
 
 type Work = Box<dyn FnOnce() -> anyhow::Result<bool> + Send>;
 
-/// This process, where it is a service.
-struct Service {
-    status: ServiceStatusHandle,
-    stop: CancellationToken,
-}
-
-// What calls back into this process can be given nothing.
+// What calls back into this process can be given nothing: `WORK` is what it is to do, `STATUS` is there where it is a service, and
+// `STOP` is cancelled when the manager asks it to stop.
 static WORK: Mutex<Option<Work>> = Mutex::new(None);
-static SERVICE: OnceLock<Service> = OnceLock::new();
+static STATUS: OnceLock<ServiceStatusHandle> = OnceLock::new();
+static STOP: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
 
 define_windows_service!(begin, carry_out);
 
@@ -50,77 +46,80 @@ pub fn dispatch(work: impl FnOnce() -> anyhow::Result<bool> + Send + 'static) ->
 }
 
 fn carry_out(_: Vec<OsString>) {
-    let stop = CancellationToken::new();
-    let asked = stop.clone();
-    let handler = move |control| match control {
-        ServiceControl::Stop | ServiceControl::Shutdown => {
-            asked.cancel();
+    match service_control_handler::register(NAME, obey) {
+        Ok(status) => STATUS.get_or_init(|| status),
+        Err(error) => {
+            // The manager would wait for what it is told.
+            event_log::report_error(
+                NAME,
+                &format!("Windows does not take this process as the service: {error}"),
+            );
+            std::process::exit(1);
+        }
+    };
+    say(ServiceState::StartPending, ServiceExitCode::NO_ERROR);
+    let work = WORK.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let ended = work.map_or(Ok(true), |work| work());
+    if let Err(error) = &ended {
+        event_log::report_error(NAME, &format!("{error:#}"));
+    }
+    // A service that failed is started again, which nobody wants who told it to stop.
+    let is_good = matches!(ended, Ok(true)) || STOP.is_cancelled();
+    let code = if is_good { ServiceExitCode::NO_ERROR } else { ServiceExitCode::ServiceSpecific(FAILED) };
+    say(ServiceState::Stopped, code);
+}
+
+/// Called by Windows. It holds nothing: what it held would be gone after the first stop, and it may be called once more.
+fn obey(control: ServiceControl) -> ServiceControlHandlerResult {
+    match control {
+        ServiceControl::Stop | ServiceControl::Preshutdown => {
+            say(ServiceState::StopPending, ServiceExitCode::NO_ERROR);
+            STOP.cancel();
             ServiceControlHandlerResult::NoError
         }
         ServiceControl::Interrogate => ServiceControlHandlerResult::NoError,
         _ => ServiceControlHandlerResult::NotImplemented,
-    };
-    // Without it the manager sees the process end, and says so.
-    let Ok(status) = service_control_handler::register(NAME, handler) else { return };
-    let service = SERVICE.get_or_init(|| Service { status, stop });
-    service.says(ServiceState::StartPending, ServiceExitCode::NO_ERROR);
-    let work = WORK.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let ended = match work.map(|work| work()) {
-        Some(Err(error)) => {
-            event_log::report_error(NAME, &format!("{error:#}"));
-            ServiceExitCode::ServiceSpecific(FAILED)
-        }
-        Some(Ok(false)) => ServiceExitCode::ServiceSpecific(FAILED),
-        Some(Ok(true)) | None => ServiceExitCode::NO_ERROR,
-    };
-    service.says(ServiceState::Stopped, ended);
+    }
 }
 
-impl Service {
-    fn says(&self, state: ServiceState, exit_code: ServiceExitCode) {
-        let is_pending = matches!(state, ServiceState::StartPending | ServiceState::StopPending);
-        let controls_accepted = match state {
-            // A stop that is asked for during the start is done when that has ended.
-            ServiceState::StartPending | ServiceState::Running => {
-                ServiceControlAccept::STOP | ServiceControlAccept::SHUTDOWN
-            }
-            _ => ServiceControlAccept::empty(),
-        };
-        let status = ServiceStatus {
-            service_type: ServiceType::OWN_PROCESS,
-            current_state: state,
-            controls_accepted,
-            exit_code,
-            checkpoint: 0,
-            wait_hint: if is_pending { PENDING_MAX } else { Duration::ZERO },
-            process_id: None,
-        };
-        if let Err(error) = self.status.set_service_status(status) {
-            tracing::warn!(?state, %error, "the service control manager was not told");
-        }
+fn say(state: ServiceState, exit_code: ServiceExitCode) {
+    let Some(status) = STATUS.get() else { return };
+    let is_pending = matches!(state, ServiceState::StartPending | ServiceState::StopPending);
+    // The end of the machine leaves seconds to whoever is told of it, and as long as was asked for at the installation to whoever is
+    // told before. What is not running yet, or no more, takes no order.
+    let controls_accepted = match state {
+        ServiceState::Running => ServiceControlAccept::STOP | ServiceControlAccept::PRESHUTDOWN,
+        _ => ServiceControlAccept::empty(),
+    };
+    let now = ServiceStatus {
+        service_type: ServiceType::OWN_PROCESS,
+        current_state: state,
+        controls_accepted,
+        exit_code,
+        checkpoint: 0,
+        wait_hint: if is_pending { PENDING_MAX } else { Duration::ZERO },
+        process_id: None,
+    };
+    if let Err(error) = status.set_service_status(now) {
+        tracing::warn!(?state, %error, "the service control manager was not told");
     }
 }
 
 /// Whether this process is a service.
 pub fn is_running() -> bool {
-    SERVICE.get().is_some()
+    STATUS.get().is_some()
 }
 
 /// Tells the manager, if this is a service.
 pub fn tell(moment: Moment) {
-    if let Some(service) = SERVICE.get() {
-        let state = match moment {
-            Moment::Ready => ServiceState::Running,
-            Moment::Stopping => ServiceState::StopPending,
-        };
-        service.says(state, ServiceExitCode::NO_ERROR);
-    }
+    let state = match moment {
+        Moment::Ready => ServiceState::Running,
+        Moment::Stopping => ServiceState::StopPending,
+    };
+    say(state, ServiceExitCode::NO_ERROR);
 }
 
 /// Waits until the manager asks this process to stop.
 pub async fn stop_asked() {
-    match SERVICE.get() {
-        Some(service) => service.stop.cancelled().await,
-        None => std::future::pending().await,
-    }
+    STOP.cancelled().await;
 }

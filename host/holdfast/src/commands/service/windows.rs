@@ -3,14 +3,17 @@
 use crate::{
     cli::{LOCAL_SYSTEM, ServiceInstallArgs},
     output,
-    run::{event_log, service::NAME},
+    run::{
+        event_log,
+        service::{NAME, PENDING_MAX},
+    },
 };
 use anyhow::{Context, bail};
 use std::{
     ffi::OsString,
     fmt::Write,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 use windows_service::{
@@ -24,14 +27,19 @@ use windows_service::{
 
 const TITLE: &str = "Holdfast edge runtime";
 const WHAT: &str = "Runs modules, and stores and forwards their messages and those of devices.";
-/// An edge that ended by itself is there again after so long, however often that happens, as under systemd.
+/// An edge that failed is there again after so long, however often that happens.
 const RESTART: Duration = Duration::from_secs(2);
-/// How long the stop of a service that is removed may take: longer than the edge's own.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the stop of a service that is removed may take: it may still start.
+const STOP_PATIENCE: Duration = Duration::from_secs(2 * PENDING_MAX.as_secs());
+
+/// How accounts that have no password begin; those that Windows manages the password of end with `$`.
+const PASSWORDLESS: [&str; 3] = [LOCAL_SYSTEM, r"NT AUTHORITY\", r"NT SERVICE\"];
 
 // Of winerror.h.
 const ACCESS_DENIED: i32 = 5;
+const NOT_TAKEN: i32 = 1052;
 const NO_SUCH_SERVICE: i32 = 1060;
+const NOT_TAKEN_NOW: i32 = 1061;
 const NOT_ACTIVE: i32 = 1062;
 const EXISTS: i32 = 1073;
 
@@ -50,12 +58,10 @@ pub fn install(config: Option<&Path>, args: &ServiceInstallArgs, json: bool) -> 
         made => made.map_err(explained)?,
     };
     service.set_description(WHAT).map_err(explained)?;
+    service.set_preshutdown_timeout(PENDING_MAX).map_err(explained)?;
     event_log::register(NAME)?;
     if let Err(error) = restart(&service) {
-        output::note(format!(
-            "warning: it is not started again when it ends by itself: {}",
-            explained(error)
-        ));
+        output::note(format!("warning: it is not started again when it fails: {}", explained(error)));
     }
     if json {
         return output::json(&serde_json::json!({ "service": NAME }));
@@ -67,7 +73,7 @@ pub fn install(config: Option<&Path>, args: &ServiceInstallArgs, json: bool) -> 
     Ok(())
 }
 
-/// Has Windows start it again when it ends by itself.
+/// Has Windows start it again when it fails.
 fn restart(service: &Service) -> windows_service::Result<()> {
     let again = ServiceAction { action_type: ServiceActionType::Restart, delay: RESTART };
     // What is done after the last of them is done from then on.
@@ -84,13 +90,15 @@ fn restart(service: &Service) -> windows_service::Result<()> {
 pub fn remove(json: bool) -> anyhow::Result<()> {
     let access = ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE;
     let service = manager(ServiceManagerAccess::CONNECT)?.open_service(NAME, access).map_err(explained)?;
-    match service.stop() {
-        Ok(_) => {}
-        Err(error) if code(&error) == Some(NOT_ACTIVE) => {}
-        Err(error) => return Err(explained(error)),
-    }
     let end = Instant::now() + STOP_PATIENCE;
     while service.query_status().map_err(explained)?.current_state != ServiceState::Stopped {
+        match service.stop().map(drop) {
+            // One that starts, or stops already, takes no order.
+            Err(error) if !matches!(code(&error), Some(NOT_TAKEN | NOT_TAKEN_NOW | NOT_ACTIVE)) => {
+                return Err(explained(error));
+            }
+            _ => {}
+        }
         if Instant::now() > end {
             bail!("the service {NAME} does not stop; end its process, and do this again");
         }
@@ -110,30 +118,31 @@ pub fn text(config: Option<&Path>, args: &ServiceInstallArgs) -> anyhow::Result<
     let info = info(config, args)?;
     let mut text = format!("service   {NAME} ({TITLE})\nprogram   {}", info.executable_path.display());
     for argument in &info.launch_arguments {
-        write!(text, " {}", argument.to_string_lossy())?;
+        let argument = argument.to_string_lossy();
+        let quote = if argument.contains(' ') { "\"" } else { "" };
+        write!(text, " {quote}{argument}{quote}")?;
     }
-    write!(text, "\nstart     with the machine; again {} s after it ended by itself", RESTART.as_secs())?;
+    write!(text, "\nstart     with the machine; again {} s after it failed", RESTART.as_secs())?;
     write!(text, "\nuser      {}\nlog       the event log, Application, source {NAME}\n", args.user)?;
     Ok(text)
 }
 
 fn info(config: Option<&Path>, args: &ServiceInstallArgs) -> anyhow::Result<ServiceInfo> {
-    let config = match config {
-        Some(config) => config.to_owned(),
-        None => {
-            let data = std::env::var_os("ProgramData").context("ProgramData is not set; give --config")?;
-            PathBuf::from(data).join("holdfast").join("holdfast.toml")
-        }
-    };
+    let config = config.context("say which configuration: holdfast --config FILE service install")?;
     if !config.is_file() {
+        bail!("there is no {}; `holdfast init` makes a configuration", config.display());
+    }
+    let has_password =
+        !PASSWORDLESS.iter().any(|begin| starts_with(&args.user, begin)) && !args.user.ends_with('$');
+    if has_password {
         bail!(
-            "there is no {}; `holdfast init` makes a configuration, and --config names it",
-            config.display()
+            "{} has a password, which is not asked for here; install it without --user, then: sc.exe config {NAME} obj= {} password= …",
+            args.user,
+            args.user
         );
     }
     // A service begins in the folder of the system.
-    let config = std::path::absolute(&config)?;
-    let local_system = args.user.eq_ignore_ascii_case(LOCAL_SYSTEM);
+    let config = std::path::absolute(config)?;
     Ok(ServiceInfo {
         name: NAME.into(),
         display_name: TITLE.into(),
@@ -143,9 +152,14 @@ fn info(config: Option<&Path>, args: &ServiceInstallArgs) -> anyhow::Result<Serv
         executable_path: std::env::current_exe().context("this program has no path of its own")?,
         launch_arguments: vec!["--config".into(), config.into(), "service".into(), "run".into()],
         dependencies: Vec::new(),
-        account_name: (!local_system).then(|| OsString::from(&args.user)),
-        account_password: None,
+        account_name: Some(OsString::from(&args.user)),
+        // No password is "as it was", which is what a managed account wants, and an empty one is that of accounts of the system.
+        account_password: (!args.user.ends_with('$')).then(OsString::new),
     })
+}
+
+fn starts_with(text: &str, begin: &str) -> bool {
+    text.get(..begin.len()).is_some_and(|text| text.eq_ignore_ascii_case(begin))
 }
 
 fn manager(access: ServiceManagerAccess) -> anyhow::Result<ServiceManager> {
