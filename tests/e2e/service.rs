@@ -37,4 +37,7 @@ fn t9_the_unit_names_this_binary_and_its_configuration() {
         "{start}"
     );
     edge.run(&["service", "install", "--dir", "/absent/folder"]).expect_refused(&["as root", "--dir"]);
+    edge.run(&["service", "remove", "--dir", folder]).expect_good();
+    assert!(!edge.folder().join("holdfast.service").exists());
+    edge.run(&["service", "remove", "--dir", folder]).expect_refused(&["cannot remove", "--dir"]);
 }

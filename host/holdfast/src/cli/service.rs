@@ -19,9 +19,8 @@ pub enum ServiceCommand {
     Install(ServiceInstallArgs),
     /// Print what would be installed, and change nothing.
     Show(ServiceInstallArgs),
-    /// Stop the service and remove it.
-    #[cfg(windows)]
-    Remove,
+    /// Remove the service; on Windows it is stopped before.
+    Remove(ServiceRemoveArgs),
     /// Run as the service: what Windows starts.
     #[cfg(windows)]
     #[command(hide = true)]
@@ -38,4 +37,13 @@ pub struct ServiceInstallArgs {
     /// The user that the edge runs as. It needs the right to write into the edge's folders.
     #[arg(long, default_value = DEFAULT_USER)]
     pub user: String,
+}
+
+/// Arguments of `service remove`.
+#[derive(Debug, Args)]
+pub struct ServiceRemoveArgs {
+    /// The folder of units.
+    #[cfg(not(windows))]
+    #[arg(long, default_value = "/etc/systemd/system", value_name = "DIR")]
+    pub dir: std::path::PathBuf,
 }

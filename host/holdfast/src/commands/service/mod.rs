@@ -24,8 +24,7 @@ pub fn run(config: Option<&Path>, command: &ServiceCommand, json: bool) -> anyho
             output::line(text.trim_end());
             Ok(())
         }
-        #[cfg(windows)]
-        ServiceCommand::Remove => system::remove(json),
+        ServiceCommand::Remove(args) => system::remove(args, json),
         // It is a run, and begins elsewhere.
         #[cfg(windows)]
         ServiceCommand::Run => Ok(()),

@@ -1,6 +1,9 @@
 //! A unit of systemd.
 
-use crate::{cli::ServiceInstallArgs, output};
+use crate::{
+    cli::{ServiceInstallArgs, ServiceRemoveArgs},
+    output,
+};
 use anyhow::{Context, bail};
 use std::{fs, path::Path};
 
@@ -23,6 +26,20 @@ pub fn install(config: Option<&Path>, args: &ServiceInstallArgs, json: bool) -> 
     output::line(format!("wrote {}", file.display()));
     output::line("start it:   systemctl daemon-reload && systemctl enable --now holdfast");
     output::line("its log:    journalctl -u holdfast -f");
+    Ok(())
+}
+
+/// Removes the unit.
+pub fn remove(args: &ServiceRemoveArgs, json: bool) -> anyhow::Result<()> {
+    let file = args.dir.join(FILE);
+    fs::remove_file(&file).with_context(|| {
+        format!("cannot remove {}; run this as root, or say with --dir where it is", file.display())
+    })?;
+    if json {
+        return output::json(&serde_json::json!({ "removed": file }));
+    }
+    output::line(format!("removed {}", file.display()));
+    output::line("if it still runs:   systemctl stop holdfast; systemctl daemon-reload");
     Ok(())
 }
 

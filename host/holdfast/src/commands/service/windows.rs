@@ -1,7 +1,7 @@
 //! A service of Windows, and its place in the event log.
 
 use crate::{
-    cli::{LOCAL_SYSTEM, ServiceInstallArgs},
+    cli::{LOCAL_SYSTEM, ServiceInstallArgs, ServiceRemoveArgs},
     output,
     run::{
         event_log,
@@ -87,7 +87,7 @@ fn restart(service: &Service) -> windows_service::Result<()> {
 }
 
 /// Stops the service and removes it.
-pub fn remove(json: bool) -> anyhow::Result<()> {
+pub fn remove(_: &ServiceRemoveArgs, json: bool) -> anyhow::Result<()> {
     let access = ServiceAccess::QUERY_STATUS | ServiceAccess::STOP | ServiceAccess::DELETE;
     let service = manager(ServiceManagerAccess::CONNECT)?.open_service(NAME, access).map_err(explained)?;
     let end = Instant::now() + STOP_PATIENCE;
