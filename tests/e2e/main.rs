@@ -10,6 +10,7 @@
 //! | `HOLDFAST_TEST_PYTHON` | a Python that has paho-mqtt, aioquic and componentize-py |
 //! | `HOLDFAST_TEST_AZURE_PYTHON` | a Python that has azure-iot-device |
 //! | `HOLDFAST_TEST_NODE_MODULES` | a folder of packages of Node.js that has mqtt, azure-iot-device, azure-iot-device-mqtt and componentize-qjs |
+//! | `HOLDFAST_TEST_NATS_SERVER` | a nats-server, 2.11 or newer; else the one on the path |
 //! | `HOLDFAST_E2E_MESSAGES` | messages of the main job, 5000 unless said |
 //! | `HOLDFAST_E2E_KILLS` | kills of the host in each story of QoS 2, 12 unless said |
 //! | `HOLDFAST_E2E_SEED` | from which the moments of cuts and kills are drawn |

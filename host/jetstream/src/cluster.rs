@@ -33,6 +33,11 @@ pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 /// The oldest version with all that is needed: messages read one by one from any replica.
 const VERSION_MIN: (i64, i64, i64) = (2, 9, 0);
 
+/// The oldest version for more than one copy. Before it, a message that is published again with the same expectation could be refused
+/// by the leader and stored by another copy, whose messages from then on had other numbers (nats-server issue 4320 and pull request
+/// 6194): when a server died under load, one run in fourteen read some messages twice and others never.
+const VERSION_MIN_COPIES: (i64, i64, i64) = (2, 11, 0);
+
 /// Bytes of a message that are left for its head.
 const HEAD_BYTES: usize = 32 * 1024;
 
@@ -174,8 +179,12 @@ impl Cluster {
             _ => OpenError::NoServer { servers: servers.clone(), why: error.to_string() },
         })?;
         let found = client.server_info().version;
-        if !client.is_server_compatible(VERSION_MIN.0, VERSION_MIN.1, VERSION_MIN.2) {
+        let has = |(major, minor, patch)| client.is_server_compatible(major, minor, patch);
+        if !has(VERSION_MIN) {
             return Err(OpenError::TooOld { found });
+        }
+        if config.replicas > 1 && !has(VERSION_MIN_COPIES) {
+            return Err(OpenError::TooOldForCopies { found });
         }
         let payload_max = client.max_payload().saturating_sub(HEAD_BYTES);
         let context = ContextBuilder::new()

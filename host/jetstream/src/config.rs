@@ -83,6 +83,14 @@ pub enum OpenError {
         /// Its version.
         found: String,
     },
+    /// The server is too old to keep more than one copy.
+    #[error(
+        "the NATS server has version {found}, 2.11 is needed: before it, copies of a stream can come apart when a server dies; update all servers, or set storage.replicas = 1"
+    )]
+    TooOldForCopies {
+        /// Its version.
+        found: String,
+    },
     /// JetStream is off.
     #[error(
         "JetStream is not enabled on the NATS servers ({0}); add jetstream {{ store_dir = … }} to their configuration"

@@ -21,6 +21,7 @@ use holdfast_jetstream::{JetStream, JetStreamConfig, OpenError, User};
 use holdfast_types::Text;
 use nats::Nats;
 use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// One server, and a process on it after the other.
 struct OneServer {
@@ -132,6 +133,67 @@ async fn what_is_wrong_with_the_servers_is_said() {
     let user = |password: &str| Some(User { name: "hub".to_owned(), password: password.to_owned() });
     assert_eq!(fault(&JetStreamConfig { user: user("wrong"), ..closed.config() }).await, OpenError::NotLetIn);
     JetStream::check(&JetStreamConfig { user: user("secret"), ..closed.config() }).await.unwrap();
+}
+
+/// Greets as a server of a version does, and has nobody who answers what is asked.
+async fn greeting(version: &'static str) -> String {
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", door.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = door.accept().await {
+            let (lines, mut answers) = socket.into_split();
+            let info = format!(
+                "INFO {{\"server_id\":\"a\",\"server_name\":\"a\",\"host\":\"a\",\"port\":1,\"version\":\"{version}\",\"proto\":1,\"go\":\"\",\"headers\":true,\"max_payload\":1048576,\"client_id\":1}}\r\n"
+            );
+            answers.write_all(info.as_bytes()).await.unwrap();
+            let mut lines = BufReader::new(lines).lines();
+            let mut subscription = String::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut words = line.split(' ');
+                let answer = match (words.next(), words.nth(1)) {
+                    (Some("PING"), _) => "PONG\r\n".to_owned(),
+                    (Some("SUB"), Some(id)) => {
+                        subscription = id.to_owned();
+                        continue;
+                    }
+                    (Some("PUB"), Some(to)) => {
+                        format!("HMSG {to} {subscription} 16 16\r\nNATS/1.0 503\r\n\r\n\r\n")
+                    }
+                    _ => continue,
+                };
+                answers.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn servers_whose_copies_can_come_apart_are_refused_unless_one_copy_is_enough() {
+    let of = |server: String, replicas: usize| JetStreamConfig {
+        servers: vec![server],
+        user: None,
+        ca_file: None,
+        certificate: None,
+        replicas,
+        prefix: "holdfast".to_owned(),
+        age_max: None,
+        bytes_max: None,
+        snapshot_after: holdfast_jetstream::SNAPSHOT_AFTER,
+    };
+    let refused = async |version: &'static str, replicas: usize| {
+        JetStream::open(&of(greeting(version).await, replicas)).await.err().unwrap()
+    };
+    let old = refused("2.8.4", 1).await;
+    assert!(matches!(&old, OpenError::TooOld { found } if found == "2.8.4"), "{old}");
+    let apart = refused("2.10.29", 3).await;
+    assert!(matches!(&apart, OpenError::TooOldForCopies { found } if found == "2.10.29"), "{apart}");
+    assert!(apart.to_string().ends_with("update all servers, or set storage.replicas = 1"), "{apart}");
+    // Those that will do are asked for more, which this one does not answer.
+    for (version, replicas) in [("2.10.29", 1), ("2.11.0", 3)] {
+        let error = refused(version, replicas).await;
+        assert!(matches!(&error, OpenError::NoJetStream(_)), "{version}, {replicas}: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -100,7 +100,14 @@ impl TestHub {
 
     /// Identities of the messages in the stream, with their bodies, in order.
     pub async fn stream(&self) -> Vec<(String, String)> {
-        let events = self.hub.events(0, 100_000, usize::MAX).await.unwrap().events;
+        let end = self.hub.span().await.unwrap().next;
+        let (mut events, mut next) = (Vec::new(), 0);
+        // A read ends where something cannot be read now, and the next one goes on there.
+        while next < end {
+            let read = self.hub.events(next, 100_000, usize::MAX).await.unwrap();
+            events.extend(read.events);
+            next = read.next;
+        }
         let shown = |(offset, event): &(u64, _)| {
             let event = holdfast_hub::event_json(*offset, event);
             (

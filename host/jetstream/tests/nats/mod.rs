@@ -5,19 +5,27 @@ use holdfast_jetstream::JetStreamConfig;
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-/// Where Debian has it; elsewhere it is looked for on the path.
+/// The one that was asked for, or the one on the path.
 fn program() -> PathBuf {
-    let debian = Path::new("/usr/sbin/nats-server");
-    if debian.exists() { debian.to_owned() } else { PathBuf::from("nats-server") }
+    std::env::var_os("HOLDFAST_TEST_NATS_SERVER").map_or_else(|| "nats-server".into(), PathBuf::from)
 }
 
+/// Ports below those that systems give to clients, so that none is taken again while a server is away; each process begins
+/// elsewhere.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut held = Vec::new();
+    while held.len() < count {
+        let nth = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + u16::try_from(nth % 20_000).unwrap();
+        held.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
     held.iter().map(|port| port.local_addr().unwrap().port()).collect()
 }
 
@@ -51,7 +59,8 @@ impl Nats {
             let cluster = match count {
                 1 => String::new(),
                 _ => format!(
-                    "cluster {{ name: c, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
+                    "cluster {{ name: c{}, listen: \"127.0.0.1:{route}\", routes: [{}] }}",
+                    std::process::id(),
                     all.join(", ")
                 ),
             };
@@ -83,7 +92,7 @@ impl Nats {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("nats-server is installed: apt-get install nats-server");
+            .expect("nats-server 2.11 or newer is on the path, or HOLDFAST_TEST_NATS_SERVER names it");
         server.process = Some(child);
     }
 
