@@ -22,8 +22,9 @@ use tokio::{
 };
 use tokio_util::sync::PollSemaphore;
 
-/// Longest time for packets of one client at once: a full read of small messages for a few subscribers, some hundred of them.
-const TURN_TIME_MAX: Duration = Duration::from_micros(250);
+/// Longest time for packets of one client at once: a full read of small messages for a few subscribers, a hundred or two of them. Two
+/// thirds more would be a third more messages a second from one client to fifty, and the others beside floods would see it.
+const TURN_TIME_MAX: Duration = Duration::from_micros(150);
 
 /// After how many steps of its tasks a thread of the runtime looks what has come over the network. A step of a flood takes as
 /// long as a turn, so that with tokio's own 61 a packet could lie for many milliseconds while all threads have something to do.
