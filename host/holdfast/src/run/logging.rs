@@ -41,10 +41,16 @@ pub fn start(level: Level) -> LogControl {
         let format = Journal(fmt::format().without_time());
         fmt::layer().with_writer(stderr).with_ansi(false).event_format(format)
     });
-    let plain = (!is_journal()).then(|| fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()));
+    #[cfg(windows)]
+    let events = events();
+    #[cfg(windows)]
+    let is_plain = events.is_none();
+    #[cfg(unix)]
+    let is_plain = journal.is_none();
+    let plain = is_plain.then(|| fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal()));
     let log = tracing_subscriber::registry().with(layer).with(journal).with(plain);
     #[cfg(windows)]
-    let log = log.with(events());
+    let log = log.with(events);
     // A second start in one process keeps the first subscriber; only tests do that.
     let _ = log.try_init();
     LogControl(handle)
