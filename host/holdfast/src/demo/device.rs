@@ -6,13 +6,14 @@ use holdfast_mqtt::{Connect, Packet, PacketId, Publish, QoS, ReasonCode, Version
 use holdfast_net::{HostName, Settings, Target, Timeouts, Way, dial};
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// The device's user name and the topic it publishes to.
@@ -28,6 +29,8 @@ const PERIOD: Duration = Duration::from_millis(5);
 const WINDOW: u64 = 50;
 /// Before a new connection is tried.
 const RETRY: Duration = Duration::from_millis(200);
+/// How long an answer is waited for: nobody says so when an edge is gone whose system is gone with it, or does not tell.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the device has done so far.
 #[derive(Clone, Default)]
@@ -53,17 +56,27 @@ impl Tally {
 
 /// Publishes until `stop`, then waits for what is under way. Connects anew whenever the connection is lost.
 pub async fn publish(edge: SocketAddr, tally: Tally, stop: CancellationToken) {
-    while session(edge, &tally, &stop).await.is_err() {
+    publish_with(edge, tally, stop, PATIENCE).await;
+}
+
+async fn publish_with(edge: SocketAddr, tally: Tally, stop: CancellationToken, patience: Duration) {
+    while session(edge, &tally, &stop, patience).await.is_err() {
         sleep(RETRY).await;
     }
 }
 
-async fn session(edge: SocketAddr, tally: &Tally, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut wire = connect(edge).await?;
+async fn session(
+    edge: SocketAddr,
+    tally: &Tally,
+    stop: &CancellationToken,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let mut wire = timeout(patience, connect(edge)).await.context("the edge did not greet")??;
     let numbers = &tally.0;
     // What had not been acknowledged when the connection was lost is sent again, in order.
     let mut next = tally.acknowledged() + 1;
     let mut clock = interval(PERIOD);
+    let mut silence = pin!(sleep(patience));
     loop {
         let acknowledged = tally.acknowledged();
         let stopping = stop.is_cancelled();
@@ -72,6 +85,9 @@ async fn session(edge: SocketAddr, tally: &Tally, stop: &CancellationToken) -> a
         }
         tokio::select! {
             _ = clock.tick(), if next <= acknowledged + WINDOW && (!stopping || next <= tally.sent()) => {
+                if next == acknowledged + 1 {
+                    silence.as_mut().reset(Instant::now() + patience);
+                }
                 wire.push(&reading(next)?)?;
                 wire.flush().await?;
                 numbers.sent.fetch_max(next, Ordering::AcqRel);
@@ -81,11 +97,13 @@ async fn session(edge: SocketAddr, tally: &Tally, stop: &CancellationToken) -> a
                 // Acknowledgements come in the order of the messages (MQTT-4.6.0-2).
                 Packet::PubAck(ack) if ack.packet_id == packet_id(acknowledged + 1)? => {
                     numbers.acknowledged.store(acknowledged + 1, Ordering::Release);
+                    silence.as_mut().reset(Instant::now() + patience);
                 }
                 Packet::PubAck(ack) => bail!("an acknowledgement came out of order: {}", ack.packet_id),
                 _ => {}
             },
             () = stop.cancelled(), if !stopping => {}
+            () = &mut silence, if next > acknowledged + 1 => bail!("the edge did not acknowledge"),
         }
     }
 }
@@ -117,4 +135,59 @@ fn reading(number: u64) -> anyhow::Result<Packet> {
     publish.qos = QoS::AtLeastOnce;
     publish.packet_id = Some(packet_id(number)?);
     Ok(Packet::Publish(publish))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use holdfast_mqtt::{Ack, Codec, ConnAck};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    /// Greets who has connected, and acknowledges what comes if it is to.
+    async fn serve(mut stream: TcpStream, acknowledges: bool) {
+        let mut codec = Codec::server(1024);
+        let (mut read, mut write) = (BytesMut::new(), BytesMut::new());
+        while stream.read_buf(&mut read).await.is_ok_and(|bytes| bytes > 0) {
+            while let Some(packet) = codec.decode(&mut read).unwrap() {
+                let answer = match packet {
+                    Packet::Connect(_) => Packet::ConnAck(Box::new(ConnAck::new(ReasonCode::Success))),
+                    Packet::Publish(publish) if acknowledges => {
+                        Packet::PubAck(Ack::new(publish.packet_id.unwrap()))
+                    }
+                    _ => continue,
+                };
+                codec.encode(&answer, &mut write).unwrap();
+            }
+            if stream.write_all(&write).await.is_err() {
+                return;
+            }
+            write.clear();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_falls_silent_is_left_and_what_it_owes_sent_again() {
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let edge = door.local_addr().unwrap();
+        let (tally, stop) = (Tally::default(), CancellationToken::new());
+        let device =
+            tokio::spawn(publish_with(edge, tally.clone(), stop.clone(), Duration::from_millis(100)));
+        // One says nothing at all, the next one greets, the third does all that it should.
+        let mute = door.accept().await.unwrap();
+        let silent = door.accept().await.unwrap().0;
+        tokio::spawn(serve(silent, false));
+        tokio::spawn(serve(door.accept().await.unwrap().0, true));
+        assert_eq!(tally.acknowledged(), 0);
+        while tally.acknowledged() < 2 * WINDOW {
+            sleep(PERIOD).await;
+        }
+        stop.cancel();
+        device.await.unwrap();
+        assert_eq!(tally.acknowledged(), tally.sent());
+        drop(mute);
+    }
 }
