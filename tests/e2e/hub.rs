@@ -21,7 +21,13 @@ pub(crate) fn converse(hub: &Hub, sdk: &mut Sdk, device: &str, round: u64) {
 
     hub.run(&["twin", "set", device, &json!({ "interval": round }).to_string()]).expect_good();
     // A change whose acknowledgement was cut off by the end of its connection comes again before it.
-    while sdk.tells("desired")["patch"]["interval"] != round {}
+    loop {
+        let interval = sdk.tells("desired")["patch"]["interval"].as_u64().unwrap();
+        assert!(interval <= round, "{interval} was never set");
+        if interval == round {
+            break;
+        }
+    }
     sdk.order(json!({ "do": "report", "patch": { "fan": { "rpm": round } } }));
     sdk.tells("reported");
     let shown = hub.json(&["twin", "show", device]).remove(0);

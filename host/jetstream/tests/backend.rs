@@ -170,19 +170,8 @@ async fn greeting(version: &'static str) -> String {
 
 #[tokio::test]
 async fn servers_whose_copies_can_come_apart_are_refused_unless_one_copy_is_enough() {
-    let of = |server: String, replicas: usize| JetStreamConfig {
-        servers: vec![server],
-        user: None,
-        ca_file: None,
-        certificate: None,
-        replicas,
-        prefix: "holdfast".to_owned(),
-        age_max: None,
-        bytes_max: None,
-        snapshot_after: holdfast_jetstream::SNAPSHOT_AFTER,
-    };
     let refused = async |version: &'static str, replicas: usize| {
-        JetStream::open(&of(greeting(version).await, replicas)).await.err().unwrap()
+        JetStream::open(&nats::config(vec![greeting(version).await], replicas)).await.err().unwrap()
     };
     let old = refused("2.8.4", 1).await;
     assert!(matches!(&old, OpenError::TooOld { found } if found == "2.8.4"), "{old}");

@@ -35,6 +35,21 @@ struct Server {
     process: Option<Child>,
 }
 
+/// How a hub is told of servers that keep so many copies.
+pub fn config(servers: Vec<String>, replicas: usize) -> JetStreamConfig {
+    JetStreamConfig {
+        servers,
+        user: None,
+        ca_file: None,
+        certificate: None,
+        replicas,
+        prefix: "holdfast".to_owned(),
+        age_max: None,
+        bytes_max: None,
+        snapshot_after: holdfast_jetstream::SNAPSHOT_AFTER,
+    }
+}
+
 /// Servers of one cluster.
 pub struct Nats {
     dir: tempfile::TempDir,
@@ -133,17 +148,7 @@ impl Nats {
 
     /// How a hub is told of them.
     pub fn config(&self) -> JetStreamConfig {
-        JetStreamConfig {
-            servers: self.urls(),
-            user: None,
-            ca_file: None,
-            certificate: None,
-            replicas: self.servers.len(),
-            prefix: "holdfast".to_owned(),
-            age_max: None,
-            bytes_max: None,
-            snapshot_after: holdfast_jetstream::SNAPSHOT_AFTER,
-        }
+        config(self.urls(), self.servers.len())
     }
 }
 
