@@ -85,7 +85,7 @@ pub enum OpenError {
     },
     /// The server is too old to keep more than one copy.
     #[error(
-        "the NATS server has version {found}, 2.11 is needed: before it, copies of a stream can come apart when a server dies; update all servers, or set storage.replicas = 1"
+        "the NATS server has version {found}, 2.11 is needed for more than one copy: those of older ones (seen with 2.9) can come apart when a server dies; update all servers, or set storage.replicas = 1"
     )]
     TooOldForCopies {
         /// Its version.
