@@ -306,6 +306,8 @@ fn a_store_whose_files_are_gone_acknowledges_nothing() {
     std::fs::write(here.join("lock"), "").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(attempt().is_err());
+    let found: Vec<_> = std::fs::read_dir(&here).unwrap().map(|item| item.unwrap().file_name()).collect();
+    assert_eq!(found.len(), 2, "it was written into: {found:?}");
     std::fs::remove_dir_all(&here).unwrap();
     std::fs::rename(&away, &here).unwrap();
     support::until("it is back", || attempt().is_ok());

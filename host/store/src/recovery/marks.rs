@@ -167,9 +167,10 @@ impl Marks {
     }
 }
 
-/// Copies a folder, file by file; everything is on disk afterwards.
+/// Copies a folder, file by file; everything is on disk afterwards. What `to` is in must be there: the folder of a store that was
+/// removed meanwhile is not made anew.
 pub(crate) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+    fs::create_dir(to)?;
     for item in fs::read_dir(from)? {
         let item = item?;
         let target = to.join(item.file_name());
@@ -192,4 +193,25 @@ pub(crate) fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 /// A new name in a folder is on disk afterwards. Windows has no such call and needs none.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_was_removed_gets_no_folder_by_the_copy_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = dir.path().join("names");
+        fs::create_dir(&names).unwrap();
+        fs::write(names.join("current"), "v0").unwrap();
+        let store = dir.path().join("store");
+        let error = copy_folder(&names, &store.join("keyspaces.new")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(!store.exists());
+
+        fs::create_dir(&store).unwrap();
+        copy_folder(&names, &store.join("keyspaces.new")).unwrap();
+        assert_eq!(fs::read(store.join("keyspaces.new/current")).unwrap(), b"v0");
+    }
 }

@@ -201,13 +201,17 @@ impl Recovery {
         self.ceiling.load(Ordering::Acquire)
     }
 
-    /// Keeps what recovery will compare with. Called once a second, and with `all` when queues came or went.
+    /// Keeps what recovery will compare with. Called once a second, when queues went, and at the end.
     pub(crate) fn keep_marks(&self, shared: &Shared) {
         if self.is_short() && lock(&self.ballast_tried).elapsed() >= BALLAST_PATIENCE {
             *lock(&self.ballast_tried) = Instant::now();
             if self.ballast.take().is_ok() && !disk_is_full(&shared.config.path) {
                 self.lift(shared);
             }
+        }
+        // In a folder that is gone they would make it anew, and in another's they are out of place.
+        if self.folder.check().is_err() {
+            return;
         }
         if let Some(engine) = read(&shared.engine).as_ref() {
             self.write_marks(&shared.config, engine, || {
