@@ -148,3 +148,17 @@ fn a_place_is_told_from_a_pack_and_belongs_to_its_key() {
         assert_ne!(Place::decode(Offset(9), &flipped), Ok(Some(place)));
     }
 }
+
+#[test]
+fn no_file_is_begun_where_the_store_was_before_it_was_moved_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, away) = (dir.path().join("store"), dir.path().join("away"));
+    let files = files(&here);
+    fs::rename(&here, &away).unwrap();
+    let refused = files.write(NUMBER, Offset(0), &packs(0, &[700]), Mark::Alone).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+    assert!(!here.exists());
+    fs::rename(&away, &here).unwrap();
+    files.write(NUMBER, Offset(0), &packs(0, &[700]), Mark::Alone).unwrap();
+    assert_eq!(list(files.folder(), NUMBER).unwrap(), [Offset(0)]);
+}

@@ -54,11 +54,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a file whose first message is `first`.
+    /// Begins a file whose first message is `first`. The folder must be there: if the store was moved away, what is written where
+    /// it was would be acknowledged and gone when it is back.
     pub(super) fn create(folder: &Path, number: u64, first: Offset) -> io::Result<Self> {
         let queue = queue_path(folder, number);
         if !queue.exists() {
-            fs::create_dir_all(&queue)?;
+            fs::create_dir(&queue)?;
             sync_folder(folder)?;
         }
         let path = file_path(folder, number, first);
