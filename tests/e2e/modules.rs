@@ -216,13 +216,14 @@ fn a_next_version_is_tried_in_the_shadow_and_promoted_or_dropped() {
     let failed = edge.wait_module("threshold.next", "failed");
     assert!(failed["detail"].to_string().contains("unknown field `above`"), "{failed}");
     edge.drop_in("threshold.next.wasm", &with_another_word(ready_made("threshold"), b"cleared", b"cleaned"));
-    let shown = wait_for("the first differences", || {
+    // Which readings it gets first, and how many of them end an alert, is a matter of when it has started.
+    let shown = wait_for("differences among matches", || {
         let next = edge.module("threshold.next")?;
-        (next["shadow"]["differed"].as_u64() >= Some(2)).then_some(next)
+        let shadow = &next["shadow"];
+        (shadow["differed"].as_u64() >= Some(2) && shadow["matched"].as_u64() > Some(10)).then_some(next)
     });
     println!("{}", edge.run(&["list"]).expect_good());
     assert_eq!((&shown["state"], &shown["sent"]), (&"shadow".into(), &0.into()));
-    assert!(shown["shadow"]["matched"].as_u64() > Some(10), "{shown}");
     assert!(shown["shadow"]["differences"][0].as_str().unwrap().contains("cleaned"), "{shown}");
     let log = edge.run(&["logs", "threshold.next"]).expect_good();
     assert!(log.contains("this one sent alerts: ") && log.contains("cleaned"), "{log}");
