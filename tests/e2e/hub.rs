@@ -67,6 +67,10 @@ fn a_device_of_an_unmodified_sdk_works_at_the_hub_directly_and_over_a_kill() {
     let connection = format!("{connection};GatewayHostName={host}");
     let mut sdk = Sdk::connected(&hub.authority(), &connection, false);
     assert_eq!(hub.json(&["device", "show", "pump"])[0]["connected"], true);
+    // Nobody is between them: what the hub has acknowledged, it shows.
+    sdk.order(json!({ "do": "report", "patch": { "fan": { "rpm": 7 } } }));
+    sdk.tells("reported");
+    assert_eq!(hub.json(&["twin", "show", "pump"])[0]["reported"]["fan"]["rpm"], 7);
     converse(&hub, &mut sdk, "pump", 1);
     let last = hub.json(&["monitor", "--from", "-1", "-n", "1"]);
     assert_eq!(last, hub.events().split_off(hub.events().len() - 1));
